@@ -1,0 +1,274 @@
+"""Flags that several scripts share, and the way each script runs its main function.
+
+A script keeps its flags in a FlagValues of its own, so that any number of scripts can be imported
+together and their defaults can be read before, or without, parsing a command line:
+
+    FLAGS = flags.FlagValues()
+    common_flags.define_model_flags(FLAGS, max_seq_length=128)
+    common_flags.finish(FLAGS)
+    ...
+    if __name__ == "__main__":
+      common_flags.run(main, FLAGS)
+"""
+
+import os
+import sys
+
+from absl import app, flags, logging
+
+import files
+
+
+# Seconds between two checkpoints, unless their interval is given in steps.
+CHECKPOINT_SECONDS = 600.0
+
+
+def define_model_flags(flag_values, max_seq_length):
+  """Flags that say which model is used and where its files are."""
+  flags.DEFINE_string(
+    "output_dir",
+    None,
+    "Directory for checkpoints and results. A finished one is all that evaluation and prediction "
+    "need: it holds the model's configuration, vocabulary and settings.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    "bert_config_file",
+    None,
+    "JSON file with the model's architecture (bert_config.json). Default: the one in --output_dir.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    "vocab_file",
+    None,
+    "Vocabulary, one word piece a line (vocab.txt). Default: the one in --output_dir.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    "init_checkpoint",
+    None,
+    "Pre-trained weights to start from: a checkpoint's prefix (bert_model.ckpt), its .index file, "
+    "or a directory with one.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_bool(
+    "do_lower_case",
+    True,
+    "Whether text is lower-cased: True for uncased models, False for cased ones.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    "max_seq_length",
+    max_seq_length,
+    "Longest input in word pieces, [CLS] and [SEP] included. Longer inputs are cut.",
+    lower_bound=3,
+    flag_values=flag_values,
+  )
+
+
+def define_training_flags(flag_values):
+  """Flags of every script that fine-tunes by epochs."""
+  flags.DEFINE_integer(
+    "train_batch_size",
+    32,
+    "Examples in one optimizer step, over all devices together.",
+    lower_bound=1,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_float(
+    "learning_rate", 5e-5, "Highest learning rate of Adam.", flag_values=flag_values
+  )
+  flags.register_validator(
+    "learning_rate", lambda rate: rate > 0, "must be positive", flag_values=flag_values
+  )
+  flags.DEFINE_float(
+    "num_train_epochs", 3.0, "How often the training set is gone through.", flag_values=flag_values
+  )
+  flags.register_validator(
+    "num_train_epochs", lambda epochs: epochs > 0, "must be positive", flag_values=flag_values
+  )
+  flags.DEFINE_float(
+    "warmup_proportion",
+    0.1,
+    "Share of the training steps in which the learning rate rises from 0 (0.1 = a tenth).",
+    lower_bound=0.0,
+    upper_bound=1.0,
+    flag_values=flag_values,
+  )
+  define_checkpoint_flags(flag_values)
+
+
+def define_checkpoint_flags(flag_values):
+  """Flags of every script that trains: checkpoints, seeds and progress."""
+  flags.DEFINE_integer(
+    "save_checkpoints_steps",
+    1000,
+    "Steps between two checkpoints. Unless given, there is also one each epoch and each 10 minutes.",
+    lower_bound=1,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    "random_seed",
+    12345,
+    "Seed of everything random: order of the examples, new weights, dropout.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    "log_every_steps",
+    50,
+    "Steps between two progress lines when the output is no terminal, and between two points in "
+    "TensorBoard.",
+    lower_bound=1,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_bool(
+    "overwrite_output_dir",
+    False,
+    "Delete what is in --output_dir and start anew. Otherwise training goes on from the last "
+    "checkpoint there.",
+    flag_values=flag_values,
+  )
+
+
+def define_device_flags(flag_values, loops=True):
+  """Flags that say where the model runs; `loops` for scripts that train on a TPU in loops."""
+  flags.DEFINE_bool("use_tpu", False, "Whether to run on a TPU.", flag_values=flag_values)
+  flags.DEFINE_string(
+    "tpu_name",
+    None,
+    "The TPU: its name, its grpc:// address, or `local` for one in this machine.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    "tpu_zone", None, "Zone of the TPU. Default: this machine's.", flag_values=flag_values
+  )
+  flags.DEFINE_string(
+    "gcp_project", None, "Project of the TPU. Default: this machine's.", flag_values=flag_values
+  )
+  flags.DEFINE_string(
+    "master", None, "Address of a TensorFlow master to run on.", flag_values=flag_values
+  )
+  flags.DEFINE_integer(
+    "num_tpu_cores", 8, "Cores of the TPU.", lower_bound=1, flag_values=flag_values
+  )
+  if loops:
+    flags.DEFINE_integer(
+      "iterations_per_loop",
+      1000,
+      "Training steps that a TPU makes before it reports back.",
+      lower_bound=1,
+      flag_values=flag_values,
+    )
+
+
+def finish(flag_values):
+  """Ends a script's flag definitions: adds --help and makes the defaults readable."""
+  flags.DEFINE_bool("help", False, "Show this help.", short_name="h", flag_values=flag_values)
+  flag_values.mark_as_parsed()
+
+
+def parse(flag_values, arguments):
+  """Sets all flags from a command line; those it does not name get their defaults.
+
+  Args:
+    flag_values: the script's FlagValues.
+    arguments: list of str, without the program's name.
+
+  Raises:
+    files.InputError: an unknown flag, a value that is not allowed, or an argument that is no flag.
+  """
+  flag_values.unparse_flags()
+  for name in flag_values:
+    flag_values[name].unparse()
+  try:
+    rest = flag_values(["", *arguments])[1:]
+  except flags.Error as error:
+    raise files.InputError(str(error).replace("\n", " ")) from error
+  finally:
+    flag_values.mark_as_parsed()
+  if rest:
+    raise files.InputError(f"{rest[0]!r} is not a flag; flags are written --name=value")
+
+
+def adopt(flag_values, saved, names):
+  """Gives flags that the command line did not set the values of an earlier run.
+
+  Args:
+    flag_values: the script's FlagValues.
+    saved: dict of flag name -> value.
+    names: the flags that may be adopted.
+  """
+  for name in names:
+    if name in saved and not flag_values[name].present:
+      flag_values[name].value = saved[name]
+
+
+def require(flag_values, names, purpose):
+  """Makes sure that flags have values.
+
+  Raises:
+    files.InputError: names the first flag that has none.
+  """
+  for name in names:
+    if flag_values[name].value in (None, ""):
+      raise files.InputError(f"--{name} is missing: {purpose} needs it")
+
+
+def device_settings(flag_values):
+  """The flags of define_device_flags as a dict, for estimators.Devices."""
+  names = (
+    "use_tpu",
+    "tpu_name",
+    "tpu_zone",
+    "gcp_project",
+    "master",
+    "num_tpu_cores",
+    "iterations_per_loop",
+  )
+  return {name: flag_values[name].value for name in names if name in flag_values}
+
+
+def checkpoint_interval(flag_values, num_examples):
+  """How often to save: a pair of steps, and seconds or None.
+
+  Args:
+    flag_values: the script's FlagValues.
+    num_examples: int, examples in an epoch.
+  """
+  steps = flag_values["save_checkpoints_steps"]
+  if steps.present:
+    return steps.value, None
+  epoch = max(1, num_examples // flag_values["train_batch_size"].value)
+  return min(steps.value, epoch), CHECKPOINT_SECONDS
+
+
+def values(flag_values):
+  """All flags but --help as a dict of name -> value."""
+  return {name: flag_values[name].value for name in flag_values if name not in ("help", "h")}
+
+
+def run(main, flag_values):
+  """Parses the command line and runs `main`, ending the process with its exit status.
+
+  A files.InputError becomes one line and status 1; Ctrl-C status 130.
+  """
+  script = os.path.basename(sys.argv[0])
+
+  def parser(argv):
+    flags.FLAGS(argv[:1])  # absl's own flags, for logging, keep their defaults
+    parse(flag_values, argv[1:])
+    if flag_values["help"].value:
+      print(f"{sys.modules['__main__'].__doc__}\nflags:\n{flag_values.get_help()}")
+      sys.exit(0)
+    return argv[:1]
+
+  def guarded(argv):
+    logging.set_stderrthreshold("info")
+    return main(argv)
+
+  try:
+    app.run(guarded, flags_parser=parser)
+  except files.InputError as error:
+    sys.exit(f"{script}: error: {error}")
+  except KeyboardInterrupt:
+    sys.exit(130)

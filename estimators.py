@@ -1,0 +1,618 @@
+"""The one room that deals with tf.estimator: where a model runs, what it starts from, and how.
+
+make_estimator        a TPUEstimator for CPU, GPU or TPU
+load_init_checkpoint  pre-trained weights into the graph of a model_fn, with a report
+train, predict        the calls that scripts make
+"""
+
+import contextlib
+import os
+import re
+import signal
+import sys
+import time
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+import tensorflow.compat.v1 as tf
+from absl import logging
+from tqdm import tqdm
+
+import files
+import modeling
+import optimization
+import records
+
+ENCODER_SCOPE = "bert/"
+SLOT_SUFFIXES = ("/adam_m", "/adam_v")
+
+
+class Devices(NamedTuple):
+  """Where the model runs; the flags of common_flags.define_device_flags."""
+
+  use_tpu: bool = False
+  tpu_name: Optional[str] = None
+  tpu_zone: Optional[str] = None
+  gcp_project: Optional[str] = None
+  master: Optional[str] = None
+  num_tpu_cores: int = 8
+  iterations_per_loop: int = 1000
+
+  def check(self, paths):
+    """Makes sure that a TPU is named and can reach its files.
+
+    Args:
+      paths: dict of flag name -> path or None.
+
+    Raises:
+      files.InputError: no TPU is named, or a remote one would need files of this machine.
+    """
+    if not self.use_tpu or self.tpu_name == "local":
+      return
+    if not (self.tpu_name or self.master):
+      raise files.InputError("--use_tpu needs --tpu_name (`local` for a TPU in this machine)")
+    for flag, path in paths.items():
+      if path and not files.is_remote(path):
+        raise files.InputError(
+          f"--{flag}: the TPU {self.tpu_name or self.master} cannot read or write {path} on this "
+          "machine; copy it to a gs:// bucket, or use --tpu_name=local for a TPU in this machine"
+        )
+
+
+class Interrupted(SystemExit):
+  """A signal ended the training, and what it did is saved; ends the process with 128 + signal."""
+
+  def __init__(self, signal_number):
+    super().__init__(128 + signal_number)
+
+
+# ---- Building -----------------------------------------------------------------------------------
+
+
+def quiet_tensorflow():
+  """Keeps TensorFlow's own remarks out of the progress; its errors still come."""
+  tf.logging.set_verbosity(tf.logging.ERROR)
+
+
+def make_estimator(model_fn, output_dir, devices, seed, batch_sizes):
+  """Makes the TPUEstimator, which runs on CPU and GPU as well.
+
+  Args:
+    model_fn: function of (features, labels, mode, params) to a TPUEstimatorSpec.
+    output_dir: str, where checkpoints are; None for a temporary directory.
+    devices: Devices.
+    seed: int, seed of the graph.
+    batch_sizes: dict with train_batch_size, eval_batch_size, predict_batch_size, examples.
+
+  Returns:
+    tf.estimator.tpu.TPUEstimator.
+
+  Raises:
+    files.InputError: the TPU cannot be found.
+  """
+  cluster = None
+  if devices.use_tpu and devices.tpu_name:
+    try:
+      cluster = tf.distribute.cluster_resolver.TPUClusterResolver(
+        devices.tpu_name, zone=devices.tpu_zone, project=devices.gcp_project
+      )
+    except Exception as error:  # the resolver's own kinds, and those of the network
+      raise files.InputError(
+        f"--tpu_name: the TPU {devices.tpu_name} is not found: {files.describe(error)}"
+      ) from error
+  tpu = tf.estimator.tpu
+  config = tpu.RunConfig(
+    cluster=cluster,
+    master=devices.master,
+    model_dir=output_dir,
+    tf_random_seed=seed,
+    # CheckpointHook and ProgressHook see to these.
+    save_checkpoints_steps=None,
+    save_checkpoints_secs=None,
+    save_summary_steps=0,
+    log_step_count_steps=None,
+    tpu_config=tpu.TPUConfig(
+      iterations_per_loop=devices.iterations_per_loop,
+      num_shards=devices.num_tpu_cores,
+      per_host_input_for_training=tpu.InputPipelineConfig.PER_HOST_V2,
+    ),
+  )
+  return tpu.TPUEstimator(model_fn=model_fn, config=config, use_tpu=devices.use_tpu, **batch_sizes)
+
+
+def log_features(features):
+  """Logs the name and shape of each feature that a model_fn was given."""
+  logging.info("*** Features ***")
+  for name in sorted(features):
+    logging.info("  name = %s, shape = %s", name, features[name].shape)
+
+
+def log_variables(variables, initialized):
+  """Logs the model's trainable variables, and which of them come from a checkpoint."""
+  logging.info("**** Trainable Variables ****")
+  for variable in variables:
+    suffix = ", *INIT_FROM_CKPT*" if variable.name in initialized else ""
+    logging.info("  name = %s, shape = %s%s", variable.name, variable.shape, suffix)
+
+
+# ---- Starting from a checkpoint -----------------------------------------------------------------
+
+
+class Coverage(NamedTuple):
+  """How a checkpoint and a model's variables match.
+
+  Attributes:
+    loaded: names found in both, with one shape.
+    missing: names that the checkpoint lacks.
+    reshaped: list of (name, shape in the model, shape in the checkpoint), heads only.
+    unused: names that only the checkpoint has, optimizer slots left out.
+  """
+
+  loaded: List[str]
+  missing: List[str]
+  reshaped: List[Tuple[str, List[int], List[int]]]
+  unused: List[str]
+
+
+def resolve_checkpoint(path, flag="init_checkpoint"):
+  """The prefix of the checkpoint that a path means.
+
+  Args:
+    path: str, a prefix, the name of an .index or .data file, or a directory.
+    flag: str, the flag that gave it, for the message.
+
+  Returns:
+    str, a prefix.
+
+  Raises:
+    files.InputError: there is no checkpoint.
+  """
+  prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path)
+  if files.is_directory(path):
+    prefix = tf.train.latest_checkpoint(path)
+    found = [name[: -len(".index")] for name in files.glob(os.path.join(path, "*.index"))]
+    if prefix is None and len(found) != 1:
+      what = "several checkpoints, name one of them" if found else "no checkpoint"
+      raise files.InputError(
+        f"--{flag}: the directory {path} has {what} {' '.join(found)}".rstrip()
+      )
+    prefix = prefix or found[0]
+  if not tf.train.checkpoint_exists(prefix):
+    raise files.InputError(f"--{flag}: there is no checkpoint {path} (no file {prefix}.index)")
+  return prefix
+
+
+def checkpoint_shapes(prefix, flag="init_checkpoint"):
+  """Dict of variable name -> shape, a list of int, in a checkpoint.
+
+  Raises:
+    files.InputError: the file is no checkpoint.
+  """
+  try:
+    return dict(tf.train.list_variables(prefix))
+  except (tf.errors.OpError, ValueError) as error:
+    raise files.InputError(
+      f"--{flag}: {prefix} cannot be read as a checkpoint: {files.describe(error)}"
+    ) from error
+
+
+def compare(model_shapes, saved_shapes, prefix) -> Coverage:
+  """Compares a model's variables with a checkpoint's.
+
+  Args:
+    model_shapes: dict of name -> shape, a list of int.
+    saved_shapes: the same for the checkpoint.
+    prefix: str, name of the checkpoint, for messages.
+
+  Raises:
+    files.InputError: the checkpoint has none of the encoder's variables, or one of another shape.
+  """
+  loaded, missing, reshaped = [], [], []
+  for name, shape in model_shapes.items():
+    if name not in saved_shapes:
+      missing.append(name)
+    elif list(saved_shapes[name]) == list(shape):
+      loaded.append(name)
+    elif name.startswith(ENCODER_SCOPE):
+      raise files.InputError(_other_shape(name, list(shape), list(saved_shapes[name]), prefix))
+    else:
+      reshaped.append((name, list(shape), list(saved_shapes[name])))
+  if not any(name.startswith(ENCODER_SCOPE) for name in loaded):
+    found = ", ".join(sorted(saved_shapes)[:3])
+    raise files.InputError(
+      f"--init_checkpoint: {prefix} has none of BERT's {len(model_shapes)} variables ({ENCODER_SCOPE}"
+      f"...); it has {found or 'none at all'}"
+    )
+  unused = sorted(
+    name
+    for name in saved_shapes
+    if name not in model_shapes and name != "global_step" and not name.endswith(SLOT_SUFFIXES)
+  )
+  return Coverage(loaded, missing, reshaped, unused)
+
+
+def _other_shape(name, shape, saved_shape, prefix):
+  """The message about an encoder variable of another shape, with its likely cause."""
+  if "word_embeddings" in name:
+    cause = "vocab_size differs: configuration and checkpoint are of different models"
+  elif "position_embeddings" in name:
+    cause = "max_position_embeddings differs"
+  elif "token_type_embeddings" in name:
+    cause = "type_vocab_size differs"
+  else:
+    cause = "hidden_size or intermediate_size differs"
+  return (
+    f"--init_checkpoint: {name} has shape {saved_shape} in {prefix}, and {shape} by "
+    f"--bert_config_file; {cause}"
+  )
+
+
+def check_init_checkpoint(config, init_checkpoint):
+  """Compares an encoder with a checkpoint before any work is done.
+
+  Args:
+    config: modeling.BertConfig.
+    init_checkpoint: str, a path as resolve_checkpoint takes it.
+
+  Raises:
+    files.InputError: there is no such checkpoint, or it does not fit.
+  """
+  prefix = resolve_checkpoint(init_checkpoint)
+  saved_shapes = checkpoint_shapes(prefix)
+  with tf.Graph().as_default():
+    modeling.BertModel(config, is_training=False, input_ids=tf.zeros([1, 1], tf.int32))
+    compare(_shapes(tf.trainable_variables()), saved_shapes, prefix)
+
+
+def _shapes(variables) -> Dict[str, List[int]]:
+  return {re.sub(r":\d+$", "", v.name): v.shape.as_list() for v in variables}
+
+
+def load_init_checkpoint(init_checkpoint, use_tpu):
+  """Initialises the trainable variables of the current graph from a checkpoint, and says how.
+
+  Variables that it lacks, and heads of another shape, keep their random start.
+
+  Args:
+    init_checkpoint: str, a path as resolve_checkpoint takes it, or None.
+    use_tpu: bool.
+
+  Returns:
+    A pair: the set of names (with ":0") that are initialised, and a scaffold_fn for a
+    TPUEstimatorSpec, which a TPU needs, or None.
+
+  Raises:
+    files.InputError: the checkpoint does not fit; see compare.
+  """
+  if not init_checkpoint:
+    return set(), None
+  prefix = resolve_checkpoint(init_checkpoint)
+  coverage = compare(_shapes(tf.trainable_variables()), checkpoint_shapes(prefix), prefix)
+  _report(coverage, prefix)
+  assignment = {name: name for name in coverage.loaded}
+  initialized = {name + ":0" for name in coverage.loaded}
+  if not use_tpu:
+    tf.train.init_from_checkpoint(prefix, assignment)
+    return initialized, None
+
+  def scaffold_fn():
+    tf.train.init_from_checkpoint(prefix, assignment)
+    return tf.train.Scaffold()
+
+  return initialized, scaffold_fn
+
+
+def _report(coverage, prefix):
+  logging.info(
+    "Loaded %d variables from %s; %d are new%s; %d in it are not used%s.",
+    len(coverage.loaded),
+    prefix,
+    len(coverage.missing) + len(coverage.reshaped),
+    _listed(coverage.missing),
+    len(coverage.unused),
+    _listed(coverage.unused),
+  )
+  for name, shape, saved_shape in coverage.reshaped:
+    logging.warning(
+      "%s is initialised anew: its shape is %s here and %s in %s", name, shape, saved_shape, prefix
+    )
+  encoder = [name for name in coverage.missing if name.startswith(ENCODER_SCOPE)]
+  if encoder:
+    logging.warning(
+      "%d variables of the encoder are NOT in %s and start at random%s. Is --bert_config_file the "
+      "one that belongs to it?",
+      len(encoder),
+      prefix,
+      _listed(encoder),
+    )
+
+
+def _listed(names):
+  """[] -> "", [a] -> " (a)", [a, b, c, d, e] -> " (a, b, c, ...)"."""
+  shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+  return f" ({shown})" if names else ""
+
+
+# ---- Training -----------------------------------------------------------------------------------
+
+
+class CheckpointHook(tf.train.CheckpointSaverHook):
+  """Saves a checkpoint at the start, each so many steps, each so many seconds, and at the end."""
+
+  def __init__(self, output_dir, save_steps, save_seconds=None):
+    super().__init__(output_dir, save_steps=save_steps)
+    if save_seconds:
+      # The base class has either steps or seconds, and asks its timer, which can do both.
+      self._timer = _EitherTimer(save_steps, save_seconds)
+
+
+class _EitherTimer:
+  """A tf.train.SecondOrStepTimer that goes off by steps as well as by seconds."""
+
+  def __init__(self, steps, seconds):
+    self._timers = [
+      tf.train.SecondOrStepTimer(every_steps=steps),
+      tf.train.SecondOrStepTimer(every_secs=seconds),
+    ]
+
+  def reset(self):
+    for timer in self._timers:
+      timer.reset()
+
+  def should_trigger_for_step(self, step):
+    return any(timer.should_trigger_for_step(step) for timer in self._timers)
+
+  def update_last_triggered_step(self, step):
+    return [timer.update_last_triggered_step(step) for timer in self._timers][0]
+
+  def last_triggered_step(self):
+    return self._timers[0].last_triggered_step()
+
+
+class ProgressHook(tf.train.SessionRunHook):
+  """Shows how the training goes, writes the same to TensorBoard, and stops it at a NaN loss.
+
+  A terminal gets one line that updates; anything else a line every `every_steps` steps.
+  """
+
+  def __init__(self, output_dir, num_steps, batch_size, every_steps):
+    """Makes a hook.
+
+    Args:
+      output_dir: str, where the event file goes.
+      num_steps: int, the step at which the training ends.
+      batch_size: int, examples a step.
+      every_steps: int, steps between two lines and two points.
+    """
+    self._output_dir = output_dir
+    self._num_steps = num_steps
+    self._batch_size = batch_size
+    self._every_steps = every_steps
+    self._bar = None
+
+  def begin(self):
+    self._tensors = {
+      "step": tf.train.get_global_step(),
+      "loss": tf.get_collection(tf.GraphKeys.LOSSES)[-1],
+    }
+    for rate in tf.get_collection(optimization.LEARNING_RATE)[:1]:
+      self._tensors["learning_rate"] = rate
+
+  def after_create_session(self, session, coord):
+    logging.info("Running on %s.", _device_names(session))
+    self._step = session.run(self._tensors["step"])
+    self._losses = []
+    self._reported = self._start = (self._step, time.monotonic())
+    self._bar = tqdm(
+      total=self._num_steps,
+      initial=int(self._step),
+      desc="Training",
+      unit="step",
+      disable=not sys.stderr.isatty(),
+      dynamic_ncols=True,
+    )
+
+  def before_run(self, run_context):
+    # The step is read apart from the others, after the update: a fetch beside it may be the old one.
+    fetches = {name: t for name, t in self._tensors.items() if name != "step"}
+    return tf.train.SessionRunArgs(fetches)
+
+  def after_run(self, run_context, run_values):
+    values = run_values.results
+    step = int(run_context.session.run(self._tensors["step"]))
+    if values["loss"] != values["loss"]:
+      raise files.InputError(
+        f"the loss is NaN at step {step}; lower --learning_rate. The last checkpoint in "
+        f"{self._output_dir} is from before that step"
+      )
+    self._bar.update(step - self._step)
+    self._step = step
+    self._losses.append(float(values["loss"]))
+    if step % self._every_steps == 0 or step - self._reported[0] >= self._every_steps:
+      self._show(values.get("learning_rate"))
+    elif not self._bar.disable:
+      self._bar.set_postfix(loss=f"{self._losses[-1]:.4f}", refresh=False)
+
+  def end(self, session):
+    if self._losses:
+      self._show(None)
+    self._bar.close()
+    elapsed = time.monotonic() - self._start[1]
+    made = self._step - self._start[0]
+    logging.info(
+      "Trained %d steps in %s, %.1f examples/s.",
+      made,
+      _duration(elapsed),
+      made * self._batch_size / max(elapsed, 1e-9),
+    )
+
+  def _show(self, learning_rate):
+    now = time.monotonic()
+    step, since = self._reported
+    scalars = {
+      "loss": sum(self._losses) / len(self._losses),
+      "examples_per_second": (self._step - step) * self._batch_size / max(now - since, 1e-9),
+    }
+    if learning_rate is not None:
+      scalars["learning_rate"] = float(learning_rate)
+    self._losses, self._reported = [], (self._step, now)
+    write_scalars(self._output_dir, self._step, scalars)
+    rate = f"  learning rate {learning_rate:.2e}" if learning_rate is not None else ""
+    per_second = f"{scalars['examples_per_second']:.1f} examples/s"
+    if not self._bar.disable:
+      self._bar.set_postfix_str(f"loss {scalars['loss']:.4f}{rate}  {per_second}")
+      return
+    made, elapsed = self._step - self._start[0], now - self._start[1]
+    left = (self._num_steps - self._step) * elapsed / max(made, 1)
+    logging.info(
+      "step %d/%d  loss %.4f%s  %s  %s left",
+      self._step,
+      self._num_steps,
+      scalars["loss"],
+      rate,
+      per_second,
+      _duration(left),
+    )
+
+
+def write_scalars(directory, step, scalars):
+  """Adds a point to curves in TensorBoard.
+
+  Args:
+    directory: str, where the event file goes.
+    step: int.
+    scalars: dict of name -> number.
+  """
+  values = [tf.Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
+  writer = tf.summary.FileWriterCache.get(directory)
+  writer.add_summary(tf.Summary(value=values), step)
+  writer.flush()
+
+
+def _duration(seconds):
+  """Seconds as minutes and seconds: 125.3 -> "2:05"."""
+  minutes, seconds = divmod(round(seconds), 60)
+  hours, minutes = divmod(minutes, 60)
+  return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def _device_names(session):
+  """What a session runs on: "CPU (2 cores)", "GPU:0, GPU:1", "8 x TPU"."""
+  devices = session.list_devices()
+  tpus = [device for device in devices if device.device_type == "TPU"]
+  if tpus:
+    return f"{len(tpus)} x TPU"
+  gpus = [f"GPU:{d.name.rsplit(':', 1)[-1]}" for d in devices if d.device_type == "GPU"]
+  return ", ".join(gpus) if gpus else f"CPU ({os.cpu_count()} cores)"
+
+
+class _StopHook(tf.train.SessionRunHook):
+  """Ends the training after the current step when a signal has come."""
+
+  def __init__(self, signals):
+    self._signals = signals
+
+  def after_run(self, run_context, run_values):
+    if self._signals:
+      run_context.request_stop()
+
+
+@contextlib.contextmanager
+def _caught_signals():
+  """A list to which Ctrl-C and SIGTERM are appended; a second one acts as it did before."""
+  caught, previous = [], {}
+
+  def handle(number, _):
+    caught.append(number)
+    logging.warning("%s: saving a checkpoint ...", signal.Signals(number).name)
+    for each, handler in previous.items():
+      signal.signal(each, handler)
+
+  try:
+    for number in (signal.SIGINT, signal.SIGTERM):
+      previous[number] = signal.signal(number, handle)
+  except ValueError:  # not in the main thread, where alone signals can be caught
+    pass
+  try:
+    yield caught
+  finally:
+    for number, handler in previous.items():
+      signal.signal(number, handler)
+
+
+def saved_step(output_dir):
+  """The step of the last checkpoint in a directory, 0 when there is none."""
+  checkpoint = tf.train.latest_checkpoint(output_dir)
+  if checkpoint is None:
+    return 0
+  return int(tf.train.load_checkpoint(checkpoint).get_tensor("global_step"))
+
+
+def train(estimator, input_fn, num_steps, batch_size, save_steps, save_seconds, log_steps):
+  """Trains up to a step, from the last checkpoint in the estimator's directory if there is one.
+
+  Args:
+    estimator: from make_estimator.
+    input_fn: of the training set.
+    num_steps: int, the step to end at.
+    batch_size: int, examples a step.
+    save_steps: int, steps between checkpoints.
+    save_seconds: float or None, seconds between checkpoints.
+    log_steps: int, steps between lines of progress.
+
+  Raises:
+    Interrupted: Ctrl-C or SIGTERM came; a checkpoint was saved.
+    files.InputError: the loss became NaN, or memory ran out.
+  """
+  output_dir = estimator.model_dir
+  with _caught_signals() as signals:
+    hooks = [
+      ProgressHook(output_dir, num_steps, batch_size, log_steps),
+      CheckpointHook(output_dir, save_steps, save_seconds),
+      _StopHook(signals),
+    ]
+    with explained_memory_errors("--train_batch_size or --max_seq_length"):
+      estimator.train(input_fn, hooks=hooks, max_steps=num_steps)
+  if signals:
+    logging.warning(
+      "Stopped by %s at step %d, which is saved; the same command goes on from there.",
+      signal.Signals(signals[0]).name,
+      saved_step(output_dir),
+    )
+    raise Interrupted(signals[0])
+
+
+@contextlib.contextmanager
+def explained_memory_errors(remedy):
+  """Turns running out of memory into a files.InputError that names the flags to lower."""
+  try:
+    yield
+  except (MemoryError, tf.errors.ResourceExhaustedError) as error:
+    raise files.InputError(f"out of memory; lower {remedy}") from error
+
+
+# ---- Prediction ---------------------------------------------------------------------------------
+
+
+def predict(estimator, input_fn, num_examples, description, checkpoint=None):
+  """Runs the model over examples once.
+
+  Args:
+    estimator: from make_estimator.
+    input_fn: of examples in order, or sorted with records.EXAMPLE_INDEX.
+    num_examples: int, how many results are wanted; what comes after them is padding.
+    description: str, what the progress bar says.
+    checkpoint: str, prefix of the checkpoint to use; default: the last one.
+
+  Yields:
+    Dict of name -> array an example, in the order of the input.
+
+  Raises:
+    files.InputError: memory ran out.
+  """
+  bar = tqdm(total=num_examples, desc=description, unit="ex", disable=not sys.stderr.isatty())
+  with bar, explained_memory_errors("--predict_batch_size, --eval_batch_size or --max_seq_length"):
+    rows = estimator.predict(input_fn, checkpoint_path=checkpoint, yield_single_examples=True)
+    for place, row in enumerate(records.in_input_order(rows)):
+      if place < num_examples:
+        bar.update()
+        yield row

@@ -1,0 +1,176 @@
+"""Reading and writing what a user hands over, on local disks and remote storage alike.
+
+Local paths need no TensorFlow; a path with a scheme (`gs://bucket/x`) goes through tf.io.gfile.
+"""
+
+import glob as local_glob
+import io
+import json
+import os
+import shutil
+
+
+class InputError(ValueError):
+  """A mistake in what the user gave: a flag, a file, a row of it.
+
+  The message is one line that names the place (flag or file:line), what was found there and what to
+  do. Scripts print it without a stack trace and exit with status 1.
+  """
+
+
+def is_remote(path):
+  """True for a path with a scheme, such as gs://bucket/model."""
+  return "://" in path
+
+
+def _gfile():
+  """tf.io.gfile, imported only when a remote path is met: TensorFlow takes seconds to load."""
+  import tensorflow as tf  # pylint: disable=import-outside-toplevel
+
+  return tf.io.gfile
+
+
+def exists(path):
+  return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
+
+
+def is_directory(path):
+  return _gfile().isdir(path) if is_remote(path) else os.path.isdir(path)
+
+
+def glob(pattern):
+  """Sorted paths that match a shell pattern."""
+  return sorted(_gfile().glob(pattern) if is_remote(pattern) else local_glob.glob(pattern))
+
+
+def remove_tree(path):
+  if is_remote(path):
+    _gfile().rmtree(path)
+  else:
+    shutil.rmtree(path)
+
+
+def make_directory(path, flag):
+  """Creates a directory with its parents and makes sure that files can be written in it.
+
+  Args:
+    path: the directory.
+    flag: name of the flag that gave it, for the message.
+
+  Raises:
+    InputError: it cannot be created or written.
+  """
+  probe = os.path.join(path, ".write_test")
+  try:
+    if is_remote(path):
+      _gfile().makedirs(path)
+    else:
+      os.makedirs(path, exist_ok=True)
+    with open_binary(probe, "w"):
+      pass
+    remove(probe)
+  except Exception as error:  # tf.io.gfile raises its own kinds
+    raise InputError(f"--{flag}: cannot write in {path}: {describe(error)}") from error
+
+
+def remove(path):
+  if is_remote(path):
+    _gfile().remove(path)
+  else:
+    os.remove(path)
+
+
+def describe(error):
+  """The first line of an exception's message, without the path that the caller names anyway."""
+  if isinstance(error, OSError) and error.strerror:
+    return error.strerror
+  return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def open_binary(path, mode="r"):
+  """Opens a file for bytes; mode is "r", "w" or "a"."""
+  return _gfile().GFile(path, mode + "b") if is_remote(path) else open(path, mode + "b")
+
+
+def read_bytes(path):
+  """The content of a file.
+
+  Raises:
+    InputError: it does not exist, is a directory, or cannot be read.
+  """
+  try:
+    with open_binary(path) as f:
+      return f.read()
+  except Exception as error:  # tf.io.gfile raises its own kinds
+    raise InputError(f"{path}: cannot be read: {describe(error)}") from error
+
+
+def decode(data, path):
+  """UTF-8 bytes as text without a byte order mark.
+
+  Raises:
+    InputError: the line of the first byte that is not UTF-8, or of the first NUL.
+  """
+  try:
+    text = data.decode("utf-8-sig")
+    bad, what = data.find(b"\0"), "a NUL byte"
+  except UnicodeDecodeError as error:
+    text, bad, what = "", error.start, f"byte 0x{data[error.start]:02x}, which is not UTF-8"
+  if bad >= 0:
+    line = data.count(b"\n", 0, bad) + 1
+    raise InputError(f"{path}:{line}: found {what}; convert the file to UTF-8 text")
+  return text
+
+
+def read_text(path):
+  """The text of a UTF-8 file, newlines as \\n.
+
+  Raises:
+    InputError: the file cannot be read, or is not UTF-8 (file:line).
+  """
+  return io.StringIO(decode(read_bytes(path), path), newline=None).read()
+
+
+def read_lines(path):
+  """The lines of a UTF-8 file as (line number from 1, text without its end) pairs.
+
+  Raises:
+    InputError: the file cannot be read, or is not UTF-8 (file:line).
+  """
+  # Not str.splitlines(): that would also cut at U+2028, U+0085 and other characters within a line.
+  lines = read_text(path).split("\n")
+  if lines[-1] == "":
+    lines.pop()
+  return list(enumerate(lines, 1))
+
+
+def read_json(path):
+  """The content of a JSON file.
+
+  Raises:
+    InputError: the file cannot be read or parsed (file:line).
+  """
+  try:
+    return json.loads(read_text(path))
+  except json.JSONDecodeError as error:
+    raise InputError(
+      f"{path}:{error.lineno}: is not valid JSON: {error.msg} (byte {error.pos})"
+    ) from error
+
+
+def write_text(path, text):
+  """Writes UTF-8 text so that the file is either the old or the new one, never a part of it."""
+  data = text.encode("utf-8")
+  if is_remote(path):  # an object store shows an object only when it is complete
+    with open_binary(path, "w") as f:
+      f.write(data)
+    return
+  temporary = f"{path}.tmp{os.getpid()}"
+  with open(temporary, "wb") as f:
+    f.write(data)
+  os.replace(temporary, path)
+
+
+def write_json(path, value):
+  """Writes a value as indented JSON with sorted keys, whole or not at all."""
+  write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,715 @@
+"""BERT's encoder (Devlin et al. 2018), a stack of Transformer blocks (Vaswani et al. 2017).
+
+Shapes are written beside each step with these letters:
+
+  B  sequences in the batch        N  attention heads
+  S  word pieces in a sequence     D  width of a head
+  F  S of the attending sequence   H  width of the model, N * D
+  T  S of the attended sequence    V  size of the vocabulary
+
+Sequences need not be padded to a fixed length: B and S may be unknown when the graph is built.
+"""
+
+import collections
+import copy
+import json
+import math
+import re
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from absl import logging
+
+import files
+
+# Added to the scores of positions that may not be attended to, before the softmax.
+MASKED_SCORE = -10000.0
+LAYER_NORM_EPSILON = 1e-12
+
+
+class BertConfig:
+  """The architecture of a model.
+
+  Attributes:
+    vocab_size: int, word pieces in the vocabulary.
+    hidden_size: int, width of the model.
+    num_hidden_layers: int, Transformer blocks.
+    num_attention_heads: int, heads of a block's attention; divides hidden_size.
+    intermediate_size: int, width of a block's feed-forward layer.
+    hidden_act: str, activation of the feed-forward layer; see get_activation.
+    hidden_dropout_prob: float, dropout after embeddings and dense layers.
+    attention_probs_dropout_prob: float, dropout of attention probabilities.
+    max_position_embeddings: int, the longest sequence in word pieces.
+    type_vocab_size: int, kinds of segments (released models have 2).
+    initializer_range: float, standard deviation of new weights.
+
+  Any other key of a configuration file is kept as an attribute.
+  """
+
+  def __init__(
+    self,
+    vocab_size,
+    hidden_size=768,
+    num_hidden_layers=12,
+    num_attention_heads=12,
+    intermediate_size=3072,
+    hidden_act="gelu",
+    hidden_dropout_prob=0.1,
+    attention_probs_dropout_prob=0.1,
+    max_position_embeddings=512,
+    type_vocab_size=16,
+    initializer_range=0.02,
+  ):
+    self.vocab_size = vocab_size
+    self.hidden_size = hidden_size
+    self.num_hidden_layers = num_hidden_layers
+    self.num_attention_heads = num_attention_heads
+    self.intermediate_size = intermediate_size
+    self.hidden_act = hidden_act
+    self.hidden_dropout_prob = hidden_dropout_prob
+    self.attention_probs_dropout_prob = attention_probs_dropout_prob
+    self.max_position_embeddings = max_position_embeddings
+    self.type_vocab_size = type_vocab_size
+    self.initializer_range = initializer_range
+
+  @classmethod
+  def from_dict(cls, json_object):
+    """Makes a configuration of a dict; what it does not name keeps its default."""
+    config = cls(vocab_size=None)
+    unknown = sorted(set(json_object) - set(config.__dict__))
+    config.__dict__.update(json_object)
+    if unknown:
+      logging.info("The configuration has keys that BERT does not use: %s", ", ".join(unknown))
+    return config
+
+  @classmethod
+  def from_json_file(cls, json_file):
+    """Reads a configuration from a JSON file.
+
+    Raises:
+      files.InputError: the file cannot be read, is not a JSON object, or no model can be so.
+    """
+    json_object = files.read_json(json_file)
+    if not isinstance(json_object, dict):
+      raise files.InputError(f"{json_file}: is no JSON object with a model's configuration")
+    config = cls.from_dict(json_object)
+    try:
+      config.validate()
+    except ValueError as error:
+      raise files.InputError(f"{json_file}: {error}") from error
+    return config
+
+  def validate(self):
+    """Makes sure that such a model can exist.
+
+    Raises:
+      ValueError: names the first value that is impossible.
+    """
+    for name in (
+      "vocab_size",
+      "hidden_size",
+      "num_hidden_layers",
+      "num_attention_heads",
+      "intermediate_size",
+      "max_position_embeddings",
+      "type_vocab_size",
+    ):
+      value = getattr(self, name)
+      if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} is {value!r}, and must be a positive integer")
+    for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+      value = getattr(self, name)
+      if value is not None and not (_is_number(value) and 0.0 <= value < 1.0):
+        raise ValueError(f"{name} is {value!r}, and must be a number from 0 to below 1")
+    if not (_is_number(self.initializer_range) and self.initializer_range > 0):
+      raise ValueError(f"initializer_range is {self.initializer_range!r}, and must be positive")
+    _check_heads(self.hidden_size, self.num_attention_heads)
+    get_activation(self.hidden_act)
+
+  def to_dict(self):
+    """A deep copy of all attributes as a dict."""
+    return copy.deepcopy(self.__dict__)
+
+  def to_json_string(self):
+    """The configuration as indented JSON with sorted keys."""
+    return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+
+def _is_number(value):
+  return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_heads(hidden_size, num_attention_heads):
+  if hidden_size % num_attention_heads:
+    raise ValueError(
+      f"hidden_size {hidden_size} is not divisible by num_attention_heads {num_attention_heads}"
+    )
+
+
+class BertModel:
+  """The encoder of BERT as part of the current graph.
+
+    config = BertConfig.from_json_file("bert_config.json")
+    model = BertModel(config, is_training=False, input_ids=[[101, 7592, 102]])
+    vectors = model.get_sequence_output()  # [1, 3, H]
+
+  Attributes:
+    embedding_table: float32 [V, H] variable.
+    embedding_output: float32 [B, S, H], sum of the embeddings, normalised.
+    all_encoder_layers: list of float32 [B, S, H], the output of each block.
+    sequence_output: float32 [B, S, H], the output of the last block.
+    pooled_output: float32 [B, H], a dense layer with tanh over the first position.
+  """
+
+  def __init__(
+    self,
+    config,
+    is_training,
+    input_ids,
+    input_mask=None,
+    token_type_ids=None,
+    use_one_hot_embeddings=False,
+    scope=None,
+  ):
+    """Builds the model.
+
+    Args:
+      config: BertConfig.
+      is_training: bool, whether there is dropout.
+      input_ids: int32 [B, S], places of the word pieces in the vocabulary.
+      input_mask: int32 [B, S], 1 for word pieces and 0 for padding; default: no padding.
+      token_type_ids: int32 [B, S], segments; default: all 0.
+      use_one_hot_embeddings: bool, whether word embeddings are found by a matrix product, which is
+        faster on TPUs, or by a gather.
+      scope: str, variable scope; default "bert".
+
+    Raises:
+      ValueError: no model can have this configuration, or input_ids is not of rank 2.
+    """
+    config = copy.deepcopy(config)
+    config.validate()
+    if not is_training:
+      config.hidden_dropout_prob = 0.0
+      config.attention_probs_dropout_prob = 0.0
+    input_ids = tf.convert_to_tensor(input_ids, dtype_hint=tf.int32)
+    batch_size, seq_length = get_shape_list(input_ids, expected_rank=2)
+    if input_mask is None:
+      input_mask = tf.ones([batch_size, seq_length], tf.int32)
+    if token_type_ids is None:
+      token_type_ids = tf.zeros([batch_size, seq_length], tf.int32)
+
+    with tf.variable_scope(scope, default_name="bert"):
+      with tf.variable_scope("embeddings"):
+        words, self.embedding_table = embedding_lookup(
+          input_ids,
+          vocab_size=config.vocab_size,
+          embedding_size=config.hidden_size,
+          initializer_range=config.initializer_range,
+          use_one_hot_embeddings=use_one_hot_embeddings,
+        )
+        self.embedding_output = embedding_postprocessor(
+          words,
+          use_token_type=True,
+          token_type_ids=token_type_ids,
+          token_type_vocab_size=config.type_vocab_size,
+          initializer_range=config.initializer_range,
+          max_position_embeddings=config.max_position_embeddings,
+          dropout_prob=config.hidden_dropout_prob,
+        )
+      with tf.variable_scope("encoder"):
+        self.all_encoder_layers = transformer_model(
+          self.embedding_output,
+          attention_mask=tf.cast(input_mask, tf.float32)[:, tf.newaxis, :],  # [B, 1, T]
+          hidden_size=config.hidden_size,
+          num_hidden_layers=config.num_hidden_layers,
+          num_attention_heads=config.num_attention_heads,
+          intermediate_size=config.intermediate_size,
+          intermediate_act_fn=get_activation(config.hidden_act),
+          hidden_dropout_prob=config.hidden_dropout_prob,
+          attention_probs_dropout_prob=config.attention_probs_dropout_prob,
+          initializer_range=config.initializer_range,
+          do_return_all_layers=True,
+        )
+      self.sequence_output = self.all_encoder_layers[-1]
+      with tf.variable_scope("pooler"):
+        first = self.sequence_output[:, 0, :]  # [B, H]
+        self.pooled_output = _dense(
+          first, config.hidden_size, "dense", config.initializer_range, tf.tanh
+        )
+
+  def get_pooled_output(self):
+    """float32 [B, H]: one vector a sequence, for classification."""
+    return self.pooled_output
+
+  def get_sequence_output(self):
+    """float32 [B, S, H]: the output of the last block."""
+    return self.sequence_output
+
+  def get_all_encoder_layers(self):
+    """List of float32 [B, S, H]: the output of each block, the first one first."""
+    return self.all_encoder_layers
+
+  def get_embedding_output(self):
+    """float32 [B, S, H]: what the first block reads."""
+    return self.embedding_output
+
+  def get_embedding_table(self):
+    """float32 [V, H]: the variable with the word embeddings."""
+    return self.embedding_table
+
+
+def gelu(x):
+  """Gaussian error linear unit in its tanh form (Hendrycks and Gimpel 2016, section 2).
+
+  Args:
+    x: float tensor of any shape.
+
+  Returns:
+    Tensor of the same shape.
+  """
+  return 0.5 * x * (1.0 + tf.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+
+
+def get_activation(activation_string):
+  """Finds an activation function by its name.
+
+  Args:
+    activation_string: "relu", "gelu" or "tanh" in any case; "linear", "" or None for no activation;
+      a function is given back as it is.
+
+  Returns:
+    A function of a tensor, or None.
+
+  Raises:
+    ValueError: the name is none of these.
+  """
+  if activation_string is not None and not isinstance(activation_string, str):
+    return activation_string
+  known = {"": None, "linear": None, "relu": tf.nn.relu, "gelu": gelu, "tanh": tf.tanh}
+  name = (activation_string or "").lower()
+  if name not in known:
+    raise ValueError(f"activation {activation_string!r} is none of linear, relu, gelu, tanh")
+  return known[name]
+
+
+def get_assignment_map_from_checkpoint(tvars, init_checkpoint):
+  """Matches variables with those of a checkpoint by name; shapes are not looked at.
+
+  Args:
+    tvars: list of variables.
+    init_checkpoint: str, prefix of a checkpoint.
+
+  Returns:
+    A pair: OrderedDict of name in the checkpoint -> name in the graph, for
+    tf.train.init_from_checkpoint; and a dict whose keys are these names, with and without ":0".
+  """
+  graph_names = {re.sub(r":\d+$", "", variable.name) for variable in tvars}
+  assignment_map = collections.OrderedDict(
+    (name, name) for name, _ in tf.train.list_variables(init_checkpoint) if name in graph_names
+  )
+  initialized = {key: 1 for name in assignment_map for key in (name, name + ":0")}
+  return assignment_map, initialized
+
+
+def dropout(input_tensor, dropout_prob):
+  """Sets a share of the elements to 0 and scales up the rest.
+
+  Args:
+    input_tensor: float tensor of any shape.
+    dropout_prob: float, share of the elements; None or 0.0 for no dropout.
+
+  Returns:
+    Tensor of the same shape.
+  """
+  if not dropout_prob:
+    return input_tensor
+  return tf.nn.dropout(input_tensor, rate=dropout_prob)
+
+
+def layer_norm(input_tensor, name=None):
+  """Layer normalisation (Ba et al. 2016) over the last axis.
+
+  Args:
+    input_tensor: float32 [..., H].
+    name: str, variable scope; default "LayerNorm".
+
+  Returns:
+    float32 [..., H].
+  """
+  width = input_tensor.shape[-1]
+  with tf.variable_scope(name, default_name="LayerNorm"):
+    beta = tf.get_variable("beta", [width], initializer=tf.zeros_initializer())
+    gamma = tf.get_variable("gamma", [width], initializer=tf.ones_initializer())
+    mean, variance = tf.nn.moments(input_tensor, axes=[-1], keepdims=True)  # [..., 1]
+    return tf.nn.batch_normalization(input_tensor, mean, variance, beta, gamma, LAYER_NORM_EPSILON)
+
+
+def layer_norm_and_dropout(input_tensor, dropout_prob, name=None):
+  """Layer normalisation, then dropout; see layer_norm and dropout."""
+  return dropout(layer_norm(input_tensor, name), dropout_prob)
+
+
+def create_initializer(initializer_range=0.02):
+  """Initializer of new weights: a normal distribution cut at two standard deviations.
+
+  Args:
+    initializer_range: float, the standard deviation.
+  """
+  return tf.truncated_normal_initializer(stddev=initializer_range)
+
+
+def embedding_lookup(
+  input_ids,
+  vocab_size,
+  embedding_size=128,
+  initializer_range=0.02,
+  word_embedding_name="word_embeddings",
+  use_one_hot_embeddings=False,
+):
+  """Looks up the vectors of word pieces.
+
+  Args:
+    input_ids: int32 [B, S] or [B, S, inputs].
+    vocab_size: int.
+    embedding_size: int, width of a vector.
+    initializer_range: float, standard deviation of new weights.
+    word_embedding_name: str, name of the variable.
+    use_one_hot_embeddings: bool, a matrix product in place of a gather.
+
+  Returns:
+    A pair: float32 [B, S, inputs * embedding_size], and the table [vocab_size, embedding_size].
+  """
+  table = tf.get_variable(
+    word_embedding_name,
+    [vocab_size, embedding_size],
+    initializer=create_initializer(initializer_range),
+  )
+  if use_one_hot_embeddings:
+    one_hot = tf.one_hot(tf.reshape(input_ids, [-1]), depth=vocab_size)  # [B * S, V]
+    vectors = tf.matmul(one_hot, table)
+  else:
+    vectors = tf.gather(table, input_ids)
+  shape = get_shape_list(input_ids, expected_rank=[2, 3])
+  inputs = shape[2] if len(shape) == 3 else 1
+  return tf.reshape(vectors, [shape[0], shape[1], inputs * embedding_size]), table
+
+
+def embedding_postprocessor(
+  input_tensor,
+  use_token_type=False,
+  token_type_ids=None,
+  token_type_vocab_size=16,
+  token_type_embedding_name="token_type_embeddings",
+  use_position_embeddings=True,
+  position_embedding_name="position_embeddings",
+  initializer_range=0.02,
+  max_position_embeddings=512,
+  dropout_prob=0.1,
+):
+  """Adds segment and position embeddings to word embeddings and normalises the sum.
+
+  Args:
+    input_tensor: float32 [B, S, H].
+    use_token_type: bool, whether segment embeddings are added.
+    token_type_ids: int32 [B, S]; needed with use_token_type.
+    token_type_vocab_size: int, kinds of segments.
+    token_type_embedding_name: str, name of the segments' variable.
+    use_position_embeddings: bool, whether position embeddings are added.
+    position_embedding_name: str, name of the positions' variable.
+    initializer_range: float, standard deviation of new weights.
+    max_position_embeddings: int, the longest sequence that can come.
+    dropout_prob: float.
+
+  Returns:
+    float32 [B, S, H].
+
+  Raises:
+    ValueError: token_type_ids is missing, or a sequence whose length is known is too long.
+    tf.errors.InvalidArgumentError: the same at run time.
+  """
+  _, seq_length, width = get_shape_list(input_tensor, expected_rank=3)
+  initializer = create_initializer(initializer_range)
+  output = input_tensor
+  if use_token_type:
+    if token_type_ids is None:
+      raise ValueError("token_type_ids is missing: use_token_type needs it")
+    table = tf.get_variable(
+      token_type_embedding_name, [token_type_vocab_size, width], initializer=initializer
+    )
+    # The table is small, and the gradient of a product is faster than that of a gather.
+    one_hot = tf.one_hot(token_type_ids, depth=token_type_vocab_size)  # [B, S, segments]
+    output += _matmul_last_axis(one_hot, table)
+  if use_position_embeddings:
+    table = tf.get_variable(
+      position_embedding_name, [max_position_embeddings, width], initializer=initializer
+    )
+    with tf.control_dependencies([_assert_fits(seq_length, max_position_embeddings)]):
+      output += table[:seq_length]  # [S, H], the same for each sequence
+  return layer_norm_and_dropout(output, dropout_prob)
+
+
+def _assert_fits(seq_length, max_position_embeddings):
+  """An operation that fails when a sequence is longer than there are positions."""
+  message = f"a sequence is longer than max_position_embeddings {max_position_embeddings}"
+  if not tf.is_tensor(seq_length):
+    if seq_length > max_position_embeddings:
+      raise ValueError(f"{message}: {seq_length}")
+    return tf.no_op()
+  return tf.assert_less_equal(seq_length, max_position_embeddings, message=message)
+
+
+def create_attention_mask_from_input_mask(from_tensor, to_mask):
+  """Repeats a mask of the attended positions for each attending position.
+
+  Args:
+    from_tensor: [B, F] or [B, F, ...].
+    to_mask: int32 [B, T], 1 for positions that may be attended to.
+
+  Returns:
+    float32 [B, F, T].
+  """
+  shape = get_shape_list(from_tensor, expected_rank=[2, 3])
+  to_length = get_shape_list(to_mask, expected_rank=2)[1]
+  mask = tf.cast(to_mask, tf.float32)[:, tf.newaxis, :]  # [B, 1, T]
+  return tf.broadcast_to(mask, [shape[0], shape[1], to_length])
+
+
+def attention_layer(
+  from_tensor,
+  to_tensor,
+  attention_mask=None,
+  num_attention_heads=1,
+  size_per_head=512,
+  query_act=None,
+  key_act=None,
+  value_act=None,
+  attention_probs_dropout_prob=0.0,
+  initializer_range=0.02,
+  do_return_2d_tensor=False,
+  batch_size=None,
+  from_seq_length=None,
+  to_seq_length=None,
+):
+  """Multi-head scaled dot-product attention (Vaswani et al. 2017, section 3.2).
+
+  Args:
+    from_tensor: float32 [B, F, width] or [B * F, width], what attends.
+    to_tensor: float32 [B, T, width] or [B * T, width], what is attended to.
+    attention_mask: int32 or float32 [B, F, T] or [B, 1, T], 1 where F may attend to T; default:
+      everywhere.
+    num_attention_heads: int, N.
+    size_per_head: int, D.
+    query_act, key_act, value_act: activations of the three projections, or None.
+    attention_probs_dropout_prob: float.
+    initializer_range: float, standard deviation of new weights.
+    do_return_2d_tensor: bool, the shape of the result.
+    batch_size, from_seq_length, to_seq_length: B, F and T, needed with inputs of rank 2.
+
+  Returns:
+    float32 [B, F, N * D], or [B * F, N * D] with do_return_2d_tensor.
+
+  Raises:
+    ValueError: the inputs' ranks differ, are not 2 or 3, or sizes are missing.
+  """
+  from_shape = get_shape_list(from_tensor, expected_rank=[2, 3])
+  to_shape = get_shape_list(to_tensor, expected_rank=[2, 3])
+  if len(from_shape) != len(to_shape):
+    raise ValueError(
+      f"from_tensor has rank {len(from_shape)} and to_tensor rank {len(to_shape)}; they must agree"
+    )
+  if len(from_shape) == 3:
+    batch_size, from_seq_length, to_seq_length = from_shape[0], from_shape[1], to_shape[1]
+  elif None in (batch_size, from_seq_length, to_seq_length):
+    raise ValueError("inputs of rank 2 need batch_size, from_seq_length and to_seq_length")
+
+  def project(tensor, length, activation, name):
+    width = num_attention_heads * size_per_head
+    heads = _dense(reshape_to_matrix(tensor), width, name, initializer_range, activation)
+    heads = tf.reshape(heads, [batch_size, length, num_attention_heads, size_per_head])
+    return tf.transpose(heads, [0, 2, 1, 3])  # [B, N, F or T, D]
+
+  query = project(from_tensor, from_seq_length, query_act, "query")
+  key = project(to_tensor, to_seq_length, key_act, "key")
+  value = project(to_tensor, to_seq_length, value_act, "value")
+
+  scores = tf.matmul(query, key, transpose_b=True)  # [B, N, F, T]
+  scores *= 1.0 / math.sqrt(size_per_head)
+  if attention_mask is not None:
+    hidden = 1.0 - tf.cast(attention_mask[:, tf.newaxis], tf.float32)  # [B, 1, F or 1, T]
+    scores += hidden * MASKED_SCORE
+  probabilities = dropout(tf.nn.softmax(scores), attention_probs_dropout_prob)  # [B, N, F, T]
+
+  context = tf.matmul(probabilities, value)  # [B, N, F, D]
+  context = tf.transpose(context, [0, 2, 1, 3])  # [B, F, N, D]
+  if do_return_2d_tensor:
+    return tf.reshape(context, [batch_size * from_seq_length, num_attention_heads * size_per_head])
+  return tf.reshape(context, [batch_size, from_seq_length, num_attention_heads * size_per_head])
+
+
+def transformer_model(
+  input_tensor,
+  attention_mask=None,
+  hidden_size=768,
+  num_hidden_layers=12,
+  num_attention_heads=12,
+  intermediate_size=3072,
+  intermediate_act_fn=gelu,
+  hidden_dropout_prob=0.1,
+  attention_probs_dropout_prob=0.1,
+  initializer_range=0.02,
+  do_return_all_layers=False,
+):
+  """A stack of Transformer blocks, each normalised after its residual sums.
+
+  Args:
+    input_tensor: float32 [B, S, H].
+    attention_mask: int32 or float32 [B, S, S] or [B, 1, S], see attention_layer.
+    hidden_size: int, H.
+    num_hidden_layers: int, number of blocks.
+    num_attention_heads: int, N.
+    intermediate_size: int, width of the feed-forward layer.
+    intermediate_act_fn: function of a tensor, or None.
+    hidden_dropout_prob: float, dropout of what is added to the residual.
+    attention_probs_dropout_prob: float.
+    initializer_range: float, standard deviation of new weights.
+    do_return_all_layers: bool.
+
+  Returns:
+    float32 [B, S, H], the last block's output; or the list of all outputs.
+
+  Raises:
+    ValueError: hidden_size is not divisible by num_attention_heads, or not the input's width.
+  """
+  _check_heads(hidden_size, num_attention_heads)
+  batch_size, seq_length, width = get_shape_list(input_tensor, expected_rank=3)
+  if width != hidden_size:
+    raise ValueError(f"the input is {width} wide, and hidden_size is {hidden_size}")
+
+  def add_and_norm(output, residual):
+    return layer_norm(dropout(output, hidden_dropout_prob) + residual)
+
+  def block(layer_input):  # [B * S, H] -> [B * S, H]
+    with tf.variable_scope("attention"):
+      with tf.variable_scope("self"):
+        context = attention_layer(
+          layer_input,
+          layer_input,
+          attention_mask=attention_mask,
+          num_attention_heads=num_attention_heads,
+          size_per_head=hidden_size // num_attention_heads,
+          attention_probs_dropout_prob=attention_probs_dropout_prob,
+          initializer_range=initializer_range,
+          do_return_2d_tensor=True,
+          batch_size=batch_size,
+          from_seq_length=seq_length,
+          to_seq_length=seq_length,
+        )
+      with tf.variable_scope("output"):
+        attended = _dense(context, hidden_size, "dense", initializer_range)
+        attended = add_and_norm(attended, layer_input)
+    with tf.variable_scope("intermediate"):
+      wide = _dense(
+        attended, intermediate_size, "dense", initializer_range, intermediate_act_fn
+      )  # [B * S, intermediate]
+    with tf.variable_scope("output"):
+      return add_and_norm(_dense(wide, hidden_size, "dense", initializer_range), attended)
+
+  # Two axes suffice between the blocks: dense layers do not care which sequence a row is of.
+  layers = []
+  output = reshape_to_matrix(input_tensor)  # [B * S, H]
+  for layer in range(num_hidden_layers):
+    with tf.variable_scope(f"layer_{layer}"):
+      output = block(output)
+    layers.append(output)
+  shape = [batch_size, seq_length, hidden_size]
+  if do_return_all_layers:
+    return [reshape_from_matrix(layer, shape) for layer in layers]
+  return reshape_from_matrix(output, shape)
+
+
+def _dense(matrix, units, name, initializer_range, activation=None):
+  """A dense layer: float32 [rows, width] -> [rows, units]; variables `name`/kernel and /bias."""
+  with tf.variable_scope(name):
+    kernel = tf.get_variable(
+      "kernel", [matrix.shape[-1], units], initializer=create_initializer(initializer_range)
+    )
+    bias = tf.get_variable("bias", [units], initializer=tf.zeros_initializer())
+    output = tf.nn.bias_add(tf.matmul(matrix, kernel), bias)
+    return output if activation is None else activation(output)
+
+
+def _matmul_last_axis(tensor, matrix):
+  """float32 [..., K] times [K, M] -> [..., M] as one product of two matrices."""
+  shape = get_shape_list(tensor)
+  product = tf.matmul(reshape_to_matrix(tensor), matrix)
+  return reshape_from_matrix(product, [*shape[:-1], matrix.shape[-1]])
+
+
+def get_shape_list(tensor, expected_rank=None, name=None):
+  """The shape of a tensor, as far as known when the graph is built.
+
+  Args:
+    tensor: a tensor.
+    expected_rank: int or list of int; the rank is checked when given.
+    name: str, what the error calls the tensor.
+
+  Returns:
+    List with an int for each known size and an int32 scalar tensor for each other.
+
+  Raises:
+    ValueError: the rank is another.
+  """
+  if expected_rank is not None:
+    assert_rank(tensor, expected_rank, name)
+  static = tensor.shape.as_list()
+  if None not in static:
+    return static
+  dynamic = tf.shape(tensor)
+  return [dynamic[i] if size is None else size for i, size in enumerate(static)]
+
+
+def reshape_to_matrix(input_tensor):
+  """Joins all axes but the last: [..., H] -> [rows, H].
+
+  Raises:
+    ValueError: the tensor has no two axes.
+  """
+  rank = input_tensor.shape.ndims
+  if rank < 2:
+    raise ValueError(f"a tensor of rank 2 or more is needed, not of shape {input_tensor.shape}")
+  if rank == 2:
+    return input_tensor
+  return tf.reshape(input_tensor, [-1, input_tensor.shape[-1]])
+
+
+def reshape_from_matrix(output_tensor, orig_shape_list):
+  """Undoes reshape_to_matrix: [rows, H] -> the original axes with the matrix's own last one.
+
+  Args:
+    output_tensor: [rows, H].
+    orig_shape_list: the original shape, as get_shape_list gives it.
+  """
+  if len(orig_shape_list) == 2:
+    return output_tensor
+  width = get_shape_list(output_tensor, expected_rank=2)[-1]
+  return tf.reshape(output_tensor, [*orig_shape_list[:-1], width])
+
+
+def assert_rank(tensor, expected_rank, name=None):
+  """Makes sure that a tensor has one of the expected ranks.
+
+  Args:
+    tensor: a tensor.
+    expected_rank: int or list of int.
+    name: str, what the error calls the tensor.
+
+  Raises:
+    ValueError: names the tensor, the variable scope, and both ranks.
+  """
+  expected = [expected_rank] if isinstance(expected_rank, int) else list(expected_rank)
+  actual = tensor.shape.ndims
+  if actual not in expected:
+    raise ValueError(
+      f"{name or tensor.name} in scope {tf.get_variable_scope().name!r} has rank {actual} "
+      f"(shape {tensor.shape}); expected {' or '.join(map(str, expected))}"
+    )

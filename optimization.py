@@ -1,0 +1,229 @@
+"""The training step of BERT: Adam with decoupled weight decay, a warm-up and a linear decay.
+
+Adam: Kingma and Ba 2014, algorithm 1, without its bias correction. Decoupled decay: Loshchilov and
+Hutter 2017, algorithm 2. Schedule and constants: Devlin et al. 2018, appendix A.2.
+"""
+
+import re
+
+import tensorflow.compat.v1 as tf
+
+# Collection that holds the learning rate, a float32 scalar, of a graph that trains on CPU or GPU.
+LEARNING_RATE = "learning_rate"
+
+
+def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu):
+  """Builds the operation that makes one training step.
+
+  Gradients are made dense, summed over all replicas, and then clipped once to a global norm of 1.
+
+  Args:
+    loss: float32 scalar, the mean over this replica's examples.
+    init_lr: float, the learning rate at its highest.
+    num_train_steps: int, steps after which the learning rate is 0.
+    num_warmup_steps: int or None, steps in which the learning rate rises from 0.
+    use_tpu: bool, whether the graph is built for the cores of a TPU.
+
+  Returns:
+    An operation that updates all trainable variables and adds 1 to the global step.
+  """
+  global_step = tf.train.get_or_create_global_step()
+  learning_rate = learning_rate_schedule(
+    init_lr, num_train_steps, num_warmup_steps, step=global_step + 1
+  )
+  if not use_tpu:  # nothing inside a TPU's computation can be fetched
+    tf.add_to_collection(LEARNING_RATE, learning_rate)
+  optimizer = AdamWeightDecayOptimizer(
+    learning_rate,
+    weight_decay_rate=0.01,
+    exclude_from_weight_decay=["LayerNorm", "layer_norm", "bias"],
+  )
+  variables = tf.trainable_variables()
+  gradients = _summed_gradients(loss, variables, use_tpu)
+  gradients, _ = tf.clip_by_global_norm(gradients, clip_norm=1.0)
+  update = optimizer.apply_gradients(zip(gradients, variables), sum_over_replicas=False)
+  with tf.control_dependencies([update]):
+    return tf.group(tf.assign_add(global_step, 1))
+
+
+def learning_rate_schedule(init_lr, num_train_steps, num_warmup_steps, step):
+  """The learning rate of a step: a linear warm-up, then what is left of a linear decay.
+
+  The decay is counted from step 0, not from the end of the warm-up. With 10 steps, 4 of them
+  warm-up, and init_lr 1, the steps 1 to 10 have .25, .5, .75, .6, .5, .4, .3, .2, .1, 0.
+
+  Args:
+    init_lr: float, the rate at which the decay starts.
+    num_train_steps: int, the step from which on the rate is 0.
+    num_warmup_steps: int or None, steps of warm-up.
+    step: int64 scalar, the number of the step, from 1.
+
+  Returns:
+    float32 scalar.
+  """
+  step = tf.cast(step, tf.float32)
+  total = float(num_train_steps)
+  rate = init_lr * (1.0 - tf.minimum(step, total) / total)
+  if num_warmup_steps:
+    warmup = float(int(num_warmup_steps))
+    rate = tf.where(step < warmup, init_lr * step / warmup, rate)
+  return rate
+
+
+def _summed_gradients(loss, variables, use_tpu):
+  """Dense gradients of the mean loss over all replicas; None where a variable has no part in it."""
+  replica_sum, num_replicas = _replicas(use_tpu)
+  gradients = tf.gradients(loss / num_replicas, variables)
+  # Slices of an embedding table may name a row twice: only the dense sum has the right norm.
+  dense = [tf.convert_to_tensor(g) for g in gradients if g is not None]
+  summed = iter(replica_sum(dense))
+  return [None if g is None else next(summed) for g in gradients]
+
+
+def _replicas(use_tpu):
+  """A function that sums a list of tensors over the replicas, and the number of replicas."""
+  if use_tpu:
+
+    def tpu_sum(tensors):
+      return [tf.tpu.cross_replica_sum(t) for t in tensors]
+
+    return tpu_sum, tpu_sum([tf.constant(1.0)])[0]
+  context = tf.distribute.get_replica_context()
+  if context is None or context.num_replicas_in_sync == 1:
+    return lambda tensors: tensors, 1.0
+
+  def reduce(strategy, tensors):
+    # Not context.all_reduce: its gradient, not needed here, fails to find replicated variables.
+    pairs = [(tensor, tensor) for tensor in tensors]
+    return strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, pairs)
+
+  def replica_sum(tensors):
+    return context.merge_call(reduce, args=(tensors,))
+
+  return replica_sum, float(context.num_replicas_in_sync)
+
+
+class AdamWeightDecayOptimizer(tf.train.Optimizer):
+  """Adam without bias correction, with weight decay apart from the gradient's moments.
+
+    m <- beta_1 m + (1 - beta_1) g
+    v <- beta_2 v + (1 - beta_2) g^2
+    w <- w - learning_rate (m / (sqrt(v) + epsilon) + weight_decay_rate w)
+
+  The moments are the slots `<variable>/adam_m` and `<variable>/adam_v`.
+  """
+
+  def __init__(
+    self,
+    learning_rate,
+    weight_decay_rate=0.0,
+    beta_1=0.9,
+    beta_2=0.999,
+    epsilon=1e-6,
+    exclude_from_weight_decay=None,
+    name="AdamWeightDecayOptimizer",
+  ):
+    """Makes an optimizer.
+
+    Args:
+      learning_rate: float or float32 scalar tensor.
+      weight_decay_rate: float.
+      beta_1: float, decay of the gradients' running mean.
+      beta_2: float, decay of the squared gradients' running mean.
+      epsilon: float, added to the root of the second moment.
+      exclude_from_weight_decay: list of regular expressions; a variable whose name contains a match
+        of one is not decayed.
+      name: str, scope of the optimizer's operations.
+    """
+    super().__init__(use_locking=False, name=name)
+    self.learning_rate = learning_rate
+    self.weight_decay_rate = weight_decay_rate
+    self.beta_1 = beta_1
+    self.beta_2 = beta_2
+    self.epsilon = epsilon
+    self.exclude_from_weight_decay = exclude_from_weight_decay
+
+  def apply_gradients(self, grads_and_vars, global_step=None, name=None, sum_over_replicas=True):
+    """Updates variables.
+
+    Args:
+      grads_and_vars: (gradient, variable) pairs; those without a gradient are left alone.
+      global_step: accepted for tf.train.Optimizer's sake, and not advanced.
+      name: str, name of the operation.
+      sum_over_replicas: bool; False when the gradients are summed over the replicas already.
+
+    Returns:
+      An operation.
+    """
+    del global_step
+    pairs = [(tf.convert_to_tensor(g), v) for g, v in grads_and_vars if g is not None]
+    if not pairs:
+      return tf.no_op(name=name)
+    if sum_over_replicas or not tf.distribute.has_strategy():
+      return super().apply_gradients(pairs, name=name)
+    context = tf.distribute.get_replica_context()
+    return context.merge_call(self._apply_summed, args=(pairs,), kwargs={"name": name})
+
+  def _apply_summed(self, strategy, pairs, name=None):
+    """Updates each replica's copy of the variables with gradients that are equal everywhere."""
+    with tf.init_scope():
+      self._create_slots([variable for _, variable in pairs])
+    self._prepare()
+    updates = [
+      strategy.extended.update(variable, self._update_copy, args=(gradient,), group=True)
+      for gradient, variable in pairs
+    ]
+    return tf.group(*updates, name=name)
+
+  def _update_copy(self, variable, gradient):
+    return self._update(variable, variable.handle, gradient, tf.raw_ops.ResourceApplyAdam)
+
+  def _create_slots(self, var_list):
+    for variable in var_list:
+      for slot in ("adam_m", "adam_v"):
+        self._zeros_slot(variable, slot, slot)
+
+  def _resource_apply_dense(self, grad, handle):
+    return self._update(handle, handle.handle, grad, tf.raw_ops.ResourceApplyAdam)
+
+  def _apply_dense(self, grad, var):
+    return self._update(var, var, grad, tf.raw_ops.ApplyAdam)
+
+  def _update(self, variable, target, gradient, apply_adam):
+    """Decays the weights, then calls TensorFlow's one-pass Adam.
+
+    That kernel corrects the bias by factors made of beta1_power and beta2_power; 0 makes both 1.
+    """
+    rate = tf.cast(self.learning_rate, variable.dtype.base_dtype)
+    decay = []
+    if self._do_use_weight_decay(self._get_variable_name(variable.name)):
+      # The gradient first: what computes it must read the weights from before the decay.
+      with tf.control_dependencies([gradient]):
+        decay = [variable.assign_sub(rate * self.weight_decay_rate * variable.read_value())]
+    m, v = self.get_slot(variable, "adam_m"), self.get_slot(variable, "adam_v")
+    if apply_adam is tf.raw_ops.ResourceApplyAdam:
+      m, v = m.handle, v.handle
+    with tf.control_dependencies(decay):
+      return apply_adam(
+        var=target,
+        m=m,
+        v=v,
+        beta1_power=0.0,
+        beta2_power=0.0,
+        lr=rate,
+        beta1=self.beta_1,
+        beta2=self.beta_2,
+        epsilon=self.epsilon,
+        grad=gradient,
+      )
+
+  def _do_use_weight_decay(self, param_name):
+    """Whether a variable of this name is decayed."""
+    excluded = any(
+      re.search(pattern, param_name) for pattern in self.exclude_from_weight_decay or []
+    )
+    return bool(self.weight_decay_rate) and not excluded
+
+  def _get_variable_name(self, param_name):
+    """A tensor's name without its output number: "bert/x:0" -> "bert/x"."""
+    return re.sub(r":\d+$", "", param_name)

@@ -1,0 +1,19 @@
+"""Settings that all tests share."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import pytest
+import tensorflow.compat.v1 as tf
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _graph_mode():
+  """The scripts' own mode, and two logical CPUs for the tests with two replicas.
+
+  Devices can be divided only before TensorFlow's runtime starts.
+  """
+  cpu = tf.config.list_physical_devices("CPU")[0]
+  tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+  tf.disable_eager_execution()

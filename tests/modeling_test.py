@@ -1,0 +1,308 @@
+"""The encoder: recorded outputs of the classic implementation, variables, and refusals."""
+
+import json
+import logging
+import os
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import files
+import modeling
+
+RECORDED = os.path.join(os.path.dirname(__file__), "data", "recorded_model")
+CHECKPOINT = os.path.join(RECORDED, "bert_model.ckpt")
+
+
+def recorded(name):
+  return np.load(os.path.join(RECORDED, name + ".npz"))
+
+
+def recorded_config():
+  return modeling.BertConfig.from_json_file(os.path.join(RECORDED, "bert_config.json"))
+
+
+def tiny_config(**changes):
+  values = {
+    "vocab_size": 50,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 32,
+    "max_position_embeddings": 20,
+    "type_vocab_size": 2,
+  }
+  return modeling.BertConfig(**{**values, **changes})
+
+
+def run_recorded(columns=None, **options):
+  """The recorded model's tensors on the recorded batch, of which `columns` columns are taken."""
+  with tf.Graph().as_default(), tf.Session() as session:
+    batch = {
+      k: v[:, :columns] for k, v in recorded("inputs").items() if k.startswith(("input", "seg"))
+    }
+    model = modeling.BertModel(
+      recorded_config(),
+      is_training=False,
+      input_ids=tf.constant(batch["input_ids"]),
+      input_mask=tf.constant(batch["input_mask"]),
+      token_type_ids=tf.constant(batch["segment_ids"]),
+      **options,
+    )
+    mapping, _ = modeling.get_assignment_map_from_checkpoint(tf.trainable_variables(), CHECKPOINT)
+    tf.train.init_from_checkpoint(CHECKPOINT, mapping)
+    session.run(tf.global_variables_initializer())
+    tensors = {
+      "embedding_output": model.get_embedding_output(),
+      "sequence_output": model.get_sequence_output(),
+      "pooled_output": model.get_pooled_output(),
+    }
+    for i, layer in enumerate(model.get_all_encoder_layers()):
+      tensors[f"encoder_layer_{i}"] = layer
+    return session.run(tensors)
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_outputs_equal_the_recorded_ones(one_hot):
+  mask = recorded("inputs")["input_mask"].astype(bool)
+  outputs = run_recorded(use_one_hot_embeddings=one_hot)
+  assert len(outputs) == 6
+  for name, got in outputs.items():
+    want = recorded("pretraining_outputs")[name]
+    if name != "pooled_output":
+      got, want = got[mask], want[mask]
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=2e-5, err_msg=name)
+
+
+def test_cutting_off_padding_changes_nothing():
+  mask = recorded("inputs")["input_mask"]
+  longest = int(mask.sum(axis=1).max())
+  whole, cut = run_recorded(), run_recorded(columns=longest)
+  real = mask.astype(bool)
+  np.testing.assert_allclose(cut["pooled_output"], whole["pooled_output"], atol=1e-6)
+  np.testing.assert_allclose(
+    cut["sequence_output"][real[:, :longest]], whole["sequence_output"][real], atol=1e-5
+  )
+
+
+def test_variables_have_the_names_shapes_and_order_of_released_checkpoints():
+  with open(os.path.join(RECORDED, "variables.json"), encoding="utf-8") as f:
+    want = [(name, shape) for name, shape in json.load(f) if name.startswith("bert/")]
+  with tf.Graph().as_default():
+    modeling.BertModel(recorded_config(), False, tf.zeros([1, 2], tf.int32))
+    got = [(v.name[:-2], v.shape.as_list()) for v in tf.trainable_variables()]
+  assert sorted(got) == sorted(want)
+  assert [name for name, _ in got[:5]] == [
+    "bert/embeddings/word_embeddings",
+    "bert/embeddings/token_type_embeddings",
+    "bert/embeddings/position_embeddings",
+    "bert/embeddings/LayerNorm/beta",
+    "bert/embeddings/LayerNorm/gamma",
+  ]
+  assert [name for name, _ in got[5:7]] == [
+    "bert/encoder/layer_0/attention/self/query/kernel",
+    "bert/encoder/layer_0/attention/self/query/bias",
+  ]
+
+
+@pytest.mark.parametrize(
+  "config, variables, parameters",
+  [
+    (modeling.BertConfig(30522, type_vocab_size=2), 199, 109_482_240),
+    (modeling.BertConfig(28996, type_vocab_size=2), 199, 108_310_272),
+    (
+      modeling.BertConfig(
+        30522,
+        hidden_size=1024,
+        num_hidden_layers=24,
+        num_attention_heads=16,
+        intermediate_size=4096,
+        type_vocab_size=2,
+      ),
+      391,
+      335_141_888,
+    ),
+    (
+      modeling.BertConfig(
+        30522,
+        hidden_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=512,
+        type_vocab_size=2,
+      ),
+      39,
+      4_385_920,
+    ),
+  ],
+  ids=["base uncased", "base cased", "large", "tiny"],
+)
+def test_released_models_have_their_known_size(config, variables, parameters):
+  with tf.Graph().as_default():
+    modeling.BertModel(config, False, tf.zeros([1, 2], tf.int32))
+    trainable = tf.trainable_variables()
+    assert len(trainable) == variables
+    assert sum(int(np.prod(v.shape.as_list())) for v in trainable) == parameters
+
+
+def test_second_model_in_a_graph_has_variables_of_its_own():
+  with tf.Graph().as_default():
+    for _ in range(2):
+      modeling.BertModel(tiny_config(), False, tf.zeros([1, 2], tf.int32))
+    scopes = {v.name.split("/")[0] for v in tf.trainable_variables()}
+  assert scopes == {"bert", "bert_1"}
+
+
+def test_shapes_may_be_unknown_when_the_graph_is_built():
+  with tf.Graph().as_default(), tf.Session() as session:
+    ids = tf.placeholder(tf.int32, [None, None])
+    model = modeling.BertModel(tiny_config(), True, ids)
+    session.run(tf.global_variables_initializer())
+    for shape in ([2, 3], [1, 20]):
+      output = session.run(model.get_sequence_output(), {ids: np.ones(shape)})
+      assert output.shape == (*shape, 16)
+    with pytest.raises(
+      tf.errors.InvalidArgumentError, match="longer than max_position_embeddings 20"
+    ):
+      session.run(model.get_sequence_output(), {ids: np.ones([1, 21])})
+
+
+def test_dropout_acts_in_training_alone():
+  with tf.Graph().as_default(), tf.Session() as session:
+    ids = tf.constant([[1, 2, 3]])
+    with tf.variable_scope("shared", reuse=tf.AUTO_REUSE):
+      training = modeling.BertModel(tiny_config(), True, ids, scope="bert").get_pooled_output()
+      inference = modeling.BertModel(tiny_config(), False, ids, scope="bert").get_pooled_output()
+    session.run(tf.global_variables_initializer())
+    assert np.any(session.run(training) != session.run(training))
+    np.testing.assert_array_equal(session.run(inference), session.run(inference))
+
+
+def test_rank_2_and_rank_3_attention_agree():
+  values = np.random.default_rng(0).normal(size=(2, 5, 8)).astype("f4")
+  mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])
+  with tf.Graph().as_default(), tf.Session() as session:
+    full_mask = modeling.create_attention_mask_from_input_mask(
+      tf.constant(values), tf.constant(mask)
+    )
+    options = {"attention_mask": full_mask, "num_attention_heads": 2, "size_per_head": 4}
+    with tf.variable_scope("a", reuse=tf.AUTO_REUSE):
+      whole = modeling.attention_layer(tf.constant(values), tf.constant(values), **options)
+      flat = modeling.attention_layer(
+        tf.reshape(values, [10, 8]),
+        tf.reshape(values, [10, 8]),
+        do_return_2d_tensor=True,
+        batch_size=2,
+        from_seq_length=5,
+        to_seq_length=5,
+        **options,
+      )
+    session.run(tf.global_variables_initializer())
+    whole, flat, full_mask = session.run([whole, flat, full_mask])
+  np.testing.assert_array_equal(full_mask, np.repeat(mask[:, None], 5, axis=1))
+  assert full_mask.dtype == np.float32
+  np.testing.assert_allclose(flat.reshape(2, 5, 8), whole, atol=1e-6)
+
+
+def test_gelu_is_the_tanh_form():
+  with tf.Graph().as_default(), tf.Session() as session:
+    got = session.run(modeling.gelu(tf.constant([-1.0, 0.0, 1.0, 3.0])))
+  np.testing.assert_allclose(got, [-0.158808, 0.0, 0.841192, 2.996363], atol=1e-5)
+
+
+def test_activations_are_found_by_name():
+  assert modeling.get_activation("GELU") is modeling.gelu
+  assert modeling.get_activation("Relu") is tf.nn.relu
+  assert modeling.get_activation("linear") is modeling.get_activation("") is None
+  assert modeling.get_activation(None) is None
+  assert modeling.get_activation(abs) is abs
+  with pytest.raises(ValueError, match="'swish' is none of linear, relu, gelu, tanh"):
+    modeling.get_activation("swish")
+
+
+def test_layer_norm_of_a_known_row():
+  with tf.Graph().as_default(), tf.Session() as session:
+    output = modeling.layer_norm(tf.constant([[1.0, 2.0, 3.0, 4.0]]))
+    names = [v.name for v in tf.trainable_variables()]
+    session.run(tf.global_variables_initializer())
+    got = session.run(output)
+  assert names == ["LayerNorm/beta:0", "LayerNorm/gamma:0"]
+  np.testing.assert_allclose(got, [[-1.341641, -0.447214, 0.447214, 1.341641]], atol=1e-5)
+
+
+def test_embedding_lookup_takes_two_and_three_axes():
+  with tf.Graph().as_default():
+    two, table = modeling.embedding_lookup(tf.zeros([2, 3], tf.int32), 7, 4)
+    three, _ = modeling.embedding_lookup(
+      tf.zeros([2, 3, 5], tf.int32), 7, 4, word_embedding_name="other"
+    )
+  assert two.shape.as_list() == [2, 3, 4]
+  assert three.shape.as_list() == [2, 3, 20]
+  assert table.shape.as_list() == [7, 4]
+
+
+def test_config_keeps_unknown_keys_and_round_trips(caplog):
+  with caplog.at_level(logging.INFO):
+    config = modeling.BertConfig.from_dict({"vocab_size": 9, "pooler_fc_size": 768})
+  assert config.pooler_fc_size == 768 and config.hidden_size == 768
+  assert json.loads(config.to_json_string()) == config.to_dict()
+  assert config.to_json_string().startswith('{\n  "attention_probs_dropout_prob": 0.1,\n')
+  assert config.to_json_string().endswith("}\n")
+
+
+@pytest.mark.parametrize(
+  "changes, message",
+  [
+    ({"hidden_size": 18}, "hidden_size 18 is not divisible by num_attention_heads 4"),
+    ({"hidden_size": -16}, "hidden_size is -16"),
+    ({"vocab_size": None}, "vocab_size is None"),
+    ({"num_hidden_layers": 2.5}, "num_hidden_layers is 2.5"),
+    ({"hidden_act": "swish"}, "'swish'"),
+    ({"hidden_dropout_prob": 1.0}, "hidden_dropout_prob is 1.0"),
+    ({"attention_probs_dropout_prob": "no"}, "attention_probs_dropout_prob is 'no'"),
+    ({"initializer_range": 0}, "initializer_range is 0"),
+  ],
+)
+def test_impossible_configurations_are_refused(changes, message, tmp_path):
+  config = tiny_config(**changes)
+  with pytest.raises(ValueError, match=message):
+    modeling.BertModel(config, False, tf.zeros([1, 2], tf.int32))
+  path = tmp_path / "bert_config.json"
+  path.write_text(config.to_json_string())
+  with pytest.raises(files.InputError, match=f"bert_config.json: .*{message}"):
+    modeling.BertConfig.from_json_file(str(path))
+
+
+def test_broken_configuration_files_are_named(tmp_path):
+  path = tmp_path / "bert_config.json"
+  for text, message in (
+    ('{"vocab_size": 3,\n', r"json:2: is not valid JSON"),
+    ("[1]", "no JSON obj"),
+  ):
+    path.write_text(text)
+    with pytest.raises(files.InputError, match=message):
+      modeling.BertConfig.from_json_file(str(path))
+  with pytest.raises(files.InputError, match="missing.json: cannot be read: No such file"):
+    modeling.BertConfig.from_json_file(str(tmp_path / "missing.json"))
+
+
+def test_wrong_ranks_and_widths_are_refused():
+  with tf.Graph().as_default():
+    flat, deep = tf.zeros([6, 8]), tf.zeros([2, 3, 8])
+    with pytest.raises(ValueError, match="rank 1"):
+      modeling.BertModel(tiny_config(), False, tf.zeros([3], tf.int32))
+    with pytest.raises(ValueError, match=r"word_ids.* has rank 2 .*expected 3"):
+      modeling.get_shape_list(flat, expected_rank=3, name="word_ids")
+    with pytest.raises(ValueError, match="must agree"):
+      modeling.attention_layer(deep, flat)
+    with pytest.raises(ValueError, match="need batch_size"):
+      modeling.attention_layer(flat, flat, batch_size=2)
+    with pytest.raises(ValueError, match="8 wide, and hidden_size is 12"):
+      modeling.transformer_model(deep, hidden_size=12, num_attention_heads=2)
+    with pytest.raises(ValueError, match="rank 2 or more"):
+      modeling.reshape_to_matrix(tf.zeros([3]))
+    with pytest.raises(ValueError, match="token_type_ids is missing"):
+      modeling.embedding_postprocessor(deep, use_token_type=True)
+    with pytest.raises(ValueError, match="longer than max_position_embeddings 2: 3"):
+      modeling.embedding_postprocessor(deep, max_position_embeddings=2)
