@@ -18,7 +18,6 @@ from absl import app, flags, logging
 
 import files
 
-
 # Seconds between two checkpoints, unless their interval is given in steps.
 CHECKPOINT_SECONDS = 600.0
 
@@ -103,7 +102,7 @@ def define_checkpoint_flags(flag_values):
   flags.DEFINE_integer(
     "save_checkpoints_steps",
     1000,
-    "Steps between two checkpoints. Unless given, there is also one each epoch and each 10 minutes.",
+    "Steps between two checkpoints. Unless given, there is also one an epoch and every 10 minutes.",
     lower_bound=1,
     flag_values=flag_values,
   )

@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import time
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
 from absl import logging
@@ -147,10 +147,10 @@ class Coverage(NamedTuple):
     unused: names that only the checkpoint has, optimizer slots left out.
   """
 
-  loaded: List[str]
-  missing: List[str]
-  reshaped: List[Tuple[str, List[int], List[int]]]
-  unused: List[str]
+  loaded: list[str]
+  missing: list[str]
+  reshaped: list[tuple[str, list[int], list[int]]]
+  unused: list[str]
 
 
 def resolve_checkpoint(path, flag="init_checkpoint"):
@@ -219,8 +219,8 @@ def compare(model_shapes, saved_shapes, prefix) -> Coverage:
   if not any(name.startswith(ENCODER_SCOPE) for name in loaded):
     found = ", ".join(sorted(saved_shapes)[:3])
     raise files.InputError(
-      f"--init_checkpoint: {prefix} has none of BERT's {len(model_shapes)} variables ({ENCODER_SCOPE}"
-      f"...); it has {found or 'none at all'}"
+      f"--init_checkpoint: {prefix} has none of BERT's variables ({ENCODER_SCOPE}...); it has "
+      f"{found or 'none at all'}"
     )
   unused = sorted(
     name
@@ -263,7 +263,7 @@ def check_init_checkpoint(config, init_checkpoint):
     compare(_shapes(tf.trainable_variables()), saved_shapes, prefix)
 
 
-def _shapes(variables) -> Dict[str, List[int]]:
+def _shapes(variables) -> dict[str, list[int]]:
   return {re.sub(r":\d+$", "", v.name): v.shape.as_list() for v in variables}
 
 
@@ -362,7 +362,9 @@ class _EitherTimer:
     return any(timer.should_trigger_for_step(step) for timer in self._timers)
 
   def update_last_triggered_step(self, step):
-    return [timer.update_last_triggered_step(step) for timer in self._timers][0]
+    by_steps, by_seconds = self._timers
+    by_seconds.update_last_triggered_step(step)
+    return by_steps.update_last_triggered_step(step)
 
   def last_triggered_step(self):
     return self._timers[0].last_triggered_step()
@@ -412,7 +414,7 @@ class ProgressHook(tf.train.SessionRunHook):
     )
 
   def before_run(self, run_context):
-    # The step is read apart from the others, after the update: a fetch beside it may be the old one.
+    # The step is read apart, after the update: beside the others it may still be the old one.
     fetches = {name: t for name, t in self._tensors.items() if name != "step"}
     return tf.train.SessionRunArgs(fetches)
 

@@ -137,8 +137,8 @@ def load_model(config_file, vocab_file, do_lower_case, max_seq_length, init_chec
   tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case)
   if len(tokenizer.vocab) > config.vocab_size:
     raise files.InputError(
-      f"--vocab_file: {vocab_file} has {len(tokenizer.vocab)} word pieces, more than the vocab_size "
-      f"{config.vocab_size} in {config_file}; they belong to different models"
+      f"--vocab_file: {vocab_file} has {len(tokenizer.vocab)} word pieces, and the "
+      f"vocab_size is {config.vocab_size} in {config_file}; they belong to different models"
     )
   if max_seq_length > config.max_position_embeddings:
     raise files.InputError(

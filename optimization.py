@@ -170,13 +170,10 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
       self._create_slots([variable for _, variable in pairs])
     self._prepare()
     updates = [
-      strategy.extended.update(variable, self._update_copy, args=(gradient,), group=True)
+      strategy.extended.update(variable, self._update, args=(gradient,), group=True)
       for gradient, variable in pairs
     ]
     return tf.group(*updates, name=name)
-
-  def _update_copy(self, variable, gradient):
-    return self._update(variable, variable.handle, gradient, tf.raw_ops.ResourceApplyAdam)
 
   def _create_slots(self, var_list):
     for variable in var_list:
@@ -184,28 +181,33 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
         self._zeros_slot(variable, slot, slot)
 
   def _resource_apply_dense(self, grad, handle):
-    return self._update(handle, handle.handle, grad, tf.raw_ops.ResourceApplyAdam)
+    return self._update(handle, grad)
 
   def _apply_dense(self, grad, var):
-    return self._update(var, var, grad, tf.raw_ops.ApplyAdam)
+    return self._update(var, grad)
 
-  def _update(self, variable, target, gradient, apply_adam):
+  def _update(self, variable, gradient):
     """Decays the weights, then calls TensorFlow's one-pass Adam.
 
     That kernel corrects the bias by factors made of beta1_power and beta2_power; 0 makes both 1.
     """
+    ops, prefix = tf.raw_ops, ""
+    variables = [variable, self.get_slot(variable, "adam_m"), self.get_slot(variable, "adam_v")]
+    if hasattr(variable, "handle"):
+      prefix = "Resource"
+      variables = [v.handle for v in variables]
+    weights, m, v = variables
     rate = tf.cast(self.learning_rate, variable.dtype.base_dtype)
-    decay = []
-    if self._do_use_weight_decay(self._get_variable_name(variable.name)):
-      # The gradient first: what computes it must read the weights from before the decay.
-      with tf.control_dependencies([gradient]):
-        decay = [variable.assign_sub(rate * self.weight_decay_rate * variable.read_value())]
-    m, v = self.get_slot(variable, "adam_m"), self.get_slot(variable, "adam_v")
-    if apply_adam is tf.raw_ops.ResourceApplyAdam:
-      m, v = m.handle, v.handle
+    # The gradient first: what computes it must read the weights from before the decay.
+    with tf.control_dependencies([gradient]):
+      decay = []
+      if self._do_use_weight_decay(self._get_variable_name(variable.name)):
+        descend = getattr(ops, prefix + "ApplyGradientDescent")
+        alpha = rate * self.weight_decay_rate
+        decay = [descend(var=weights, alpha=alpha, delta=variable.read_value())]
     with tf.control_dependencies(decay):
-      return apply_adam(
-        var=target,
+      return getattr(ops, prefix + "ApplyAdam")(
+        var=weights,
         m=m,
         v=v,
         beta1_power=0.0,

@@ -278,7 +278,7 @@ def cut_to_longest(batch, names):
     names: the features that have one value a token.
 
   Returns:
-    Dict of the same tensors, those of `names` [B, L, ...] with L a multiple of LENGTH_MULTIPLE, or S.
+    Dict of the same tensors, those of `names` [B, L, ...], L a multiple of LENGTH_MULTIPLE or S.
   """
   longest = tf.maximum(tf.reduce_max(_lengths(batch)), 1)
   columns = (longest + LENGTH_MULTIPLE - 1) // LENGTH_MULTIPLE * LENGTH_MULTIPLE
@@ -289,8 +289,8 @@ def in_input_order(rows):
   """Puts predictions back into the order of the input.
 
   Args:
-    rows: iterable of dicts. Those with EXAMPLE_INDEX are ordered by it; without it they are taken to
-      be in order.
+    rows: iterable of dicts. Those with EXAMPLE_INDEX are ordered by it; those without
+      are taken to be in order.
 
   Yields:
     The dicts without EXAMPLE_INDEX. No more of them wait than a window has examples.

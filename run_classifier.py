@@ -192,8 +192,8 @@ def model_fn_builder(
     is_regression: bool.
 
   Returns:
-    Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns of
-    classifier_data.record_features, is_real_example and example_index optional. Predictions have
+    Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns
+    of classifier_data.record_features, is_real_example and example_index optional. Predictions have
     `probabilities` [B, L] and `per_example_loss` [B].
   """
 
@@ -382,8 +382,8 @@ def _take_over_flags():
   before = saved.get("task_name")
   if FLAGS["task_name"].present and before not in (None, FLAGS.task_name):
     raise files.InputError(
-      f"--output_dir: {directory} holds a model of the task {before}, not {FLAGS.task_name}; choose "
-      "another directory, or --overwrite_output_dir"
+      f"--output_dir: {directory} holds a model of the task {before}, not {FLAGS.task_name}; "
+      "choose another directory, or --overwrite_output_dir"
     )
   common_flags.adopt(FLAGS, saved, TASK_FLAGS)
   for name, file in (
@@ -403,8 +403,8 @@ def _check_start(config, resumed):
     estimators.check_init_checkpoint(config, FLAGS.init_checkpoint)
   elif not FLAGS.do_train:
     raise files.InputError(
-      f"--output_dir: {FLAGS.output_dir} has no checkpoint to evaluate or predict with; train first, "
-      "or give --init_checkpoint"
+      f"--output_dir: {FLAGS.output_dir} has no checkpoint to evaluate or predict with; "
+      "train first, or give --init_checkpoint"
     )
   else:
     logging.warning("No --init_checkpoint: the model starts from random weights.")

@@ -283,7 +283,7 @@ def test_broken_configuration_files_are_named(tmp_path):
     path.write_text(text)
     with pytest.raises(files.InputError, match=message):
       modeling.BertConfig.from_json_file(str(path))
-  with pytest.raises(files.InputError, match="missing.json: cannot be read: No such file"):
+  with pytest.raises(files.InputError, match=r"missing\.json: cannot be read: No such file"):
     modeling.BertConfig.from_json_file(str(tmp_path / "missing.json"))
 
 

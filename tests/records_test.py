@@ -1,5 +1,7 @@
 """TFRecord files, batches and their order."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -36,11 +38,9 @@ def run_batches(build, count=None):
   with tf.Graph().as_default(), tf.Session() as session:
     batch = tf.data.make_one_shot_iterator(build()).get_next()
     result = []
-    while count is None or len(result) < count:
-      try:
+    with contextlib.suppress(tf.errors.OutOfRangeError):
+      while count is None or len(result) < count:
         result.append(session.run(batch))
-      except tf.errors.OutOfRangeError:
-        break
     return result
 
 
