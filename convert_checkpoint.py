@@ -21,6 +21,8 @@ which calls the tanh form "gelu_new". The name under "huggingface" is used again
 converts to the present hidden_act.
 """
 
+import quiet_start  # noqa: F401, first of all  # isort: skip
+
 import json
 import os
 import re

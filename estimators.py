@@ -195,13 +195,14 @@ def checkpoint_shapes(prefix, flag="init_checkpoint"):
     ) from error
 
 
-def compare(model_shapes, saved_shapes, prefix) -> Coverage:
+def compare(model_shapes, saved_shapes, prefix, flag="init_checkpoint") -> Coverage:
   """Compares a model's variables with a checkpoint's.
 
   Args:
     model_shapes: dict of name -> shape, a list of int.
     saved_shapes: the same for the checkpoint.
     prefix: str, name of the checkpoint, for messages.
+    flag: str, the flag that gave it, for messages.
 
   Raises:
     files.InputError: the checkpoint has none of the encoder's variables, or one of another shape.
@@ -213,13 +214,13 @@ def compare(model_shapes, saved_shapes, prefix) -> Coverage:
     elif list(saved_shapes[name]) == list(shape):
       loaded.append(name)
     elif name.startswith(ENCODER_SCOPE):
-      raise files.InputError(_other_shape(name, list(shape), list(saved_shapes[name]), prefix))
+      raise files.InputError(_other_shape(name, shape, saved_shapes[name], prefix, flag))
     else:
       reshaped.append((name, list(shape), list(saved_shapes[name])))
   if not any(name.startswith(ENCODER_SCOPE) for name in loaded):
     found = ", ".join(sorted(saved_shapes)[:3])
     raise files.InputError(
-      f"--init_checkpoint: {prefix} has none of BERT's variables ({ENCODER_SCOPE}...); it has "
+      f"--{flag}: {prefix} has none of BERT's variables ({ENCODER_SCOPE}...); it has "
       f"{found or 'none at all'}"
     )
   unused = sorted(
@@ -230,7 +231,7 @@ def compare(model_shapes, saved_shapes, prefix) -> Coverage:
   return Coverage(loaded, missing, reshaped, unused)
 
 
-def _other_shape(name, shape, saved_shape, prefix):
+def _other_shape(name, shape, saved_shape, prefix, flag):
   """The message about an encoder variable of another shape, with its likely cause."""
   if "word_embeddings" in name:
     cause = "vocab_size differs: configuration and checkpoint are of different models"
@@ -241,26 +242,27 @@ def _other_shape(name, shape, saved_shape, prefix):
   else:
     cause = "hidden_size or intermediate_size differs"
   return (
-    f"--init_checkpoint: {name} has shape {saved_shape} in {prefix}, and {shape} by "
+    f"--{flag}: {name} has shape {list(saved_shape)} in {prefix}, and {list(shape)} by "
     f"--bert_config_file; {cause}"
   )
 
 
-def check_init_checkpoint(config, init_checkpoint):
+def check_checkpoint(config, checkpoint, flag):
   """Compares an encoder with a checkpoint before any work is done.
 
   Args:
     config: modeling.BertConfig.
-    init_checkpoint: str, a path as resolve_checkpoint takes it.
+    checkpoint: str, a path as resolve_checkpoint takes it.
+    flag: str, the flag that gave it, for messages.
 
   Raises:
     files.InputError: there is no such checkpoint, or it does not fit.
   """
-  prefix = resolve_checkpoint(init_checkpoint)
-  saved_shapes = checkpoint_shapes(prefix)
+  prefix = resolve_checkpoint(checkpoint, flag)
+  saved_shapes = checkpoint_shapes(prefix, flag)
   with tf.Graph().as_default():
     modeling.BertModel(config, is_training=False, input_ids=tf.zeros([1, 1], tf.int32))
-    compare(_shapes(tf.trainable_variables()), saved_shapes, prefix)
+    compare(_shapes(tf.trainable_variables()), saved_shapes, prefix, flag)
 
 
 def _shapes(variables) -> dict[str, list[int]]:

@@ -160,6 +160,10 @@ def load_model(config_file, vocab_file, do_lower_case, max_seq_length, init_chec
 def clear(output_dir, init_checkpoint):
   """Deletes what an earlier run left in a directory, and nothing else.
 
+  Args:
+    output_dir: str.
+    init_checkpoint: str, prefix of the checkpoint to start from, or None.
+
   Raises:
     files.InputError: the checkpoint to start from is among it.
   """

@@ -9,6 +9,8 @@ A finished --output_dir is all that later evaluation and prediction need:
   python run_classifier.py --do_predict --predict_file=new.tsv --output_dir=/tmp/reviews
 """
 
+import quiet_start  # noqa: F401, first of all  # isort: skip
+
 import csv
 import io
 import os
@@ -350,6 +352,12 @@ def prepare():
   starts_anew = FLAGS.do_train and FLAGS.overwrite_output_dir
   if not starts_anew:
     _take_over_flags()
+  resumed = None if starts_anew else tf.train.latest_checkpoint(FLAGS.output_dir)
+  if not (FLAGS.do_train or resumed or FLAGS.init_checkpoint):
+    raise files.InputError(
+      f"--output_dir: {FLAGS.output_dir} has no checkpoint to evaluate or predict with; "
+      "train first, or give --init_checkpoint"
+    )
   needed = ["task_name", "bert_config_file", "vocab_file"]
   common_flags.require(FLAGS, needed, f"a directory without {model_directory.RUN_FILE}")
   devices = estimators.Devices(**common_flags.device_settings(FLAGS))
@@ -361,15 +369,18 @@ def prepare():
     FLAGS.max_seq_length,
     FLAGS.init_checkpoint,
   )
-  resumed = None if starts_anew else tf.train.latest_checkpoint(FLAGS.output_dir)
-  _check_start(config, resumed)
+  start = (resumed, "output_dir") if resumed else (FLAGS.init_checkpoint, "init_checkpoint")
+  if start[0]:
+    estimators.check_checkpoint(config, *start)
+  else:
+    logging.warning("No --init_checkpoint: the model starts from random weights.")
 
   task, labels = _task_and_labels(resumed)
   job = Job(config, tokenizer, task, labels, _read_examples(task), devices)
   if FLAGS.do_train:
     _num_train_steps(job)
-  elif not resumed:
-    _check_head(job)
+  if resumed or not FLAGS.do_train:
+    _check_head(job, *start)
   files.make_directory(FLAGS.output_dir, "output_dir")
   return job
 
@@ -393,21 +404,6 @@ def _take_over_flags():
     path = os.path.join(directory, file)
     if FLAGS[name].value is None and files.exists(path):
       FLAGS[name].value = path
-
-
-def _check_start(config, resumed):
-  """Makes sure that there are weights to start from, and that they fit."""
-  if resumed:
-    return
-  if FLAGS.init_checkpoint:
-    estimators.check_init_checkpoint(config, FLAGS.init_checkpoint)
-  elif not FLAGS.do_train:
-    raise files.InputError(
-      f"--output_dir: {FLAGS.output_dir} has no checkpoint to evaluate or predict with; "
-      "train first, or give --init_checkpoint"
-    )
-  else:
-    logging.warning("No --init_checkpoint: the model starts from random weights.")
 
 
 def _task_and_labels(resumed):
@@ -451,15 +447,15 @@ def _read_examples(task):
   }
 
 
-def _check_head(job):
-  """Makes sure that --init_checkpoint can classify, when nothing trains it to."""
-  prefix = estimators.resolve_checkpoint(FLAGS.init_checkpoint)
+def _check_head(job, checkpoint, flag):
+  """Makes sure that a checkpoint can tell the task's labels apart, when nothing trains it to."""
+  prefix = estimators.resolve_checkpoint(checkpoint, flag)
   shape = estimators.checkpoint_shapes(prefix).get("output_weights")
   wanted = [_num_outputs(job), job.config.hidden_size]
   if shape != wanted:
     raise files.InputError(
-      f"--init_checkpoint: {prefix} has no classifier of {wanted[0]} labels (output_weights "
-      f"{wanted}, found {shape}); train one with --do_train"
+      f"--{flag}: {prefix} has no classifier of {wanted[0]} labels (output_weights is {shape}, not "
+      f"{wanted}); train one in a new --output_dir"
     )
 
 
@@ -479,7 +475,7 @@ def _num_train_steps(job):
   return steps
 
 
-def _make_estimator(job, init_checkpoint, num_train_steps=None):
+def _make_estimator(job, init_checkpoint, num_train_steps=None, predict_batch_size=None):
   model_fn = model_fn_builder(
     bert_config=job.config,
     num_labels=_num_outputs(job),
@@ -494,7 +490,7 @@ def _make_estimator(job, init_checkpoint, num_train_steps=None):
   batch_sizes = {
     "train_batch_size": FLAGS.train_batch_size,
     "eval_batch_size": FLAGS.eval_batch_size,
-    "predict_batch_size": FLAGS.predict_batch_size,
+    "predict_batch_size": predict_batch_size or FLAGS.predict_batch_size,
   }
   return estimators.make_estimator(
     model_fn, FLAGS.output_dir, job.devices, FLAGS.random_seed, batch_sizes
@@ -513,7 +509,8 @@ def _convert(job, examples, name):
 def train(job):
   """Trains, from the last checkpoint in the output directory if there is one."""
   if FLAGS.overwrite_output_dir:
-    model_directory.clear(FLAGS.output_dir, FLAGS.init_checkpoint)
+    start = FLAGS.init_checkpoint and estimators.resolve_checkpoint(FLAGS.init_checkpoint)
+    model_directory.clear(FLAGS.output_dir, start)
   num_steps = _num_train_steps(job)
   done = estimators.saved_step(FLAGS.output_dir)
   if done >= num_steps:
@@ -592,8 +589,10 @@ def run_model(job, set_name, file_name, batch_size):
   is_trained = tf.train.latest_checkpoint(FLAGS.output_dir) is not None
   rows = list(
     estimators.predict(
-      _make_estimator(job, None if is_trained else FLAGS.init_checkpoint),
-      lambda params: input_fn({**params, "batch_size": batch_size}),
+      _make_estimator(
+        job, None if is_trained else FLAGS.init_checkpoint, predict_batch_size=batch_size
+      ),
+      input_fn,
       num_examples,
       set_name,
     )

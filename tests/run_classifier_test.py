@@ -1,0 +1,671 @@
+"""The classifier script from flags to files, with a model of 16 units and a language of 40 words."""
+
+import csv
+import json
+import logging
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import common_flags
+import estimators
+import files
+import modeling
+import records
+import run_classifier
+import tokenization
+
+GOOD = ["good", "great", "fine", "lovely", "superb", "funny"]
+BAD = ["bad", "awful", "dull", "poor", "weak", "silly"]
+THINGS = ["film", "play", "book", "song", "cast", "plot", "end", "scene"]
+OTHER = [
+  "the",
+  "was",
+  "is",
+  "a",
+  "very",
+  "quite",
+  "and",
+  "not",
+  ".",
+  "##s",
+  "so",
+  "it",
+  "we",
+  "all",
+]
+VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *THINGS, *OTHER]
+CONFIG = {
+  "vocab_size": len(VOCAB),
+  "hidden_size": 16,
+  "num_hidden_layers": 2,
+  "num_attention_heads": 2,
+  "intermediate_size": 32,
+  "max_position_embeddings": 32,
+  "type_vocab_size": 2,
+}
+SCRIPT = pathlib.Path(run_classifier.__file__)
+
+NUM_TRAIN, BATCH_SIZE, EPOCHS = 24, 8, 12
+NUM_STEPS = NUM_TRAIN // BATCH_SIZE * EPOCHS
+
+
+# ---- What a user would have ---------------------------------------------------------------------
+
+
+def sentences(things, extra=""):
+  """Rows of (text, label): each kind of word about each thing, the lengths uneven."""
+  return [
+    (f"the {thing} was {'very ' * (i % 3)}{word}{extra} .", label)
+    for i, thing in enumerate(things)
+    for words, label in ((GOOD, "positive"), (BAD, "negative"))
+    for word in words[i % 2 :: 2]
+  ]
+
+
+def write_rows(path, rows):
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text("".join("\t".join(row) + "\n" for row in rows))
+  return str(path)
+
+
+def save_checkpoint(prefix, variables):
+  """Writes a checkpoint of a dict of name -> array."""
+  with tf.Graph().as_default(), tf.Session() as session:
+    for name, value in variables.items():
+      tf.get_variable(name, initializer=value)
+    session.run(tf.global_variables_initializer())
+    return tf.train.Saver().save(session, str(prefix), write_state=False, write_meta_graph=False)
+
+
+def save_encoder(prefix):
+  """Writes a checkpoint of an untrained encoder with CONFIG."""
+  with tf.Graph().as_default(), tf.Session() as session:
+    tf.set_random_seed(1)
+    config = modeling.BertConfig.from_dict(CONFIG)
+    modeling.BertModel(config, is_training=False, input_ids=tf.zeros([1, 1], tf.int32))
+    session.run(tf.global_variables_initializer())
+    return tf.train.Saver().save(session, str(prefix), write_state=False, write_meta_graph=False)
+
+
+@pytest.fixture(name="model", scope="module")
+def _model(tmp_path_factory):
+  """A directory with a model to start from."""
+  directory = tmp_path_factory.mktemp("model")
+  (directory / "bert_config.json").write_text(json.dumps(CONFIG))
+  (directory / "vocab.txt").write_text("\n".join(VOCAB) + "\n")
+  save_encoder(directory / "bert_model.ckpt")
+  return directory
+
+
+@pytest.fixture(name="data", scope="module")
+def _data(tmp_path_factory):
+  """A directory with train.tsv, dev.tsv and test.tsv; test.tsv has no labels."""
+  directory = tmp_path_factory.mktemp("data")
+  sets = {
+    "train": sentences(THINGS[:4]),
+    "dev": sentences(THINGS[4:7]),
+    "test": [(text,) for text, _ in sentences(THINGS[5:], extra=" and so")],
+  }
+  assert len(sets["train"]) == NUM_TRAIN
+  for name, rows in sets.items():
+    header = ("key", "sentence", "label")[: len(rows[0]) + 1]
+    numbered = [(f"{name[0]}{number}", *row) for number, row in enumerate(rows)]
+    write_rows(directory / f"{name}.tsv", [header, *numbered])
+  return directory
+
+
+def run(output_dir, *arguments, **flags):
+  """Runs main as a command line would."""
+  named = [f"--{name}={value}" for name, value in {"output_dir": output_dir, **flags}.items()]
+  common_flags.parse(run_classifier.FLAGS, [*arguments, *named])
+  run_classifier.main([])
+
+
+def start(model, data, **flags):
+  """The flags of a training run, which may be changed; those that are None are left out."""
+  flags = {
+    "task_name": "tsv",
+    "data_dir": data,
+    "bert_config_file": model / "bert_config.json",
+    "vocab_file": model / "vocab.txt",
+    "init_checkpoint": model / "bert_model.ckpt",
+    "id_column": "key",
+    "max_seq_length": 16,
+    "train_batch_size": BATCH_SIZE,
+    "num_train_epochs": EPOCHS,
+    "learning_rate": 0.01,
+    **flags,
+  }
+  return {name: value for name, value in flags.items() if value is not None}
+
+
+@pytest.fixture(name="trained", scope="module")
+def _trained(model, data, tmp_path_factory):
+  """The output directory of a whole run. Tests copy it before they change it."""
+  directory = tmp_path_factory.mktemp("run") / "below" / "trained"
+  run(directory, "--do_train", "--do_eval", "--do_predict", **start(model, data))
+  return directory
+
+
+@pytest.fixture(name="log")
+def _log(caplog):
+  caplog.set_level(logging.INFO, logger="absl")
+  return caplog
+
+
+def copied(directory, tmp_path):
+  return pathlib.Path(shutil.copytree(directory, tmp_path / "copy"))
+
+
+def checkpoint_steps(directory):
+  return sorted(int(path.stem.split("-")[1]) for path in directory.glob("model.ckpt-*.index"))
+
+
+def weights(directory):
+  """Dict of name -> array of the last checkpoint, the optimizer's variables among them."""
+  reader = tf.train.load_checkpoint(str(directory))
+  return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def results(directory, name="eval_results.txt"):
+  """eval_results.txt as a list of [key, value] in its order."""
+  return [line.split(" = ") for line in (directory / name).read_text().splitlines()]
+
+
+def probabilities(directory, name="test_results.tsv"):
+  lines = (directory / name).read_text().splitlines()
+  return np.array([line.split("\t") for line in lines], np.float32)
+
+
+def table(directory, name="predictions.tsv"):
+  with open(directory / name, newline="") as f:
+    return list(csv.reader(f, delimiter="\t"))
+
+
+def snapshot(directory):
+  """What is in a directory: dict of path -> content."""
+  paths = sorted(directory.rglob("*")) if directory.is_dir() else []
+  return {str(path): path.read_bytes() for path in paths if path.is_file()}
+
+
+# ---- A whole run --------------------------------------------------------------------------------
+
+
+def test_a_run_writes_its_files(trained):
+  names = {str(path.relative_to(trained)) for path in trained.rglob("*") if path.is_file()}
+  checkpoints = [f"model.ckpt-{step}" for step in (0, NUM_STEPS)]
+  wanted = {
+    *("bert_config.json", "vocab.txt", "label_list.txt", "run.json", "checkpoint"),
+    *("eval_results.txt", "eval_metrics.json", "test_results.tsv", "predictions.tsv"),
+    *("train.tf_record", "eval.tf_record", "predict.tf_record"),
+    *(f"{checkpoints[-1]}.{kind}" for kind in ("index", "meta", "data-00000-of-00001")),
+  }
+  assert wanted <= names
+  assert any(name.startswith("events.out.tfevents.") for name in names)
+  assert any(name.startswith("eval/events.out.tfevents.") for name in names)
+  assert not [name for name in names if ".tmp" in name or name.startswith(".")]
+  assert tf.train.latest_checkpoint(str(trained)) == str(trained / checkpoints[-1])
+  # By default one an epoch; the last five are kept.
+  assert checkpoint_steps(trained) == list(range(NUM_STEPS - 12, NUM_STEPS + 1, 3))
+
+
+def test_a_run_explains_itself(trained, model):
+  assert json.loads((trained / "bert_config.json").read_text()) == CONFIG
+  assert (trained / "vocab.txt").read_text() == (model / "vocab.txt").read_text()
+  assert (trained / "label_list.txt").read_text() == "negative\npositive\n"
+  saved = json.loads((trained / "run.json").read_text())
+  assert saved["script"] == "run_classifier"
+  assert saved["versions"]["tensorflow"] == tf.__version__
+  assert saved["flags"]["task_name"] == "tsv"
+  assert saved["flags"]["learning_rate"] == 0.01
+  assert saved["flags"]["max_seq_length"] == 16
+  assert "help" not in saved["flags"]
+
+
+def test_evaluation(trained):
+  lines = results(trained)
+  assert [key for key, _ in lines] == ["eval_accuracy", "eval_loss", "global_step", "loss"]
+  values = dict(lines)
+  assert values["eval_accuracy"] == "1.0"  # words it has learnt, about other things
+  assert float(values["eval_loss"]) < 0.1
+  assert values["global_step"] == str(NUM_STEPS)
+  # 18 examples are batches of 8, 8 and 2: the mean of their means is not quite the mean of all.
+  assert float(values["loss"]) == pytest.approx(float(values["eval_loss"]), rel=0.5)
+
+  metrics = json.loads((trained / "eval_metrics.json").read_text())
+  assert metrics["set"] == "dev" and metrics["global_step"] == NUM_STEPS
+  assert metrics["examples"] == 18 and metrics["confusion_matrix"] == [[9, 0], [0, 9]]
+  assert [each["label"] for each in metrics["per_class"]] == ["negative", "positive"]
+  assert metrics["loss"] == pytest.approx(float(values["eval_loss"]))
+
+
+def test_prediction_is_in_the_order_of_the_input(trained, data):
+  rows = probabilities(trained)
+  texts = [line.split("\t")[1] for line in (data / "test.tsv").read_text().splitlines()[1:]]
+  assert len({len(text.split()) for text in texts}) > 1  # the model saw them sorted by length
+  assert rows.shape == (len(texts), 2)
+  np.testing.assert_allclose(rows.sum(1), 1.0, atol=1e-6)
+  want = ["positive" if set(text.split()) & set(GOOD) else "negative" for text in texts]
+  header, *predictions = table(trained)
+  assert header == ["id", "prediction", "negative", "positive"]
+  assert [row[:2] for row in predictions] == [[f"t{i}", label] for i, label in enumerate(want)]
+  np.testing.assert_array_equal(np.array([row[2:] for row in predictions], np.float32), rows)
+
+
+def test_the_directory_alone_gives_the_same_numbers(trained, data, tmp_path):
+  again = copied(trained, tmp_path)
+  for name in ("eval_results.txt", "test_results.tsv", "predictions.tsv"):
+    (again / name).unlink()
+  run(again, "--do_eval", "--do_predict", predict_file=data / "test.tsv", predict_batch_size=5)
+  assert results(again) == results(trained)
+  np.testing.assert_allclose(probabilities(again), probabilities(trained), atol=1e-6)
+  assert [row[:2] for row in table(again)] == [row[:2] for row in table(trained)]
+  assert (again / "run.json").read_bytes() == (trained / "run.json").read_bytes()
+
+
+def test_a_fresh_directory_predicts_with_a_trained_checkpoint(trained, model, data, tmp_path):
+  fresh = tmp_path / "fresh"
+  flags = start(model, None, init_checkpoint=trained, predict_file=data / "test.tsv")
+  run(fresh, "--do_predict", **flags)
+  assert (fresh / "test_results.tsv").read_text() == (trained / "test_results.tsv").read_text()
+  assert table(fresh) == table(trained)
+  assert not checkpoint_steps(fresh)
+
+
+def test_a_finished_directory_is_not_trained_again(trained, model, data, tmp_path, log):
+  again = copied(trained, tmp_path)
+  (again / "eval_results.txt").unlink()
+  run(again, "--do_train", "--do_eval", **start(model, data))
+  assert f"Skipping training: {again} is at step {NUM_STEPS} of {NUM_STEPS}." in log.text
+  assert "Running training" not in log.text
+  assert results(again) == results(trained)
+  assert checkpoint_steps(again) == checkpoint_steps(trained)
+
+
+# ---- Training anew, and going on ----------------------------------------------------------------
+
+
+def test_a_seed_decides_the_weights_and_overwriting_forgets(trained, model, data, tmp_path):
+  """Runs of one epoch: two with one seed, the second over a finished directory; one with another."""
+  over = copied(trained, tmp_path)
+  first, other = tmp_path / "first", tmp_path / "other"
+  flags = start(model, data, num_train_epochs=1)
+  run(first, "--do_train", **flags, random_seed=7)
+  run(over, "--do_train", "--overwrite_output_dir", **flags, random_seed=7)
+  run(other, "--do_train", **flags, random_seed=8)
+
+  assert checkpoint_steps(over) == [0, 3]
+  assert not (over / "eval_results.txt").exists() and not list((over / "eval").glob("*"))
+  want, got, else_ = weights(first), weights(over), weights(other)
+  assert sorted(want) == sorted(got)
+  for name, value in want.items():
+    np.testing.assert_array_equal(got[name], value, err_msg=name)
+  assert np.abs(else_["output_weights"] - want["output_weights"]).max() > 1e-3
+
+
+def send_once(monkeypatch, number, at_step):
+  """Lets the process send itself a signal after a step of training."""
+  after_run = estimators.ProgressHook.after_run
+
+  def after_run_with_signal(self, *arguments):
+    after_run(self, *arguments)
+    if self._step == at_step:
+      os.kill(os.getpid(), number)
+
+  monkeypatch.setattr(estimators.ProgressHook, "after_run", after_run_with_signal)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_the_same_command_goes_on(
+  number, model, data, tmp_path, monkeypatch, log
+):
+  flags = start(model, data, num_train_epochs=2, save_checkpoints_steps=100)
+  with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
+    send_once(patch, number, at_step=4)
+    run(tmp_path, "--do_train", "--do_eval", **flags)
+  assert stopped.value.code == 128 + number
+  assert checkpoint_steps(tmp_path) == [0, 4]
+  assert f"Stopped by {number.name} at step 4" in log.text
+  assert not (tmp_path / "eval_results.txt").exists()
+  if number == signal.SIGINT:
+    return
+  before = weights(tmp_path)["bert/pooler/dense/kernel/adam_v"]
+  log.clear()
+  run(tmp_path, "--do_train", **flags)
+  assert "Going on from step 4" in log.text and "step 6/6" in log.text
+  assert "Trained 2 steps" in log.text
+  assert checkpoint_steps(tmp_path)[-1] == 6
+  after = weights(tmp_path)["bert/pooler/dense/kernel/adam_v"]
+  assert np.all(after >= before * 0.998) and np.any(after != before)  # the moments went on too
+
+
+def test_a_loss_that_is_nan_ends_the_training(model, data, tmp_path):
+  with pytest.raises(files.InputError, match=r"loss is NaN at step 2; lower --learning_rate"):
+    run(tmp_path, "--do_train", **start(model, data, learning_rate=1e30))
+  assert estimators.saved_step(str(tmp_path)) < 2
+
+
+# ---- Other kinds of tasks -----------------------------------------------------------------------
+
+
+def test_regression(model, tmp_path):
+  """STS-B's columns: the score is the share of words that two sentences have in common."""
+  fill = ["x"] * 6
+  rows = [
+    [str(i), *fill, f"the {THINGS[i % 8]} was good", f"the {THINGS[i % 8 if i % 2 else 3]} was {w}"]
+    for i, w in enumerate(GOOD + BAD)
+  ]
+  scored = [[*row, str(5.0 if i % 2 else 1.25)] for i, row in enumerate(rows)]
+  header = [f"column{i}" for i in range(10)]
+  write_rows(tmp_path / "train.tsv", [header, *scored])
+  write_rows(tmp_path / "dev.tsv", [header, *scored])
+  write_rows(tmp_path / "test.tsv", [header[:9], *rows])
+  out = tmp_path / "out"
+  flags = start(model, tmp_path, task_name="STS-B", num_train_epochs=4, id_column=None)
+  run(out, "--do_train", "--do_eval", "--do_predict", **flags)
+
+  assert [key for key, _ in results(out)] == ["eval_loss", "global_step", "loss"]
+  metrics = json.loads((out / "eval_metrics.json").read_text())
+  assert {"pearson", "spearman", "mean_squared_error"} <= set(metrics)
+  assert metrics["mean_squared_error"] == pytest.approx(metrics["loss"], rel=1e-5)
+  assert metrics["mean_squared_error"] < 11  # that of 0 for all would be 13.3
+  header, *predictions = table(out)
+  assert header == ["id", "prediction"]
+  assert len(predictions) == 12 and predictions[3][0] == "test-3"
+  np.testing.assert_array_equal(
+    probabilities(out)[:, 0], np.array([row[1] for row in predictions], np.float32)
+  )
+  assert not (out / "label_list.txt").exists()
+
+
+def test_pairs_and_a_task_with_two_dev_sets(model, tmp_path):
+  """MNLI's columns, of which the second dev set and test set get files of their own."""
+  labels = ["contradiction", "entailment", "neutral"]
+
+  def rows(count, *label):
+    return [
+      [str(i), *"1234567", f"the {THINGS[i]} was good .", f"it was {(GOOD + BAD)[i]}"]
+      + [label and labels[i % 3] for _ in label]
+      for i in range(count)
+    ]
+
+  header = [f"column{i}" for i in range(11)]
+  for name, count in (("train", 8), ("dev_matched", 6), ("dev_mismatched", 5)):
+    write_rows(tmp_path / f"{name}.tsv", [header, *rows(count, "label")])
+  for name, count in (("test_matched", 3), ("test_mismatched", 4)):
+    write_rows(tmp_path / f"{name}.tsv", [header[:10], *rows(count)])
+  out = tmp_path / "out"
+  flags = start(model, tmp_path, task_name="MNLI", num_train_epochs=1, id_column=None)
+  run(out, "--do_train", "--do_eval", "--do_predict", **flags)
+
+  for suffix, set_name, count in (("", "dev_matched", 6), ("_dev_mismatched",) * 2 + (5,)):
+    metrics = json.loads((out / f"eval_metrics{suffix}.json").read_text())
+    assert metrics["set"] == set_name.lstrip("_") and metrics["examples"] == count
+    assert dict(results(out, f"eval_results{suffix}.txt"))["global_step"] == "1"
+  assert probabilities(out).shape == (3, 3)
+  assert probabilities(out, "test_results_test_mismatched.tsv").shape == (4, 3)
+  record = next(tf.python_io.tf_record_iterator(str(out / "eval.tf_record")))
+  feature = tf.train.Example.FromString(record).features.feature
+  assert list(feature["segment_ids"].int64_list.value) == [0] * 7 + [1] * 4 + [0] * 5
+
+
+# ---- Parts used by other programs ---------------------------------------------------------------
+
+
+def test_names_that_other_programs_import():
+  for name in (
+    *("InputExample", "InputFeatures", "PaddingInputExample", "DataProcessor"),
+    *("ColaProcessor", "MnliProcessor", "MrpcProcessor", "XnliProcessor"),
+    *("convert_single_example", "convert_examples_to_features", "_truncate_seq_pair"),
+    *("file_based_convert_examples_to_features", "file_based_input_fn_builder"),
+    *("input_fn_builder", "model_fn_builder", "create_model", "main"),
+  ):
+    assert callable(getattr(run_classifier, name)), name
+  assert run_classifier.ColaProcessor().get_labels() == ["0", "1"]
+
+
+def test_in_memory_use_with_a_plain_estimator(model, tmp_path):
+  """What notebooks do: integer labels, padded batches without is_real_example, their estimator."""
+  tokenizer = tokenization.FullTokenizer(str(model / "vocab.txt"), do_lower_case=True)
+  examples = [
+    run_classifier.InputExample(guid=None, text_a=text, text_b=None, label=int(label == "positive"))
+    for text, label in sentences(THINGS[:4])
+  ]
+  features = run_classifier.convert_examples_to_features(examples, [0, 1], 16, tokenizer)
+  assert {feature.label_id for feature in features} == {0, 1}
+  estimator = tf.estimator.tpu.TPUEstimator(
+    use_tpu=False,
+    model_fn=run_classifier.model_fn_builder(
+      bert_config=modeling.BertConfig.from_json_file(str(model / "bert_config.json")),
+      num_labels=2,
+      init_checkpoint=str(model / "bert_model.ckpt"),
+      learning_rate=0.01,
+      num_train_steps=20,
+      num_warmup_steps=2,
+      use_tpu=False,
+      use_one_hot_embeddings=False,
+    ),
+    config=tf.estimator.tpu.RunConfig(model_dir=str(tmp_path), tf_random_seed=3),
+    train_batch_size=12,
+    eval_batch_size=7,
+    predict_batch_size=7,
+  )
+  input_fn = run_classifier.input_fn_builder(features, 16, is_training=True, drop_remainder=True)
+  estimator.train(input_fn, max_steps=20)
+  input_fn = run_classifier.input_fn_builder(features, 16, is_training=False, drop_remainder=False)
+  result = estimator.evaluate(input_fn)
+  assert sorted(result) == ["eval_accuracy", "eval_loss", "global_step", "loss"]
+  assert result["eval_accuracy"] == 1.0 and result["eval_loss"] < 0.3
+  assert result["global_step"] == 20
+  rows = [row["probabilities"] for row in estimator.predict(input_fn)]
+  losses = [-np.log(row[feature.label_id]) for row, feature in zip(rows, features)]
+  assert np.mean(losses) == pytest.approx(result["eval_loss"], rel=1e-4)
+
+
+def test_metrics_leave_padding_out():
+  """Two real rows, one of them right, and one of padding."""
+  arguments = [[1.0, 3.0, 50.0], [0, 1, 0], [[2.0, 1.0], [2.0, 1.0], [2.0, 1.0]], [1, 1, 0]]
+  with tf.Graph().as_default(), tf.Session() as session:
+    tensors = [tf.constant(value) for value in arguments]
+    classes = run_classifier._classification_metrics(*tensors)
+    numbers = run_classifier._regression_metrics(*tensors)
+    session.run(tf.local_variables_initializer())
+    session.run([update for _, update in (*classes.values(), *numbers.values())])
+    got = {name: session.run(value) for name, (value, _) in classes.items()}
+    assert got == {"eval_accuracy": 0.5, "eval_loss": 2.0}
+    assert session.run(numbers["eval_loss"][0]) == 2.0
+
+
+# ---- Mistakes, each of them found before anything is written ------------------------------------
+
+
+@pytest.fixture(name="refused")
+def _refused(model, data, tmp_path):
+  """Function that makes sure that a command is refused with a message and leaves no trace."""
+
+  def refused(match, *switches, output_dir=None, **flags):
+    output_dir = output_dir or tmp_path / "out"
+    before = snapshot(output_dir)
+    with pytest.raises(files.InputError, match=match) as caught:
+      run(output_dir, *(switches or ("--do_train", "--do_eval")), **start(model, data, **flags))
+    assert "\n" not in str(caught.value)
+    assert snapshot(output_dir) == before
+    assert before or not output_dir.exists()
+
+  return refused
+
+
+@pytest.mark.parametrize(
+  ("flag", "value", "match"),
+  [
+    ("do_lower", True, r"Unknown command line flag 'do_lower'.*do_lower_case"),
+    ("train_batch_size", 0, "train_batch_size"),
+    ("eval_batch_size", -8, "eval_batch_size"),
+    ("predict_batch_size", 0, "predict_batch_size"),
+    ("learning_rate", 0, "learning_rate.* must be positive"),
+    ("learning_rate", "nan", "learning_rate.* must be positive"),
+    ("num_train_epochs", -1, "num_train_epochs.* must be positive"),
+    ("warmup_proportion", 1.5, "warmup_proportion"),
+    ("max_seq_length", 2, "max_seq_length"),
+    ("max_seq_length", 33, r"--max_seq_length=33 is more than the 32 positions"),
+    ("train_batch_size", 1000, r"no training step: 24 examples.*--train_batch_size=1000"),
+    ("task_name", "colla", r"--task_name: Task not found: colla"),
+    ("task_name", None, r"--task_name is missing"),
+    ("data_dir", None, r"--data_dir is missing"),
+    ("data_dir", "/nowhere", r"/nowhere/train\.tsv: cannot be read: No such file"),
+    ("vocab_file", "/nowhere", r"/nowhere: cannot be read"),
+    ("bert_config_file", "/nowhere", r"/nowhere: cannot be read"),
+    ("init_checkpoint", "/nowhere/x", r"--init_checkpoint: there is no checkpoint /nowhere/x"),
+    ("text_column", "txt", r"--text_column: there is no column 'txt'.*'sentence'"),
+  ],
+)
+def test_impossible_flags(refused, flag, value, match):
+  refused(match, **{flag: value})
+
+
+def test_nothing_to_do(refused):
+  refused("nothing to do: give --do_train, --do_eval or --do_predict", "--nodo_train")
+
+
+def test_no_weights_to_evaluate(refused):
+  refused("has no checkpoint to evaluate or predict with", "--do_eval", init_checkpoint=None)
+
+
+def test_an_encoder_alone_cannot_predict(refused, data):
+  labels = write_rows(data / "labels.txt", [("negative",), ("positive",)])
+  match = r"has no classifier of 2 labels \(output_weights \[2, 16\], found None\)"
+  refused(match, "--do_predict", label_file=labels)
+
+
+def test_a_remote_tpu_cannot_reach_local_paths(refused):
+  refused(r"--output_dir: the TPU t1 cannot read or write", use_tpu=True, tpu_name="t1")
+  refused(r"--use_tpu needs --tpu_name", use_tpu=True)
+
+
+def test_an_output_directory_that_cannot_be(refused, tmp_path):
+  (tmp_path / "file").write_text("x")
+  refused(r"--output_dir: cannot write in .*file/out", output_dir=tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize(
+  ("name", "content", "match"),
+  [
+    ("train", b"", r"train\.tsv: has no examples"),
+    ("train", b"key\tsentence\tlabel\n", r"train\.tsv: has no examples"),
+    ("train", b"key\tsentence\tlabel\na\tb\tc\na\tb\n", r"train\.tsv:3: found 2 columns"),
+    ("train", b"key\tsentence\tlabel\na\tb\tc\n", r"found the label 'c' alone"),
+    ("train", b"key\tsentence\tlabel\na\tb\0\tc\n", r"train\.tsv:2: found a NUL byte"),
+    ("train", b"key\tsentence\tlabel\n\na\t\xe9\tc\n", r"train\.tsv:3: found byte 0xe9"),
+    (
+      "dev",
+      b"key\tsentence\tlabel\na\tb\tpositive\na\tb\tPositive\n",
+      r"dev\.tsv:3: found label 'Positive'; known labels are 'negative', 'positive'",
+    ),
+  ],
+)
+def test_unusable_data(refused, data, tmp_path, name, content, match):
+  directory = pathlib.Path(shutil.copytree(data, tmp_path / "data"))
+  (directory / f"{name}.tsv").write_bytes(content)
+  refused(match, data_dir=directory)
+
+
+def test_unusable_vocabularies(refused, tmp_path):
+  long, without = tmp_path / "long.txt", tmp_path / "without.txt"
+  long.write_text("\n".join([*VOCAB, "one", "more"]))
+  without.write_text("\n".join(token for token in VOCAB if token != "[UNK]"))
+  count = len(VOCAB)
+  refused(
+    rf"long\.txt has {count + 2} word pieces, more than the vocab_size {count}", vocab_file=long
+  )
+  refused(r"without\.txt: has no \[UNK\]", vocab_file=without)
+
+
+@pytest.mark.parametrize(
+  ("change", "match"),
+  [
+    ({"vocab_size": 50}, rf"\[{len(VOCAB)}, 16\] in .*\[50, 16\] by.*vocab_size differs"),
+    ({"max_position_embeddings": 64}, r"\[32, 16\] in .*\[64, 16\] by.*max_position_embeddings"),
+    ({"type_vocab_size": 3}, r"\[2, 16\] in .*\[3, 16\] by.*type_vocab_size differs"),
+    ({"intermediate_size": 64}, r"\[16, 32\] in .*\[16, 64\] by.*intermediate_size differs"),
+    ({"hidden_size": 32}, rf"\[{len(VOCAB)}, 16\] in .*\[{len(VOCAB)}, 32\] by.*; hidden_size"),
+  ],
+)
+def test_a_checkpoint_of_another_shape(refused, tmp_path, change, match):
+  config = tmp_path / "config.json"
+  config.write_text(json.dumps({**CONFIG, **change}))
+  refused(match, bert_config_file=config)
+
+
+def test_files_that_are_no_checkpoints(refused, tmp_path):
+  (tmp_path / "junk.index").write_text("this is no table")
+  refused(r"junk cannot be read as a checkpoint", init_checkpoint=tmp_path / "junk")
+  other = save_checkpoint(tmp_path / "other.ckpt", {"resnet/kernel": np.zeros([2, 2], "f4")})
+  refused(r"has none of BERT's .*it has resnet/kernel", init_checkpoint=other)
+
+
+def test_casing_against_the_name_of_a_released_model(refused, model, tmp_path):
+  directory = shutil.copytree(model, tmp_path / "uncased_L-12_H-768_A-12")
+  match = r"--do_lower_case is False, but uncased_L-12.*pass --do_lower_case=True"
+  refused(match, init_checkpoint=directory / "bert_model.ckpt", do_lower_case=False)
+
+
+def test_a_directory_of_another_task(refused, trained, tmp_path):
+  refused(r"holds a model of the task tsv, not cola", output_dir=trained, task_name="cola")
+  squad = tmp_path / "squad"
+  squad.mkdir()
+  prefix = save_checkpoint(
+    squad / "model.ckpt-7", {"cls/squad/output_weights": np.zeros([2, 16], "f4")}
+  )
+  tf.train.update_checkpoint_state(str(squad), prefix)
+  refused(r"has the variable cls/squad/output_weights of run_squad\.py", output_dir=squad)
+
+
+def test_overwriting_keeps_the_checkpoint_to_start_from(refused, trained, tmp_path):
+  directory = copied(trained, tmp_path)
+  prefix = directory / f"model.ckpt-{NUM_STEPS}"
+  refused(
+    r"--overwrite_output_dir would delete --init_checkpoint",
+    *("--do_train", "--overwrite_output_dir"),
+    output_dir=directory,
+    init_checkpoint=prefix,
+  )
+
+
+# ---- As a command -------------------------------------------------------------------------------
+
+
+def command(*arguments):
+  return subprocess.run(
+    [sys.executable, str(SCRIPT), *arguments],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    cwd=SCRIPT.parent,
+    check=False,
+  )
+
+
+def test_a_mistake_is_one_line_on_stderr():
+  done = command("--do_lower=False")
+  assert done.returncode == 1
+  lines = [line for line in done.stderr.splitlines() if "error" in line.lower()]
+  assert len(lines) == 1
+  assert re.match(r"run_classifier\.py: error: .*'do_lower'.*do_lower_case", lines[0])
+  assert "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_help_lists_all_flags():
+  done = command("--help")
+  assert done.returncode == 0
+  assert "--do_predict" not in done.stderr
+  for flag in ("do_predict", "learning_rate", "tpu_name", "label_column"):
+    assert re.search(rf"^ +--(\[no\])?{flag}:", done.stdout, re.MULTILINE), flag
