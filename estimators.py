@@ -68,8 +68,9 @@ class Interrupted(SystemExit):
 # ---- Building -----------------------------------------------------------------------------------
 
 
-def quiet_tensorflow():
-  """Keeps TensorFlow's own remarks out of the progress; its errors still come."""
+def prepare_process():
+  """Sets up the process of a script: graph mode, and of TensorFlow's remarks the errors alone."""
+  tf.disable_eager_execution()
   tf.logging.set_verbosity(tf.logging.ERROR)
 
 
@@ -431,14 +432,14 @@ class ProgressHook(tf.train.SessionRunHook):
     self._bar.update(step - self._step)
     self._step = step
     self._losses.append(float(values["loss"]))
+    scalars = self._scalars(values.get("learning_rate"))
+    self._bar.set_postfix_str(_status(scalars), refresh=False)
     if step % self._every_steps == 0 or step - self._reported[0] >= self._every_steps:
-      self._show(values.get("learning_rate"))
-    elif not self._bar.disable:
-      self._bar.set_postfix(loss=f"{self._losses[-1]:.4f}", refresh=False)
+      self._report(scalars)
 
   def end(self, session):
     if self._losses:
-      self._show(None)
+      self._report(self._scalars(None))
     self._bar.close()
     elapsed = time.monotonic() - self._start[1]
     made = self._step - self._start[0]
@@ -449,33 +450,35 @@ class ProgressHook(tf.train.SessionRunHook):
       made * self._batch_size / max(elapsed, 1e-9),
     )
 
-  def _show(self, learning_rate):
-    now = time.monotonic()
+  def _scalars(self, learning_rate):
+    """What is shown, over the steps since the last report; the learning rate is the newest."""
     step, since = self._reported
+    seconds = max(time.monotonic() - since, 1e-9)
     scalars = {
       "loss": sum(self._losses) / len(self._losses),
-      "examples_per_second": (self._step - step) * self._batch_size / max(now - since, 1e-9),
+      "examples_per_second": (self._step - step) * self._batch_size / seconds,
     }
     if learning_rate is not None:
       scalars["learning_rate"] = float(learning_rate)
+    return scalars
+
+  def _report(self, scalars):
+    """Adds a point to TensorBoard, and a line where there is no terminal."""
+    now = time.monotonic()
     self._losses, self._reported = [], (self._step, now)
     write_scalars(self._output_dir, self._step, scalars)
-    rate = f"  learning rate {learning_rate:.2e}" if learning_rate is not None else ""
-    per_second = f"{scalars['examples_per_second']:.1f} examples/s"
-    if not self._bar.disable:
-      self._bar.set_postfix_str(f"loss {scalars['loss']:.4f}{rate}  {per_second}")
-      return
-    made, elapsed = self._step - self._start[0], now - self._start[1]
-    left = (self._num_steps - self._step) * elapsed / max(made, 1)
-    logging.info(
-      "step %d/%d  loss %.4f%s  %s  %s left",
-      self._step,
-      self._num_steps,
-      scalars["loss"],
-      rate,
-      per_second,
-      _duration(left),
-    )
+    if self._bar.disable:
+      made, elapsed = self._step - self._start[0], now - self._start[1]
+      left = _duration((self._num_steps - self._step) * elapsed / max(made, 1))
+      logging.info("step %d/%d  %s  %s left", self._step, self._num_steps, _status(scalars), left)
+
+
+def _status(scalars):
+  """{"loss": 0.4123, ...} -> "loss 0.4123  learning rate 4.20e-05  43.1 examples/s"."""
+  parts = [f"loss {scalars['loss']:.4f}"]
+  if "learning_rate" in scalars:
+    parts.append(f"learning rate {scalars['learning_rate']:.2e}")
+  return "  ".join([*parts, f"{scalars['examples_per_second']:.1f} examples/s"])
 
 
 def write_scalars(directory, step, scalars):

@@ -324,8 +324,7 @@ class Job(NamedTuple):
 
 def main(_):
   """Trains, evaluates and predicts as the flags say."""
-  estimators.quiet_tensorflow()
-  tf.disable_eager_execution()
+  estimators.prepare_process()
   job = prepare()
   if FLAGS.do_train:
     train(job)
