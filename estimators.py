@@ -234,17 +234,17 @@ def compare(model_shapes, saved_shapes, prefix, flag="init_checkpoint") -> Cover
 
 def _other_shape(name, shape, saved_shape, prefix, flag):
   """The message about an encoder variable of another shape, with its likely cause."""
-  if "word_embeddings" in name:
-    cause = "vocab_size differs: configuration and checkpoint are of different models"
-  elif "position_embeddings" in name:
-    cause = "max_position_embeddings differs"
-  elif "token_type_embeddings" in name:
-    cause = "type_vocab_size differs"
-  else:
-    cause = "hidden_size or intermediate_size differs"
+  rows_of = {
+    "word_embeddings": "vocab_size",
+    "position_embeddings": "max_position_embeddings",
+    "token_type_embeddings": "type_vocab_size",
+  }
+  cause = "hidden_size or intermediate_size"
+  if name.rsplit("/", 1)[-1] in rows_of and saved_shape[1:] == shape[1:]:
+    cause = rows_of[name.rsplit("/", 1)[-1]]
   return (
     f"--{flag}: {name} has shape {list(saved_shape)} in {prefix}, and {list(shape)} by "
-    f"--bert_config_file; {cause}"
+    f"--bert_config_file; {cause} differs: they are of different models"
   )
 
 

@@ -66,8 +66,8 @@ def make_directory(path, flag):
       _gfile().makedirs(path)
     else:
       os.makedirs(path, exist_ok=True)
-    with open_binary(probe, "w"):
-      pass
+    with open_binary(probe, "w") as f:
+      f.write(b"\n")  # remote files come into being at the first byte
     remove(probe)
   except Exception as error:  # tf.io.gfile raises its own kinds
     raise InputError(f"--{flag}: cannot write in {path}: {describe(error)}") from error

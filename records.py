@@ -225,12 +225,14 @@ def training_batches(
   """
 
   def epoch(number):
-    epoch_seed = None if seed is None else seed + number
-    return records.shuffle(num_records, seed=epoch_seed, reshuffle_each_iteration=False)
+    return records.shuffle(num_records, seed=seed + number, reshuffle_each_iteration=False)
 
-  first_epoch, num_skipped = divmod(num_seen, num_records)
-  epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-  ordered = epochs.flat_map(epoch).skip(num_skipped)
+  if seed is None:
+    ordered = records.shuffle(num_records).repeat().skip(num_seen)
+  else:
+    first_epoch, num_skipped = divmod(num_seen, num_records)
+    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
+    ordered = epochs.flat_map(epoch).skip(num_skipped)
   batches = ordered.batch(batch_size, drop_remainder).map(decode, tf.data.AUTOTUNE)
   return _cut(batches, features, trim_padding).prefetch(tf.data.AUTOTUNE)
 

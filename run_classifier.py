@@ -374,6 +374,8 @@ def prepare():
   else:
     logging.warning("No --init_checkpoint: the model starts from random weights.")
 
+  if FLAGS.do_train or FLAGS.do_eval or not FLAGS.predict_file:
+    common_flags.require(FLAGS, ["data_dir"], f"the task {FLAGS.task_name}")
   task, labels = _task_and_labels(resumed)
   job = Job(config, tokenizer, task, labels, _read_examples(task), devices)
   if FLAGS.do_train:
@@ -436,8 +438,6 @@ def _read_examples(task):
     if not _predicted_sets(task):
       raise files.InputError(f"--do_predict: {task.name} has no test set; give --predict_file")
     wanted += _predicted_sets(task)
-  if wanted != ["predict_file"]:
-    common_flags.require(FLAGS, ["data_dir"], f"the {wanted[0]} set")
   return {
     name: task.get_predict_examples(FLAGS.predict_file)
     if name == "predict_file"
@@ -596,10 +596,13 @@ def run_model(job, set_name, file_name, batch_size):
       set_name,
     )
   )
-  return (
-    np.stack([row["probabilities"] for row in rows]),
-    np.stack([row["per_example_loss"] for row in rows]),
-  )
+  probabilities = np.stack([row["probabilities"] for row in rows])
+  if not np.isfinite(probabilities).all():
+    raise files.InputError(
+      "the model's outputs are NaN or infinite: its weights are broken; train it anew with a "
+      f"lower --learning_rate (checkpoint of step {estimators.saved_step(FLAGS.output_dir)})"
+    )
+  return probabilities, np.stack([row["per_example_loss"] for row in rows])
 
 
 def evaluate(job, set_name, suffix=""):

@@ -1,6 +1,7 @@
 """Training speed of run_classifier.py with padding to the full length and without.
 
-  python benchmarks/training_speed.py --model_dir=quickstart/bert --data_dir=glue_data/MRPC --task_name=mrpc
+  python benchmarks/training_speed.py --model_dir=quickstart/bert \\
+    --data_dir=glue_data/MRPC --task_name=mrpc
 
 Both sides are trained in one process, in turns of --steps steps, on the same batches; what is
 printed is the median over the turns. The first turn of each warms up and is not counted.
@@ -90,9 +91,8 @@ def main(_):
     sides = [Side(config, len(labels), record_file, trim) for trim in (False, True)]
     turns = [[side.examples_per_second() for side in sides] for _ in range(FLAGS.turns)][1:]
   for name, speeds in zip(("padded", "cut to the longest"), zip(*turns)):
-    print(
-      f"{name:20} {statistics.median(speeds):6.1f} examples/s  ({min(speeds):.1f} to {max(speeds):.1f})"
-    )
+    spread = f"({min(speeds):.1f} to {max(speeds):.1f})"
+    print(f"{name:20} {statistics.median(speeds):6.1f} examples/s  {spread}")
   print(f"{'ratio':20} {statistics.median(cut / padded for padded, cut in turns):6.2f}")
 
 

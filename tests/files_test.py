@@ -1,9 +1,8 @@
-"""Reading and writing of files, local and remote (ram:// stands for an object store)."""
+"""Reading and writing of files, local and remote (file:// goes the way of gs://)."""
 
 import os
 
 import pytest
-import tensorflow.compat.v1 as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,11 +11,7 @@ import files
 
 @pytest.fixture(name="directory", params=["local", "remote"])
 def _directory(request, tmp_path):
-  if request.param == "local":
-    return str(tmp_path)
-  directory = f"ram://{tmp_path.name}"
-  tf.io.gfile.makedirs(directory)
-  return directory
+  return str(tmp_path) if request.param == "local" else f"file://{tmp_path}"
 
 
 def test_text_and_json_come_back(directory):

@@ -100,6 +100,16 @@ def test_each_epoch_has_each_example_once_in_a_new_order(path):
   assert order != numbers(read(path, is_training=True, batch_size=5, count=6, seed=2))
 
 
+def test_without_a_seed_epochs_differ_too(path):
+  input_fn = records.read_input_fn(path, FEATURES, is_training=True, drop_remainder=True)
+  with tf.Graph().as_default(), tf.Session() as session:
+    tf.set_random_seed(7)  # as an estimator does
+    batch = tf.data.make_one_shot_iterator(input_fn({"batch_size": 10})).get_next()
+    orders = [tuple(session.run(batch)["input_ids"][:, 0]) for _ in range(3)]
+  assert len(set(orders)) == 3
+  assert all(sorted(order) == list(range(1, 11)) for order in orders)
+
+
 @pytest.mark.parametrize("num_seen", [3, 10, 14, 20])
 def test_resumed_training_goes_on_in_the_same_order(path, num_seen):
   whole = numbers(read(path, is_training=True, batch_size=1, count=30, seed=1))
