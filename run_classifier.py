@@ -361,18 +361,8 @@ def prepare():
   common_flags.require(FLAGS, needed, f"a directory without {model_directory.RUN_FILE}")
   devices = estimators.Devices(**common_flags.device_settings(FLAGS))
   devices.check({name: FLAGS[name].value for name in ("output_dir", "init_checkpoint")})
-  config, tokenizer = model_directory.load_model(
-    FLAGS.bert_config_file,
-    FLAGS.vocab_file,
-    FLAGS.do_lower_case,
-    FLAGS.max_seq_length,
-    FLAGS.init_checkpoint,
-  )
   start = (resumed, "output_dir") if resumed else (FLAGS.init_checkpoint, "init_checkpoint")
-  if start[0]:
-    estimators.check_checkpoint(config, *start)
-  else:
-    logging.warning("No --init_checkpoint: the model starts from random weights.")
+  config, tokenizer = _load_model(*start)
 
   if FLAGS.do_train or FLAGS.do_eval or not FLAGS.predict_file:
     common_flags.require(FLAGS, ["data_dir"], f"the task {FLAGS.task_name}")
@@ -405,6 +395,19 @@ def _take_over_flags():
     path = os.path.join(directory, file)
     if FLAGS[name].value is None and files.exists(path):
       FLAGS[name].value = path
+
+
+def _load_model(checkpoint, flag):
+  """Configuration and tokenizer, which fit together and to the checkpoint to start from, if any."""
+  prefix = checkpoint and estimators.resolve_checkpoint(checkpoint, flag)
+  config, tokenizer = model_directory.load_model(
+    FLAGS.bert_config_file, FLAGS.vocab_file, FLAGS.do_lower_case, FLAGS.max_seq_length, prefix
+  )
+  if prefix:
+    estimators.check_checkpoint(config, prefix, flag)
+  else:
+    logging.warning("No --init_checkpoint: the model starts from random weights.")
+  return config, tokenizer
 
 
 def _task_and_labels(resumed):
