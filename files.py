@@ -7,7 +7,6 @@ import glob as local_glob
 import io
 import json
 import os
-import shutil
 
 
 class InputError(ValueError):
@@ -31,23 +30,18 @@ def _gfile():
 
 
 def exists(path):
+  """Whether there is a file or directory of this name."""
   return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
 
 
 def is_directory(path):
+  """Whether there is a directory of this name."""
   return _gfile().isdir(path) if is_remote(path) else os.path.isdir(path)
 
 
 def glob(pattern):
   """Sorted paths that match a shell pattern."""
   return sorted(_gfile().glob(pattern) if is_remote(pattern) else local_glob.glob(pattern))
-
-
-def remove_tree(path):
-  if is_remote(path):
-    _gfile().rmtree(path)
-  else:
-    shutil.rmtree(path)
 
 
 def make_directory(path, flag):
@@ -74,6 +68,7 @@ def make_directory(path, flag):
 
 
 def remove(path):
+  """Deletes a file."""
   if is_remote(path):
     _gfile().remove(path)
   else:
