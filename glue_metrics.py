@@ -5,6 +5,8 @@ predicted, the correlation with a constant) is 0.0, so that results can always b
 """
 
 import numpy as np
+from scipy import stats
+from sklearn import metrics
 
 
 def classification_metrics(label_ids, predictions, label_names):
@@ -30,31 +32,31 @@ def classification_metrics(label_ids, predictions, label_names):
     ValueError: there is no example, numbers of examples differ, a class is out of range, or a
       probability is NaN.
   """
-  confusion = _confusion_matrix(label_ids, predictions, len(label_names))
-  correct = np.diag(confusion)
-  support, predicted = confusion.sum(1), confusion.sum(0)
-  precision = _ratio(correct, predicted)
-  recall = _ratio(correct, support)
-  f1 = _ratio(2 * correct, support + predicted)
+  label_ids, predictions = _checked_classes(label_ids, predictions, len(label_names))
+  classes = list(range(len(label_names)))
+  per_class = metrics.precision_recall_fscore_support(
+    label_ids, predictions, labels=classes, zero_division=0.0
+  )
+  precision, recall, f1, support = (values.tolist() for values in per_class)
   result = {
-    "examples": int(confusion.sum()),
-    "accuracy": float(correct.sum() / confusion.sum()),
-    "macro_f1": float(f1.mean()),
-    "matthews": _matthews(confusion),
+    "examples": len(label_ids),
+    "accuracy": float(metrics.accuracy_score(label_ids, predictions)),
+    "macro_f1": float(np.mean(f1)),
+    "matthews": float(metrics.matthews_corrcoef(label_ids, predictions)),
     "per_class": [
       {
         "label": name if isinstance(name, (str, int)) else str(name),
-        "precision": float(precision[i]),
-        "recall": float(recall[i]),
-        "f1": float(f1[i]),
-        "support": int(support[i]),
+        "precision": precision[i],
+        "recall": recall[i],
+        "f1": f1[i],
+        "support": support[i],
       }
       for i, name in enumerate(label_names)
     ],
-    "confusion_matrix": confusion.tolist(),
+    "confusion_matrix": metrics.confusion_matrix(label_ids, predictions, labels=classes).tolist(),
   }
   if len(label_names) == 2:
-    result["f1"] = float(f1[1])
+    result["f1"] = f1[1]
   return result
 
 
@@ -81,8 +83,8 @@ def regression_metrics(scores, predictions):
     raise ValueError("scores and predictions must be finite numbers")
   return {
     "examples": len(scores),
-    "pearson": _correlation(scores, predictions),
-    "spearman": _correlation(_ranks(scores), _ranks(predictions)),
+    "pearson": _correlation(stats.pearsonr, scores, predictions),
+    "spearman": _correlation(stats.spearmanr, scores, predictions),
     "mean_squared_error": float(np.mean((scores - predictions) ** 2)),
   }
 
@@ -93,8 +95,8 @@ def _check_sizes(truth, predictions, max_rank):
     raise ValueError(f"shapes {truth.shape} and {predictions.shape} are not those of N examples")
 
 
-def _confusion_matrix(label_ids, predictions, num_labels):
-  """int64 [L, L]; row: true class, column: predicted class."""
+def _checked_classes(label_ids, predictions, num_labels):
+  """Both as int [N], after the checks that classification_metrics promises."""
   label_ids, predictions = np.asarray(label_ids), np.asarray(predictions)
   _check_sizes(label_ids, predictions, max_rank=2)
   if predictions.ndim == 2:
@@ -106,35 +108,12 @@ def _confusion_matrix(label_ids, predictions, num_labels):
   for ids in (label_ids, predictions):
     if ids.min() < 0 or ids.max() >= num_labels:
       raise ValueError(f"classes must be 0 to {num_labels - 1}, found {ids.min()} to {ids.max()}")
-  cells = label_ids.astype(np.int64) * num_labels + predictions.astype(np.int64)
-  return np.bincount(cells, minlength=num_labels**2).reshape(num_labels, num_labels)
+  return label_ids.astype(np.int64), predictions.astype(np.int64)
 
 
-def _ratio(numerators, denominators):
-  """Their quotients; 0.0 where the denominator is 0, as the numerator is there."""
-  return numerators / np.maximum(denominators, 1)
-
-
-def _matthews(confusion):
-  confusion = confusion.astype(np.float64)
-  total, correct = confusion.sum(), np.trace(confusion)
-  support, predicted = confusion.sum(1), confusion.sum(0)
-  variances = (total**2 - support @ support) * (total**2 - predicted @ predicted)
-  if variances <= 0:  # one class alone is true, or is predicted
-    return 0.0
-  return float((correct * total - support @ predicted) / np.sqrt(variances))
-
-
-def _correlation(a, b):
+def _correlation(measure, a, b):
+  """A correlation of scipy.stats; 0.0 where it is not defined."""
   if np.ptp(a) == 0 or np.ptp(b) == 0:
     return 0.0
   # Scaled first, so that the squares of tiny or huge numbers can be represented.
-  a, b = a / np.abs(a).max(), b / np.abs(b).max()
-  a, b = a - a.mean(), b - b.mean()
-  return float(np.clip(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)), -1.0, 1.0))
-
-
-def _ranks(values):
-  """Ranks from 1, averaged among equal values: [5, 2, 5] -> [2.5, 1, 2.5]."""
-  _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-  return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+  return float(np.clip(measure(a / np.abs(a).max(), b / np.abs(b).max())[0], -1.0, 1.0))

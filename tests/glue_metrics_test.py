@@ -112,7 +112,9 @@ def test_regression_by_hand():
 
 
 def test_ranks_of_equal_numbers_are_averaged():
-  assert glue_metrics._ranks(np.array([5, 2, 5, 9])).tolist() == [2.5, 1, 2.5, 4]
+  """Ranks 2.5, 1, 2.5, 4 against 1, 2, 3, 4: 3 / sqrt(4.5 * 5)."""
+  result = glue_metrics.regression_metrics([5, 2, 5, 9], [1, 2, 3, 4])
+  assert result["spearman"] == pytest.approx(3 / 22.5**0.5)
 
 
 @no_warnings
