@@ -8,7 +8,7 @@ WORK := quickstart
 MODEL := $(WORK)/bert
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: quickstart test test-slow bench clean
+.PHONY: quickstart test bench clean
 
 quickstart: $(VENV)/quickstart $(MODEL)/bert_model.ckpt.index
 	$(VENV)/bin/python run_classifier.py --task_name=tsv --data_dir=samples/reviews \
@@ -26,10 +26,7 @@ test: $(VENV)/test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m pytest -m "not slow"
 
-test-slow: $(VENV)/test
-	$(VENV)/bin/python -m pytest -m slow
-
-bench: $(VENV)/run
+bench: $(VENV)/run $(MODEL)/bert_model.ckpt.index
 	$(VENV)/bin/python benchmarks/training_speed.py
 
 clean:

@@ -191,7 +191,7 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
 
     That kernel corrects the bias by factors made of beta1_power and beta2_power; 0 makes both 1.
     """
-    ops, prefix = tf.raw_ops, ""
+    prefix = ""
     variables = [variable, self.get_slot(variable, "adam_m"), self.get_slot(variable, "adam_v")]
     if hasattr(variable, "handle"):
       prefix = "Resource"
@@ -202,11 +202,11 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
     with tf.control_dependencies([gradient]):
       decay = []
       if self._do_use_weight_decay(self._get_variable_name(variable.name)):
-        descend = getattr(ops, prefix + "ApplyGradientDescent")
+        descend = getattr(tf.raw_ops, prefix + "ApplyGradientDescent")
         alpha = rate * self.weight_decay_rate
         decay = [descend(var=weights, alpha=alpha, delta=variable.read_value())]
     with tf.control_dependencies(decay):
-      return getattr(ops, prefix + "ApplyAdam")(
+      return getattr(tf.raw_ops, prefix + "ApplyAdam")(
         var=weights,
         m=m,
         v=v,
