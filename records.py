@@ -6,12 +6,12 @@ cannot be written and not read.
 
 import functools
 import os
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 import files
+from tf_example import Feature, serialize  # noqa: F401, both are part of this module
 
 # Name of the feature that holds an example's place in the input, from 0.
 EXAMPLE_INDEX = "example_index"
@@ -19,41 +19,6 @@ EXAMPLE_INDEX = "example_index"
 SORT_WINDOW = 4096
 # Cut batches are a multiple of this long, so that few different shapes occur.
 LENGTH_MULTIPLE = 8
-
-
-class Feature(NamedTuple):
-  """One feature of a task.
-
-  Attributes:
-    name: str, key in the tf.train.Example and in the batch.
-    dtype: np.int32 (stored as int64) or np.float32.
-    shape: () or (length,).
-    per_token: bool, whether it has one value a token, padding included.
-  """
-
-  name: str
-  dtype: type
-  shape: tuple = ()
-  per_token: bool = False
-
-
-def serialize(row, features):
-  """Makes the bytes of a tf.train.Example.
-
-  Args:
-    row: dict of feature name -> number, or list of numbers.
-    features: table of Feature.
-
-  Returns:
-    bytes, the same for the same row.
-  """
-  example = tf.train.Example()
-  for feature in features:
-    value = row[feature.name]
-    stored = example.features.feature[feature.name]
-    kind = stored.float_list if feature.dtype is np.float32 else stored.int64_list
-    kind.value.extend(value if feature.shape else [value])
-  return example.SerializeToString(deterministic=True)
 
 
 class RecordWriter:
@@ -75,7 +40,11 @@ class RecordWriter:
 
   def write(self, row):
     """Appends a row, a dict of feature name -> number or list of numbers."""
-    self._writer.write(serialize(row, self._features))
+    self.write_serialized(serialize(row, self._features))
+
+  def write_serialized(self, example):
+    """Appends the bytes of a row, which tf_example.serialize made."""
+    self._writer.write(example)
 
   def close(self):
     """Completes the file."""
