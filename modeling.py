@@ -323,7 +323,26 @@ def dropout(input_tensor, dropout_prob):
   """
   if not dropout_prob:
     return input_tensor
-  return tf.nn.dropout(input_tensor, rate=dropout_prob)
+  return tf.nn.experimental.stateless_dropout(
+    input_tensor, dropout_prob, _dropout_seed(), rng_alg="philox"
+  )
+
+
+def _dropout_seed():
+  """int64 [2]: the seed of one place in the graph at one training step.
+
+  The mask is a function of the graph's seed, the place and the step, so that a resumed run goes on
+  as if nothing had happened, and a layer that is computed twice drops the same elements.
+  """
+  graph_seed, place = tf.random.get_seed(None)
+  if graph_seed is None:
+    place = np.random.SeedSequence().entropy % 2**62
+  else:
+    place += graph_seed << 31
+  step = tf.train.get_global_step()
+  if step is None:  # a model outside of a training loop
+    step = tf.random.uniform([], maxval=2**31 - 1, dtype=tf.int64)
+  return tf.stack([tf.constant(place, tf.int64), tf.cast(step, tf.int64)])
 
 
 def layer_norm(input_tensor, name=None):

@@ -29,7 +29,7 @@ import model_directory
 import modeling
 import optimization
 import records
-import tokenization
+import runs
 from classifier_data import (  # noqa: F401, names that were always importable from here
   ColaProcessor,
   DataProcessor,
@@ -306,20 +306,16 @@ class Job(NamedTuple):
   """What a run works with, all of it checked.
 
   Attributes:
-    config: modeling.BertConfig.
-    tokenizer: tokenization.FullTokenizer.
+    run: runs.Run.
     task: classifier_data.Task.
     labels: list of labels in the order of their ids, empty for regression.
     examples: dict of set name -> list of InputExample.
-    devices: estimators.Devices.
   """
 
-  config: modeling.BertConfig
-  tokenizer: tokenization.FullTokenizer
+  run: runs.Run
   task: classifier_data.Task
   labels: list
   examples: dict
-  devices: estimators.Devices
 
 
 def main(_):
@@ -345,69 +341,20 @@ def prepare():
   Raises:
     files.InputError: the first thing that is missing or wrong.
   """
-  common_flags.require(FLAGS, ["output_dir"], "every run")
   if not (FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict):
     raise files.InputError("nothing to do: give --do_train, --do_eval or --do_predict")
-  starts_anew = FLAGS.do_train and FLAGS.overwrite_output_dir
-  if not starts_anew:
-    _take_over_flags()
-  resumed = None if starts_anew else tf.train.latest_checkpoint(FLAGS.output_dir)
-  if not (FLAGS.do_train or resumed or FLAGS.init_checkpoint):
-    raise files.InputError(
-      f"--output_dir: {FLAGS.output_dir} has no checkpoint to evaluate or predict with; "
-      "train first, or give --init_checkpoint"
-    )
-  needed = ["task_name", "bert_config_file", "vocab_file"]
-  common_flags.require(FLAGS, needed, f"a directory without {model_directory.RUN_FILE}")
-  devices = estimators.Devices(**common_flags.device_settings(FLAGS))
-  devices.check({name: FLAGS[name].value for name in ("output_dir", "init_checkpoint")})
-  start = (resumed, "output_dir") if resumed else (FLAGS.init_checkpoint, "init_checkpoint")
-  config, tokenizer = _load_model(*start)
-
+  run = runs.begin(FLAGS, SCRIPT, TASK_FLAGS, identity=["task_name"], needed=["task_name"])
   if FLAGS.do_train or FLAGS.do_eval or not FLAGS.predict_file:
     common_flags.require(FLAGS, ["data_dir"], f"the task {FLAGS.task_name}")
-  task, labels = _task_and_labels(resumed)
-  job = Job(config, tokenizer, task, labels, _read_examples(task), devices)
+  task, labels = _task_and_labels(run.resumed)
+  job = Job(run, task, labels, _read_examples(task))
   if FLAGS.do_train:
-    _num_train_steps(job)
-  if resumed or not FLAGS.do_train:
-    _check_head(job, *start)
+    runs.num_train_steps(FLAGS, len(job.examples["train"]))
+  num_outputs = _num_outputs(job)
+  shape = [num_outputs, run.config.hidden_size]
+  runs.check_head(run, "output_weights", shape, f"classifier of {num_outputs} labels")
   files.make_directory(FLAGS.output_dir, "output_dir")
   return job
-
-
-def _take_over_flags():
-  """Fills in the flags that a finished directory knows, and refuses another task's directory."""
-  directory = FLAGS.output_dir
-  saved = model_directory.load_flags(directory, SCRIPT)
-  model_directory.check_head(directory, SCRIPT)
-  before = saved.get("task_name")
-  if FLAGS["task_name"].present and before not in (None, FLAGS.task_name):
-    raise files.InputError(
-      f"--output_dir: {directory} holds a model of the task {before}, not {FLAGS.task_name}; "
-      "choose another directory, or --overwrite_output_dir"
-    )
-  common_flags.adopt(FLAGS, saved, TASK_FLAGS)
-  for name, file in (
-    ("bert_config_file", model_directory.CONFIG_FILE),
-    ("vocab_file", model_directory.VOCAB_FILE),
-  ):
-    path = os.path.join(directory, file)
-    if FLAGS[name].value is None and files.exists(path):
-      FLAGS[name].value = path
-
-
-def _load_model(checkpoint, flag):
-  """Configuration and tokenizer, which fit together and to the checkpoint to start from, if any."""
-  prefix = checkpoint and estimators.resolve_checkpoint(checkpoint, flag)
-  config, tokenizer = model_directory.load_model(
-    FLAGS.bert_config_file, FLAGS.vocab_file, FLAGS.do_lower_case, FLAGS.max_seq_length, prefix
-  )
-  if prefix:
-    estimators.check_checkpoint(config, prefix, flag)
-  else:
-    logging.warning("No --init_checkpoint: the model starts from random weights.")
-  return config, tokenizer
 
 
 def _task_and_labels(resumed):
@@ -449,37 +396,13 @@ def _read_examples(task):
   }
 
 
-def _check_head(job, checkpoint, flag):
-  """Makes sure that a checkpoint can tell the task's labels apart, when nothing trains it to."""
-  prefix = estimators.resolve_checkpoint(checkpoint, flag)
-  shape = estimators.checkpoint_shapes(prefix).get("output_weights")
-  wanted = [_num_outputs(job), job.config.hidden_size]
-  if shape != wanted:
-    raise files.InputError(
-      f"--{flag}: {prefix} has no classifier of {wanted[0]} labels (output_weights is {shape}, not "
-      f"{wanted}); train one in a new --output_dir"
-    )
-
-
 def _num_outputs(job):
   return 1 if job.task.is_regression else len(job.labels)
 
 
-def _num_train_steps(job):
-  """Steps of the whole training; an error when there are none."""
-  num_examples = len(job.examples["train"])
-  steps = int(num_examples / FLAGS.train_batch_size * FLAGS.num_train_epochs)
-  if steps == 0:
-    raise files.InputError(
-      f"no training step: {num_examples} examples, --num_train_epochs={FLAGS.num_train_epochs:g} "
-      f"and --train_batch_size={FLAGS.train_batch_size}; lower the batch size"
-    )
-  return steps
-
-
 def _make_estimator(job, init_checkpoint, num_train_steps=None, predict_batch_size=None):
   model_fn = model_fn_builder(
-    bert_config=job.config,
+    bert_config=job.run.config,
     num_labels=_num_outputs(job),
     init_checkpoint=init_checkpoint,
     learning_rate=FLAGS.learning_rate,
@@ -495,7 +418,7 @@ def _make_estimator(job, init_checkpoint, num_train_steps=None, predict_batch_si
     "predict_batch_size": predict_batch_size or FLAGS.predict_batch_size,
   }
   return estimators.make_estimator(
-    model_fn, FLAGS.output_dir, job.devices, FLAGS.random_seed, batch_sizes
+    model_fn, FLAGS.output_dir, job.run.devices, FLAGS.random_seed, batch_sizes
   )
 
 
@@ -503,37 +426,25 @@ def _convert(job, examples, name):
   """Writes the features of examples to a file in the output directory; returns its path."""
   path = os.path.join(FLAGS.output_dir, name)
   file_based_convert_examples_to_features(
-    examples, job.labels, FLAGS.max_seq_length, job.tokenizer, path
+    examples, job.labels, FLAGS.max_seq_length, job.run.tokenizer, path
   )
   return path
 
 
 def train(job):
   """Trains, from the last checkpoint in the output directory if there is one."""
-  if FLAGS.overwrite_output_dir:
-    start = FLAGS.init_checkpoint and estimators.resolve_checkpoint(FLAGS.init_checkpoint)
-    model_directory.clear(FLAGS.output_dir, start)
-  num_steps = _num_train_steps(job)
-  done = estimators.saved_step(FLAGS.output_dir)
-  if done >= num_steps:
-    logging.info("Skipping training: %s is at step %d of %d.", FLAGS.output_dir, done, num_steps)
-    return
-  model_directory.save(
-    FLAGS.output_dir,
-    FLAGS.bert_config_file,
-    FLAGS.vocab_file,
-    job.labels or None,
-    SCRIPT,
-    common_flags.values(FLAGS),
-  )
   examples = job.examples["train"]
+  num_steps = runs.num_train_steps(FLAGS, len(examples))
+  done = runs.open_directory(job.run, num_steps, job.labels or None)
+  if done is None:
+    return
   train_file = _convert(job, examples, "train.tf_record")
-  logging.info("***** Running training *****")
-  logging.info("  Num examples = %d", len(examples))
-  logging.info("  Batch size = %d", FLAGS.train_batch_size)
-  logging.info("  Num steps = %d", num_steps)
-  if done:
-    logging.info("  Going on from step %d", done)
+  counts = {
+    "Num examples": len(examples),
+    "Batch size": FLAGS.train_batch_size,
+    "Num steps": num_steps,
+  }
+  runs.log_training(counts, done)
   input_fn = file_based_input_fn_builder(
     train_file,
     FLAGS.max_seq_length,
@@ -544,16 +455,8 @@ def train(job):
     seed=FLAGS.random_seed,
     num_seen=done * FLAGS.train_batch_size,
   )
-  save_steps, save_seconds = common_flags.checkpoint_interval(FLAGS, len(examples))
-  estimators.train(
-    _make_estimator(job, None if done else FLAGS.init_checkpoint, num_steps),
-    input_fn,
-    num_steps,
-    FLAGS.train_batch_size,
-    save_steps,
-    save_seconds,
-    FLAGS.log_every_steps,
-  )
+  estimator = _make_estimator(job, None if done else FLAGS.init_checkpoint, num_steps)
+  runs.train(job.run, estimator, input_fn, num_steps, len(examples))
 
 
 def run_model(job, set_name, file_name, batch_size):

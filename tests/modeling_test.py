@@ -1,5 +1,6 @@
 """The encoder: recorded outputs of the classic implementation, variables, and refusals."""
 
+import itertools
 import json
 import logging
 import os
@@ -177,6 +178,32 @@ def test_dropout_acts_in_training_alone():
     session.run(tf.global_variables_initializer())
     assert np.any(session.run(training) != session.run(training))
     np.testing.assert_array_equal(session.run(inference), session.run(inference))
+
+
+def dropout_masks(seed, steps):
+  """What two dropouts in one graph keep at each of some steps: [step, dropout, element]."""
+  with tf.Graph().as_default(), tf.Session() as session:
+    tf.set_random_seed(seed)
+    step = tf.train.get_or_create_global_step()
+    ones = tf.ones([5000])
+    kept = tf.stack([modeling.dropout(ones, 0.2), modeling.dropout(ones, 0.2)])
+    session.run(tf.global_variables_initializer())
+    masks = []
+    for number in steps:
+      step.load(number, session)
+      masks.append(session.run(kept))
+    return np.array(masks)
+
+
+def test_dropout_is_a_function_of_seed_place_and_step():
+  masks = dropout_masks(1, [0, 1, 2])
+  assert set(np.unique(masks)) == {0, np.float32(1.25)}
+  np.testing.assert_allclose(masks.mean(axis=2), 1, atol=0.04)  # 0.04 is 5 standard deviations
+  flat = masks.reshape(6, -1) > 0
+  for one, other in itertools.combinations(flat, 2):  # independent: 0.8 x 0.8 is kept by both
+    assert abs((one & other).mean() - 0.64) < 0.04
+  np.testing.assert_array_equal(dropout_masks(1, [2, 0]), masks[[2, 0]])
+  assert np.any(dropout_masks(2, [0])[0] != masks[0])
 
 
 def test_rank_2_and_rank_3_attention_agree():

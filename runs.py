@@ -1,0 +1,226 @@
+"""One run of a script that trains: where it starts, what its directory knows, and how it goes on.
+
+begin            checks the flags that all such scripts share and loads the model's description
+open_directory   makes the output directory ready for training, or finds the training done
+train            trains from the last checkpoint
+"""
+
+import os
+from typing import NamedTuple, Optional
+
+import tensorflow.compat.v1 as tf
+from absl import flags, logging
+
+import common_flags
+import estimators
+import files
+import model_directory
+import modeling
+import tokenization
+
+
+class Run(NamedTuple):
+  """What a run starts from, all of it checked.
+
+  Attributes:
+    flags: the script's FlagValues.
+    script: str, its name without .py.
+    resumed: str or None, the last checkpoint in the output directory.
+    start: pair of the checkpoint that the weights come from, str or None, and the flag naming it.
+    devices: estimators.Devices.
+    config: modeling.BertConfig.
+    tokenizer: tokenization.FullTokenizer.
+  """
+
+  flags: flags.FlagValues
+  script: str
+  resumed: Optional[str]
+  start: tuple
+  devices: estimators.Devices
+  config: modeling.BertConfig
+  tokenizer: tokenization.FullTokenizer
+
+
+def begin(flag_values, script, adopted, identity=(), needed=()):
+  """Reads and checks what a run starts from; writes nothing.
+
+  Args:
+    flag_values: the script's FlagValues, with those of common_flags' define functions.
+    script: str, its name without .py.
+    adopted: flags that a finished directory gives when the command line does not.
+    identity: those of them that tell one kind of model from another: two values are an error.
+    needed: flags that must have a value, beside the model's files.
+
+  Returns:
+    Run.
+
+  Raises:
+    files.InputError: the first thing that is missing or wrong.
+  """
+  common_flags.require(flag_values, ["output_dir"], "every run")
+  starts_anew = flag_values.do_train and flag_values.overwrite_output_dir
+  if not starts_anew:
+    _take_over_flags(flag_values, script, adopted, identity)
+  resumed = None if starts_anew else tf.train.latest_checkpoint(flag_values.output_dir)
+  if not (flag_values.do_train or resumed or flag_values.init_checkpoint):
+    raise files.InputError(
+      f"--output_dir: {flag_values.output_dir} has no checkpoint to evaluate or predict with; "
+      "train first, or give --init_checkpoint"
+    )
+  purpose = f"a directory without {model_directory.RUN_FILE}"
+  common_flags.require(flag_values, [*needed, "bert_config_file", "vocab_file"], purpose)
+  devices = estimators.Devices(**common_flags.device_settings(flag_values))
+  devices.check({name: flag_values[name].value for name in ("output_dir", "init_checkpoint")})
+  start = (resumed, "output_dir") if resumed else (flag_values.init_checkpoint, "init_checkpoint")
+  config, tokenizer = _load_model(flag_values, *start)
+  return Run(flag_values, script, resumed, start, devices, config, tokenizer)
+
+
+def _take_over_flags(flag_values, script, adopted, identity):
+  """Fills in the flags that a finished directory knows, and refuses another task's directory."""
+  directory = flag_values.output_dir
+  saved = model_directory.load_flags(directory, script)
+  model_directory.check_head(directory, script)
+  for name in identity:
+    before, now = saved.get(name), flag_values[name].value
+    if flag_values[name].present and before not in (None, now):
+      raise files.InputError(
+        f"--output_dir: {directory} holds a model with --{name}={before}, not {now}; "
+        "choose another directory, or --overwrite_output_dir"
+      )
+  common_flags.adopt(flag_values, saved, adopted)
+  for name, file in (
+    ("bert_config_file", model_directory.CONFIG_FILE),
+    ("vocab_file", model_directory.VOCAB_FILE),
+  ):
+    path = os.path.join(directory, file)
+    if flag_values[name].value is None and files.exists(path):
+      flag_values[name].value = path
+
+
+def _load_model(flag_values, checkpoint, flag):
+  """Configuration and tokenizer, which fit together and to the checkpoint to start from, if any."""
+  prefix = checkpoint and estimators.resolve_checkpoint(checkpoint, flag)
+  config, tokenizer = model_directory.load_model(
+    flag_values.bert_config_file,
+    flag_values.vocab_file,
+    flag_values.do_lower_case,
+    flag_values.max_seq_length,
+    prefix,
+  )
+  if prefix:
+    estimators.check_checkpoint(config, prefix, flag)
+  else:
+    logging.warning("No --init_checkpoint: the model starts from random weights.")
+  return config, tokenizer
+
+
+def check_head(run, variable, shape, what):
+  """Makes sure that the weights include a trained head, when nothing trains it.
+
+  Args:
+    run: Run.
+    variable: str, the head's weights.
+    shape: list of int, the shape that the task needs.
+    what: str, what the head is, for the message.
+
+  Raises:
+    files.InputError: the checkpoint has no such head.
+  """
+  if run.flags.do_train and not run.resumed:
+    return
+  checkpoint, flag = run.start
+  prefix = estimators.resolve_checkpoint(checkpoint, flag)
+  found = estimators.checkpoint_shapes(prefix).get(variable)
+  if found != shape:
+    raise files.InputError(
+      f"--{flag}: {prefix} has no {what} ({variable} is {found}, not {shape}); train one in a new "
+      "--output_dir"
+    )
+
+
+def num_train_steps(flag_values, num_examples, what="examples"):
+  """Steps of the whole training.
+
+  Args:
+    flag_values: FlagValues with train_batch_size and num_train_epochs.
+    num_examples: int, what is trained on in an epoch.
+    what: str, its name.
+
+  Raises:
+    files.InputError: there are none.
+  """
+  batch_size, epochs = flag_values.train_batch_size, flag_values.num_train_epochs
+  steps = int(num_examples / batch_size * epochs)
+  if steps == 0:
+    raise files.InputError(
+      f"no training step: {num_examples} {what}, --num_train_epochs={epochs:g} and "
+      f"--train_batch_size={batch_size}; lower the batch size"
+    )
+  return steps
+
+
+def open_directory(run, num_steps, labels=None):
+  """Makes the output directory ready for training: emptied if wanted, and explaining itself.
+
+  Args:
+    run: Run.
+    num_steps: int, the step to end at.
+    labels: list of labels, or None.
+
+  Returns:
+    int, the step to go on from; None when the training is done already.
+  """
+  directory = run.flags.output_dir
+  if run.flags.overwrite_output_dir:
+    start = run.flags.init_checkpoint
+    model_directory.clear(directory, start and estimators.resolve_checkpoint(start))
+  done = estimators.saved_step(directory)
+  if done >= num_steps:
+    logging.info("Skipping training: %s is at step %d of %d.", directory, done, num_steps)
+    return None
+  model_directory.save(
+    directory,
+    run.flags.bert_config_file,
+    run.flags.vocab_file,
+    labels,
+    run.script,
+    common_flags.values(run.flags),
+  )
+  return done
+
+
+def log_training(counts, done):
+  """Logs what the training works on.
+
+  Args:
+    counts: dict of description -> int.
+    done: int, the step that it goes on from.
+  """
+  logging.info("***** Running training *****")
+  for what, count in counts.items():
+    logging.info("  %s = %d", what, count)
+  if done:
+    logging.info("  Going on from step %d", done)
+
+
+def train(run, estimator, input_fn, num_steps, num_examples):
+  """Trains up to a step, from the last checkpoint in the directory; see estimators.train.
+
+  Args:
+    run: Run.
+    estimator: from estimators.make_estimator.
+    input_fn: of the training set, which skips what the last checkpoint has seen.
+    num_steps: int.
+    num_examples: int, what is trained on in an epoch.
+  """
+  save_steps, save_seconds = common_flags.checkpoint_interval(run.flags, num_examples)
+  estimators.train(
+    estimator,
+    input_fn,
+    num_steps,
+    run.flags.train_batch_size,
+    save_steps,
+    save_seconds,
+    run.flags.log_every_steps,
+  )
