@@ -10,9 +10,6 @@
 The data sets are the rows of TASKS; files of the user's own (tsv, csv, jsonl) are read by FileTask.
 """
 
-import csv
-import io
-import json
 import math
 import os
 import re
@@ -23,6 +20,7 @@ from absl import logging
 
 import files
 import records
+import tables
 
 _NUM_LOGGED_EXAMPLES = 5
 _PROGRESS_INTERVAL = 10000  # examples
@@ -276,92 +274,6 @@ def _log_truncated(num_truncated, num_examples, max_seq_length):
     )
 
 
-# ---- Rows of files ------------------------------------------------------------------------------
-
-
-class Row(list):
-  """The columns of a row.
-
-  Attributes:
-    source: str "file:line" where the row begins.
-  """
-
-  __slots__ = ("source",)
-
-  def __init__(self, columns, source):
-    super().__init__(columns)
-    self.source = source
-
-
-class _Table(NamedTuple):
-  """A file of the user's: its path, the names of its columns (None if it names none), its rows."""
-
-  path: str
-  columns: Optional[list]
-  rows: list
-
-
-def _read_tsv_rows(path):
-  """Rows split at tabs, where quotes are characters like any other; without the blank ones."""
-  lines = files.read_lines(path)
-  return [Row(line.split("\t"), f"{path}:{number}") for number, line in lines if line.strip()]
-
-
-def _read_csv_rows(path, **dialect):
-  """Rows as the csv module finds them (dialect: its parameters); without the blank ones."""
-  text = files.read_text(path)
-  reader = csv.reader(io.StringIO(text), **dialect)
-  rows = []
-  line = 1
-  usual_limit = csv.field_size_limit(len(text) + 1)  # characters: that is, no limit
-  try:
-    for columns in reader:
-      if any(column.strip() for column in columns):
-        rows.append(Row(columns, f"{path}:{line}"))
-      line = reader.line_num + 1  # a quoted column may go over several lines
-  except csv.Error as error:
-    raise files.InputError(
-      f"{path}:{line}: is not valid CSV: {error}; find a quote that is not closed or not doubled"
-    ) from error
-  finally:
-    csv.field_size_limit(usual_limit)
-  return rows
-
-
-def _read_jsonl(path):
-  """_Table of a file with a JSON object a line; None where an object lacks a column."""
-  parsed = []
-  for number, line in files.read_lines(path):
-    if line.strip():
-      source = f"{path}:{number}"
-      parsed.append((source, _parse_object(line, source)))
-  columns = list(dict.fromkeys(key for _, values in parsed for key in values))
-  rows = [Row(map(values.get, columns), source) for source, values in parsed]
-  return _Table(path, columns, rows)
-
-
-def _parse_object(line, source):
-  try:
-    value = json.loads(line)
-  except ValueError as error:
-    raise files.InputError(f"{source}: is not valid JSON: {error}") from error
-  if not isinstance(value, dict):
-    raise files.InputError(f"{source}: found {type(value).__name__}, should be a JSON object {{}}")
-  return value
-
-
-def _read_table(path, file_format, has_header):
-  if file_format == "jsonl":
-    table = _read_jsonl(path)
-  else:
-    rows = _read_csv_rows(path, strict=True) if file_format == "csv" else _read_tsv_rows(path)
-    columns = [name.strip() for name in rows.pop(0)] if has_header and rows else None
-    table = _Table(path, columns, rows)
-  if not table.rows:
-    raise files.InputError(f"{path}: has no examples")
-  return table
-
-
 # ---- Tasks --------------------------------------------------------------------------------------
 
 
@@ -396,8 +308,8 @@ class DataProcessor:
       files.InputError: it cannot be read, or is not UTF-8.
     """
     if quotechar is None:
-      return _read_tsv_rows(input_file)
-    return _read_csv_rows(input_file, delimiter="\t", quotechar=quotechar)
+      return tables.read_tsv_rows(input_file)
+    return tables.read_csv_rows(input_file, delimiter="\t", quotechar=quotechar)
 
 
 class Task(DataProcessor):
@@ -700,7 +612,6 @@ class ColaProcessor(GlueTask):
 
 # ---- Files of the user's own --------------------------------------------------------------------
 
-FORMATS = ("tsv", "csv", "jsonl")
 
 # Names of columns that are taken for the texts, in this order, when none are given.
 _USUAL_TEXT_COLUMNS = (
@@ -756,7 +667,7 @@ class FileTask(Task):
     """Makes a task.
 
     Args:
-      file_format: member of FORMATS; the files in a data directory are `<set>.<file_format>`.
+      file_format: member of tables.FORMATS; files in a data directory are `<set>.<file_format>`.
       options: FileOptions.
 
     Raises:
@@ -794,9 +705,9 @@ class FileTask(Task):
     return self._read(path, "test")
 
   def _read(self, path, set_name):
-    table = _read_table(path, self.name, self._options.has_header)
+    table = tables.read_table(path, self.name, self._options.has_header)
     columns = self._columns(table, is_labelled=set_name != "test")
-    _check_widths(table, columns)
+    tables.check_widths(table, columns.width)
     examples = [
       self._create_example(row, columns, f"{set_name}-{i}") for i, row in enumerate(table.rows)
     ]
@@ -805,7 +716,7 @@ class FileTask(Task):
 
   def _create_example(self, row, columns, guid):
     text, text_b, label, own_guid = (
-      None if column is None else _cell(row, column)
+      None if column is None else tables.cell(row, column)
       for column in (columns.text, columns.text_b, columns.label, columns.guid)
     )
     if text is None:
@@ -882,25 +793,6 @@ def _unknown_column(table, flag, problem):
   )
 
 
-def _check_widths(table, columns):
-  for row in table.rows:
-    if table.columns is not None and len(row) != len(table.columns):
-      expected = f"{len(table.columns)}, as the header has"
-    elif len(row) < columns.width:
-      expected = f"{columns.width} or more"
-    else:
-      continue
-    raise files.InputError(f"{row.source}: found {len(row)} columns, expected {expected}")
-
-
-def _cell(row, column):
-  """The text of a cell; a number of JSON as JSON writes it, null as None."""
-  value = row[column]
-  if isinstance(value, (dict, list)):
-    raise files.InputError(f"{row.source}: found {json.dumps(value)[:60]} where a text should be")
-  return value if value is None or isinstance(value, str) else json.dumps(value)
-
-
 def _find_labels(path, examples):
   labels = {example.label for example in examples}
   if len(labels) < 2:
@@ -928,8 +820,9 @@ def _read_labels(path):
 # ---- All tasks ----------------------------------------------------------------------------------
 
 TASK_HELP = (
-  f"What to learn: {', '.join(TASKS)} with their own files in --data_dir; or {', '.join(FORMATS)} "
-  "for files of your own in that format, such as train.tsv, dev.tsv and test.tsv."
+  f"What to learn: {', '.join(TASKS)} with their own files in --data_dir; or "
+  f"{', '.join(tables.FORMATS)} for files of your own in that format, such as train.tsv, dev.tsv "
+  "and test.tsv."
 )
 
 
@@ -937,7 +830,8 @@ def find_task(task_name, **options):
   """The task of a name.
 
   Args:
-    task_name: str, key of TASKS or member of FORMATS; upper case, "-" and "_" make no difference.
+    task_name: str, key of TASKS or member of tables.FORMATS; upper case, "-" and "_" make no
+      difference.
     **options: fields of FileOptions. For a task of TASKS only `labels` may differ from the default,
       and is ignored.
 
@@ -948,18 +842,18 @@ def find_task(task_name, **options):
     files.InputError: there is no such task; or an option that it does not take.
   """
   options = FileOptions(**options)
-  names = {_plain_name(name): name for name in (*TASKS, *FORMATS)}
+  names = {_plain_name(name): name for name in (*TASKS, *tables.FORMATS)}
   name = names.get(_plain_name(task_name))
   if name is None:
     raise files.InputError(
       f"--task_name: Task not found: {task_name}; known tasks are {', '.join(names.values())}"
     )
-  if name in FORMATS:
+  if name in tables.FORMATS:
     return FileTask(name, options)
   for option, default in FileOptions._field_defaults.items():
     if option != "labels" and getattr(options, option) != default:
       raise files.InputError(
-        f"--{option}: cannot be given with the task {name}, only with {', '.join(FORMATS)}"
+        f"--{option}: cannot be given with the task {name}, only with {', '.join(tables.FORMATS)}"
       )
   return XnliProcessor() if name == "xnli" else GlueTask(name)
 

@@ -3,7 +3,9 @@
 Local paths need no TensorFlow; a path with a scheme (`gs://bucket/x`) goes through tf.io.gfile.
 """
 
+import bz2
 import glob as local_glob
+import gzip
 import io
 import json
 import os
@@ -37,6 +39,27 @@ def exists(path):
 def is_directory(path):
   """Whether there is a directory of this name."""
   return _gfile().isdir(path) if is_remote(path) else os.path.isdir(path)
+
+
+def is_regular_file(path):
+  """Whether there is a file of this name that is no directory, device or pipe."""
+  return exists(path) and not is_directory(path) if is_remote(path) else os.path.isfile(path)
+
+
+def size_and_time(path):
+  """A file's size in bytes and the time of its last change in nanoseconds, both int.
+
+  Raises:
+    InputError: there is no such file.
+  """
+  try:
+    if is_remote(path):
+      status = _gfile().stat(path)
+      return status.length, status.mtime_nsec
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+  except Exception as error:  # tf.io.gfile raises its own kinds
+    raise InputError(f"{path}: cannot be read: {describe(error)}") from error
 
 
 def glob(pattern):
@@ -139,6 +162,40 @@ def read_lines(path):
   return list(enumerate(lines, 1))
 
 
+def stream_lines(path):
+  """Reads a UTF-8 file of any size line by line; one named .gz or .bz2 is decompressed.
+
+  Yields:
+    str, a line with its end. A byte order mark at the beginning is left out.
+
+  Raises:
+    InputError: the file cannot be read, its compressed data is broken, or it is not UTF-8
+      (file:line).
+  """
+  number = 0
+  try:
+    with open_binary(path) as stored:
+      for number, line in enumerate(_decompressed(path, stored), 1):
+        yield line.decode("utf-8") if number > 1 else line.decode("utf-8-sig")
+  except UnicodeDecodeError as error:
+    raise InputError(
+      f"{path}:{number}: found byte 0x{error.object[error.start]:02x}, which is not UTF-8; "
+      "convert the file to UTF-8 text"
+    ) from error
+  except Exception as error:  # zlib, bz2 and tf.io.gfile raise their own kinds
+    place = f" after line {number}" if number else ""
+    raise InputError(f"{path}: cannot be read{place}: {describe(error)}") from error
+
+
+def _decompressed(path, stored):
+  """The open file, or what it holds compressed."""
+  if path.endswith(".gz"):
+    return io.BufferedReader(gzip.GzipFile(fileobj=stored))
+  if path.endswith(".bz2"):
+    return io.BufferedReader(bz2.BZ2File(stored))
+  return stored
+
+
 def read_json(path):
   """The content of a JSON file.
 
@@ -153,9 +210,8 @@ def read_json(path):
     ) from error
 
 
-def write_text(path, text):
-  """Writes UTF-8 text so that the file is either the old or the new one, never a part of it."""
-  data = text.encode("utf-8")
+def write_bytes(path, data):
+  """Writes a file so that it is either the old or the new one, never a part of it."""
   if is_remote(path):  # an object store shows an object only when it is complete
     with open_binary(path, "w") as f:
       f.write(data)
@@ -164,6 +220,11 @@ def write_text(path, text):
   with open(temporary, "wb") as f:
     f.write(data)
   os.replace(temporary, path)
+
+
+def write_text(path, text):
+  """Writes UTF-8 text, whole or not at all."""
+  write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path, value):

@@ -34,6 +34,9 @@ WRITTEN = (
   "eval_metrics*.json",
   "test_results*.tsv",
   "predictions*.tsv",
+  "*predictions.json",
+  "null_odds.json",
+  "answers_source.json",
   LABEL_FILE,
   RUN_FILE,
 )
@@ -117,6 +120,23 @@ def check_head(output_dir, script):
       )
 
 
+def check_length(max_seq_length, config):
+  """Makes sure that a model has positions for the longest input.
+
+  Args:
+    max_seq_length: int, in word pieces.
+    config: modeling.BertConfig.
+
+  Raises:
+    files.InputError: it has not.
+  """
+  if max_seq_length > config.max_position_embeddings:
+    raise files.InputError(
+      f"--max_seq_length={max_seq_length} is more than the {config.max_position_embeddings} "
+      "positions of the model (max_position_embeddings in --bert_config_file)"
+    )
+
+
 def load_model(config_file, vocab_file, do_lower_case, max_seq_length, init_checkpoint):
   """Reads a model's configuration and vocabulary, and makes sure that they go together.
 
@@ -140,11 +160,7 @@ def load_model(config_file, vocab_file, do_lower_case, max_seq_length, init_chec
       f"--vocab_file: {vocab_file} has {len(tokenizer.vocab)} word pieces, and the "
       f"vocab_size is {config.vocab_size} in {config_file}; they belong to different models"
     )
-  if max_seq_length > config.max_position_embeddings:
-    raise files.InputError(
-      f"--max_seq_length={max_seq_length} is more than the {config.max_position_embeddings} "
-      f"positions of the model (max_position_embeddings in {config_file})"
-    )
+  check_length(max_seq_length, config)
   tokenization.validate_case_matches_checkpoint(do_lower_case, init_checkpoint)
   guess = tokenization.guess_lower_case(tokenizer.vocab)
   if guess is not None and guess != do_lower_case:

@@ -45,9 +45,13 @@ _VARINTS = _Varints()
 
 
 def _packed(values):
-  """Varints of a list of int one after the other."""
-  if len(values) and min(values) >= 0 and max(values) < 128:  # masks, segments: a byte each
-    return bytes(values)
+  """Varints of an iterable of int one after the other."""
+  try:
+    short = bytes(values)  # a number below 128 is one byte, and masks and segments have no others
+    if short.isascii():
+      return short
+  except ValueError:  # a number that is no byte
+    pass
   return b"".join(map(_VARINTS.__getitem__, values))
 
 
@@ -72,7 +76,7 @@ def serialize(row, features):
     if feature.dtype is np.float32:
       kind, packed = 2, np.asarray(values, "<f4").tobytes()  # Feature.float_list
     else:
-      kind, packed = 3, _packed(values)  # Feature.int64_list
+      kind, packed = 3, _packed(list(values))  # Feature.int64_list
     value = _field(kind, _field(1, packed) if packed else b"")
     entries.append(_field(1, _field(1, feature.name.encode()) + _field(2, value)))
   return _field(1, b"".join(entries))

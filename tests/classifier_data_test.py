@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 import classifier_data
 import files
 import glue_metrics
+import tables
 import tokenization
 from classifier_data import InputExample, find_task
 
@@ -435,7 +436,7 @@ def make_csv(path, rows):
     csv.writer(f).writerows(rows)
 
 
-@pytest.mark.parametrize("file_format", classifier_data.FORMATS)
+@pytest.mark.parametrize("file_format", tables.FORMATS)
 def test_the_same_in_every_format(write, file_format):
   columns = ["key", "label", "text", "more"]
   rows = [["k1", "2", 'so "good"', "b, c"], ["k2", "10", "dull", "雨"], ["k3", "2", "fine", "d"]]

@@ -1,5 +1,6 @@
 """Settings that all tests share."""
 
+import logging
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -17,3 +18,9 @@ def _graph_mode():
   cpu = tf.config.list_physical_devices("CPU")[0]
   tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
   tf.disable_eager_execution()
+
+
+@pytest.fixture(name="log")
+def _log(caplog):
+  caplog.set_level(logging.INFO, logger="absl")
+  return caplog

@@ -2,8 +2,6 @@
 
 import csv
 import json
-import logging
-import os
 import pathlib
 import re
 import shutil
@@ -14,6 +12,18 @@ import sys
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from tiny_runs import (
+  SPECIAL,
+  checkpoint_steps,
+  config_of,
+  copied,
+  save_checkpoint,
+  save_model,
+  send_once,
+  snapshot,
+  start_flags,
+  weights,
+)
 
 import common_flags
 import estimators
@@ -41,17 +51,8 @@ OTHER = [
   "we",
   "all",
 ]
-VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *THINGS, *OTHER]
-CONFIG = {
-  "vocab_size": len(VOCAB),
-  "hidden_size": 16,
-  "num_hidden_layers": 2,
-  "num_attention_heads": 2,
-  "intermediate_size": 32,
-  "max_position_embeddings": 32,
-  "type_vocab_size": 2,
-  "initializer_range": 0.1,
-}
+VOCAB = [*SPECIAL, *GOOD, *BAD, *THINGS, *OTHER]
+CONFIG = config_of(VOCAB)
 SCRIPT = pathlib.Path(run_classifier.__file__)
 
 NUM_TRAIN, BATCH_SIZE, EPOCHS = 24, 8, 12
@@ -77,32 +78,11 @@ def write_rows(path, rows):
   return str(path)
 
 
-def save_checkpoint(prefix, variables):
-  """Writes a checkpoint of a dict of name -> array."""
-  with tf.Graph().as_default(), tf.Session() as session:
-    for name, value in variables.items():
-      tf.get_variable(name, initializer=value)
-    session.run(tf.global_variables_initializer())
-    return tf.train.Saver().save(session, str(prefix), write_state=False, write_meta_graph=False)
-
-
-def save_encoder(prefix):
-  """Writes a checkpoint of an untrained encoder with CONFIG."""
-  with tf.Graph().as_default(), tf.Session() as session:
-    tf.set_random_seed(1)
-    config = modeling.BertConfig.from_dict(CONFIG)
-    modeling.BertModel(config, is_training=False, input_ids=tf.zeros([1, 1], tf.int32))
-    session.run(tf.global_variables_initializer())
-    return tf.train.Saver().save(session, str(prefix), write_state=False, write_meta_graph=False)
-
-
 @pytest.fixture(name="model", scope="module")
 def _model(tmp_path_factory):
   """A directory with a model to start from."""
   directory = tmp_path_factory.mktemp("model")
-  (directory / "bert_config.json").write_text(json.dumps(CONFIG))
-  (directory / "vocab.txt").write_text("\n".join(VOCAB) + "\n")
-  save_encoder(directory / "bert_model.ckpt")
+  save_model(directory, VOCAB)
   return directory
 
 
@@ -135,9 +115,7 @@ def start(model, data, **flags):
   flags = {
     "task_name": "tsv",
     "data_dir": data,
-    "bert_config_file": model / "bert_config.json",
-    "vocab_file": model / "vocab.txt",
-    "init_checkpoint": model / "bert_model.ckpt",
+    **start_flags(model),
     "id_column": "key",
     "max_seq_length": 16,
     "train_batch_size": BATCH_SIZE,
@@ -156,26 +134,6 @@ def _trained(model, data, tmp_path_factory):
   return directory
 
 
-@pytest.fixture(name="log")
-def _log(caplog):
-  caplog.set_level(logging.INFO, logger="absl")
-  return caplog
-
-
-def copied(directory, tmp_path):
-  return pathlib.Path(shutil.copytree(directory, tmp_path / "copy"))
-
-
-def checkpoint_steps(directory):
-  return sorted(int(path.stem.split("-")[1]) for path in directory.glob("model.ckpt-*.index"))
-
-
-def weights(directory):
-  """Dict of name -> array of the last checkpoint, the optimizer's variables among them."""
-  reader = tf.train.load_checkpoint(str(directory))
-  return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-
-
 def results(directory, name="eval_results.txt"):
   """eval_results.txt as a list of [key, value] in its order."""
   return [line.split(" = ") for line in (directory / name).read_text().splitlines()]
@@ -189,12 +147,6 @@ def probabilities(directory, name="test_results.tsv"):
 def table(directory, name="predictions.tsv"):
   with open(directory / name, newline="") as f:
     return list(csv.reader(f, delimiter="\t"))
-
-
-def snapshot(directory):
-  """What is in a directory: dict of path -> content."""
-  paths = sorted(directory.rglob("*")) if directory.is_dir() else []
-  return {str(path): path.read_bytes() for path in paths if path.is_file()}
 
 
 # ---- A whole run --------------------------------------------------------------------------------
@@ -310,18 +262,6 @@ def test_a_seed_decides_the_weights_and_overwriting_forgets(trained, model, data
   for name, value in want.items():
     np.testing.assert_array_equal(got[name], value, err_msg=name)
   assert np.abs(else_["output_weights"] - want["output_weights"]).max() > 1e-3
-
-
-def send_once(monkeypatch, number, at_step):
-  """Lets the process send itself a signal after a step of training."""
-  after_run = estimators.ProgressHook.after_run
-
-  def after_run_with_signal(self, *arguments):
-    after_run(self, *arguments)
-    if self._step == at_step:
-      os.kill(os.getpid(), number)
-
-  monkeypatch.setattr(estimators.ProgressHook, "after_run", after_run_with_signal)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -1,0 +1,140 @@
+"""Makes a SQuAD 2.0 file of a plain table of questions.
+
+  python squad_from_table.py questions.csv questions.json
+
+The table is .csv or .tsv with a header, or .jsonl. Its columns are question, context and, if they
+are known, answer (empty: the context has none), answer_start (in characters) and id.
+"""
+
+import argparse
+import os
+import sys
+
+from absl import logging
+
+import files
+import tables
+
+
+def columns_to_squad(path):
+  """Makes SQuAD 2.0 of a table of questions.
+
+  Args:
+    path: str, a .csv or .tsv file with a header, or a .jsonl file. Columns question and context
+      must be there. answer: "" for a question that the context does not answer; without the column
+      no answers are known, which is enough for prediction. answer_start: place of the answer in the
+      context, in characters from 0; without it the first place is searched, and answers with
+      several are counted in the log. id: default the row's number, from 0.
+
+  Returns:
+    Dict for a SQuAD file. Questions with the same context share a paragraph, in the order of their
+    first question.
+
+  Raises:
+    files.InputError: names the line of a row that cannot be used.
+  """
+  paragraphs, sources = {}, {}
+  num_ambiguous = 0
+  for number, (source, row) in enumerate(_read_columns(path)):
+    question, context = (_filled(row, name, source) for name in ("question", "context"))
+    qas_id = _filled(row, "id", source) if "id" in row else str(number)
+    if qas_id in sources:
+      raise files.InputError(f"{source}: found id {qas_id!r} again; {sources[qas_id]} has it")
+    sources[qas_id] = source
+    qas = {"id": qas_id, "question": question}
+    if "answer" in row:
+      answer = _find_answer(row, context, source)
+      qas.update(answers=[answer] if answer else [], is_impossible=answer is None)
+      is_placed = (row.get("answer_start") or "").strip()
+      num_ambiguous += bool(answer and not is_placed and context.count(answer["text"]) > 1)
+    paragraphs.setdefault(context, []).append(qas)
+  if num_ambiguous:
+    logging.warning(
+      "%s: %d answers stand in their context more than once; the first place is taken. A column "
+      "answer_start would tell.",
+      path,
+      num_ambiguous,
+    )
+  title = os.path.splitext(os.path.basename(path))[0]
+  paragraphs = [{"context": context, "qas": qas} for context, qas in paragraphs.items()]
+  return {"version": "v2.0", "data": [{"title": title, "paragraphs": paragraphs}]}
+
+
+_COLUMNS = ("question", "context", "answer", "answer_start", "id")
+
+
+def _read_columns(path):
+  """List of (file:line, dict of column -> text or None) of a table's rows."""
+  file_format = os.path.splitext(path)[1][1:].lower()
+  if file_format not in tables.FORMATS:
+    raise files.InputError(
+      f"{path}: its name ends in {file_format!r}; known are {', '.join(tables.FORMATS)}"
+    )
+  table = tables.read_table(path, file_format)
+  for name in ("question", "context"):
+    if name not in table.columns:
+      found = ", ".join(map(repr, table.columns))
+      raise files.InputError(f"{path}:1: has no column {name!r}; its columns are {found}")
+  places = {name: table.columns.index(name) for name in _COLUMNS if name in table.columns}
+  tables.check_widths(table)
+  return [
+    (row.source, {name: tables.cell(row, c) for name, c in places.items()}) for row in table.rows
+  ]
+
+
+def _filled(row, column, source):
+  if not (row[column] or "").strip():
+    raise files.InputError(f"{source}: has no {column}")
+  return row[column]
+
+
+def _find_answer(row, context, source):
+  """The answer of a row as SQuAD has it, or None if there is none.
+
+  Raises:
+    files.InputError: it is not in its context.
+  """
+  answer, start = row["answer"] or "", (row.get("answer_start") or "").strip()
+  if not answer.strip():
+    return None
+  if not start:
+    answer = answer.strip()
+    place = context.find(answer)
+    if place < 0:
+      raise files.InputError(f"{source}: the answer {answer!r} is not in its context")
+  elif not start.isdecimal():
+    raise files.InputError(f"{source}: found {start!r} where answer_start, a number, should be")
+  else:
+    place = int(start)
+    found = context[place : place + len(answer)]
+    if found != answer:
+      raise files.InputError(
+        f"{source}: the answer {answer!r} is not at answer_start {place}, where {found!r} stands"
+      )
+  return {"text": answer, "answer_start": place}
+
+
+def main():
+  """The command: see the module's docstring."""
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
+  parser.add_argument("table", help="table of questions: .csv, .tsv or .jsonl")
+  parser.add_argument("output", help="SQuAD 2.0 file to write: .json")
+  arguments = parser.parse_args()
+  try:
+    squad = columns_to_squad(arguments.table)
+    try:
+      files.write_json(arguments.output, squad)
+    except OSError as error:
+      reason = files.describe(error)
+      raise files.InputError(f"{arguments.output}: cannot be written: {reason}") from error
+  except files.InputError as error:
+    sys.exit(f"{os.path.basename(__file__)}: error: {error}")
+  paragraphs = squad["data"][0]["paragraphs"]
+  num_questions = sum(len(paragraph["qas"]) for paragraph in paragraphs)
+  print(f"{arguments.output}: {num_questions} questions about {len(paragraphs)} paragraphs")
+
+
+if __name__ == "__main__":
+  main()

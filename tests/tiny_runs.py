@@ -1,0 +1,97 @@
+"""A model so small that a whole run takes seconds, and what tests of the scripts ask about runs."""
+
+import json
+import os
+import pathlib
+import shutil
+
+import tensorflow.compat.v1 as tf
+
+import estimators
+import modeling
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def config_of(vocab, **changes):
+  """Dict of the configuration of a model with 2 layers, 16 wide, for a list of word pieces."""
+  return {
+    "vocab_size": len(vocab),
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 32,
+    "type_vocab_size": 2,
+    "initializer_range": 0.1,
+    **changes,
+  }
+
+
+def save_model(directory, vocab, **changes):
+  """Writes bert_config.json, vocab.txt and an untrained bert_model.ckpt."""
+  config = config_of(vocab, **changes)
+  (directory / "bert_config.json").write_text(json.dumps(config))
+  (directory / "vocab.txt").write_text("\n".join(vocab) + "\n")
+  save_encoder(directory / "bert_model.ckpt", config)
+
+
+def start_flags(directory):
+  """The flags that name the files of save_model."""
+  return {
+    "bert_config_file": directory / "bert_config.json",
+    "vocab_file": directory / "vocab.txt",
+    "init_checkpoint": directory / "bert_model.ckpt",
+  }
+
+
+def save_checkpoint(prefix, variables):
+  """Writes a checkpoint of a dict of name -> array."""
+  with tf.Graph().as_default(), tf.Session() as session:
+    for name, value in variables.items():
+      tf.get_variable(name, initializer=value)
+    session.run(tf.global_variables_initializer())
+    return tf.train.Saver().save(session, str(prefix), write_state=False, write_meta_graph=False)
+
+
+def save_encoder(prefix, config):
+  """Writes a checkpoint of an untrained encoder."""
+  with tf.Graph().as_default(), tf.Session() as session:
+    tf.set_random_seed(1)
+    modeling.BertModel(
+      modeling.BertConfig.from_dict(config), False, input_ids=tf.zeros([1, 1], tf.int32)
+    )
+    session.run(tf.global_variables_initializer())
+    return tf.train.Saver().save(session, str(prefix), write_state=False, write_meta_graph=False)
+
+
+def copied(directory, tmp_path):
+  return pathlib.Path(shutil.copytree(directory, tmp_path / "copy"))
+
+
+def checkpoint_steps(directory):
+  return sorted(int(path.stem.split("-")[1]) for path in directory.glob("model.ckpt-*.index"))
+
+
+def weights(directory):
+  """Dict of name -> array of the last checkpoint, the optimizer's variables among them."""
+  reader = tf.train.load_checkpoint(str(directory))
+  return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def snapshot(directory):
+  """What is in a directory: dict of path -> content."""
+  paths = sorted(directory.rglob("*")) if directory.is_dir() else []
+  return {str(path): path.read_bytes() for path in paths if path.is_file()}
+
+
+def send_once(monkeypatch, number, at_step):
+  """Lets the process send itself a signal after a step of training."""
+  after_run = estimators.ProgressHook.after_run
+
+  def after_run_with_signal(self, *arguments):
+    after_run(self, *arguments)
+    if self._step == at_step:
+      os.kill(os.getpid(), number)
+
+  monkeypatch.setattr(estimators.ProgressHook, "after_run", after_run_with_signal)
