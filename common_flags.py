@@ -65,8 +65,8 @@ def define_model_flags(flag_values, max_seq_length):
   )
 
 
-def define_training_flags(flag_values):
-  """Flags of every script that fine-tunes by epochs."""
+def define_step_flags(flag_values):
+  """Flags of every script that trains: what goes into an optimizer step."""
   flags.DEFINE_integer(
     "train_batch_size",
     32,
@@ -80,6 +80,11 @@ def define_training_flags(flag_values):
   flags.register_validator(
     "learning_rate", lambda rate: rate > 0, "must be positive", flag_values=flag_values
   )
+
+
+def define_training_flags(flag_values):
+  """Flags of every script that fine-tunes by epochs."""
+  define_step_flags(flag_values)
   flags.DEFINE_float(
     "num_train_epochs", 3.0, "How often the training set is gone through.", flag_values=flag_values
   )

@@ -1,8 +1,8 @@
 """The one room that deals with tf.estimator: where a model runs, what it starts from, and how.
 
-make_estimator        a TPUEstimator for CPU, GPU or TPU
-load_init_checkpoint  pre-trained weights into the graph of a model_fn, with a report
-train, predict        the calls that scripts make
+make_estimator             a TPUEstimator for CPU, GPU or TPU
+load_init_checkpoint       pre-trained weights into the graph of a model_fn, with a report
+train, evaluate, predict   the calls that scripts make
 """
 
 import contextlib
@@ -21,6 +21,10 @@ import files
 import modeling
 import optimization
 import records
+
+# Collection of (name, float32 scalar) pairs that a model_fn wants shown beside the loss while it
+# trains on CPU or GPU.
+PROGRESS = "progress"
 
 ENCODER_SCOPE = "bert/"
 SLOT_SUFFIXES = ("/adam_m", "/adam_v")
@@ -398,6 +402,7 @@ class ProgressHook(tf.train.SessionRunHook):
     self._tensors = {
       "step": tf.train.get_global_step(),
       "loss": tf.get_collection(tf.GraphKeys.LOSSES)[-1],
+      **dict(tf.get_collection(PROGRESS)),
     }
     for rate in tf.get_collection(optimization.LEARNING_RATE)[:1]:
       self._tensors["learning_rate"] = rate
@@ -405,7 +410,7 @@ class ProgressHook(tf.train.SessionRunHook):
   def after_create_session(self, session, coord):
     logging.info("Running on %s.", _device_names(session))
     self._step = session.run(self._tensors["step"])
-    self._losses = []
+    self._values = []  # dicts of name -> number, one a step since the last report
     self._reported = self._start = (self._step, time.monotonic())
     self._bar = tqdm(
       total=self._num_steps,
@@ -431,14 +436,15 @@ class ProgressHook(tf.train.SessionRunHook):
       )
     self._bar.update(step - self._step)
     self._step = step
-    self._losses.append(float(values["loss"]))
-    scalars = self._scalars(values.get("learning_rate"))
+    learning_rate = values.pop("learning_rate", None)
+    self._values.append(values)
+    scalars = self._scalars(learning_rate)
     self._bar.set_postfix_str(_status(scalars), refresh=False)
     if step % self._every_steps == 0 or step - self._reported[0] >= self._every_steps:
       self._report(scalars)
 
   def end(self, session):
-    if self._losses:
+    if self._values:
       self._report(self._scalars(None))
     self._bar.close()
     elapsed = time.monotonic() - self._start[1]
@@ -455,17 +461,18 @@ class ProgressHook(tf.train.SessionRunHook):
     step, since = self._reported
     seconds = max(time.monotonic() - since, 1e-9)
     scalars = {
-      "loss": sum(self._losses) / len(self._losses),
-      "examples_per_second": (self._step - step) * self._batch_size / seconds,
+      name: float(sum(values[name] for values in self._values) / len(self._values))
+      for name in self._values[0]
     }
     if learning_rate is not None:
       scalars["learning_rate"] = float(learning_rate)
+    scalars["examples_per_second"] = (self._step - step) * self._batch_size / seconds
     return scalars
 
   def _report(self, scalars):
     """Adds a point to TensorBoard, and a line where there is no terminal."""
     now = time.monotonic()
-    self._losses, self._reported = [], (self._step, now)
+    self._values, self._reported = [], (self._step, now)
     write_scalars(self._output_dir, self._step, scalars)
     if self._bar.disable:
       made, elapsed = self._step - self._start[0], now - self._start[1]
@@ -475,10 +482,10 @@ class ProgressHook(tf.train.SessionRunHook):
 
 def _status(scalars):
   """{"loss": 0.4123, ...} -> "loss 0.4123  learning rate 4.20e-05  43.1 examples/s"."""
-  parts = [f"loss {scalars['loss']:.4f}"]
-  if "learning_rate" in scalars:
-    parts.append(f"learning rate {scalars['learning_rate']:.2e}")
-  return "  ".join([*parts, f"{scalars['examples_per_second']:.1f} examples/s"])
+  forms = {"learning_rate": "learning rate {:.2e}", "examples_per_second": "{:.1f} examples/s"}
+  return "  ".join(
+    forms.get(name, f"{name} {{:.4f}}").format(value) for name, value in scalars.items()
+  )
 
 
 def write_scalars(directory, step, scalars):
@@ -597,7 +604,37 @@ def explained_memory_errors(remedy):
     raise files.InputError(f"out of memory; lower {remedy}") from error
 
 
-# ---- Prediction ---------------------------------------------------------------------------------
+# ---- Evaluation and prediction ------------------------------------------------------------------
+
+
+class _BarHook(tf.train.SessionRunHook):
+  """Moves a progress bar on at each batch."""
+
+  def __init__(self, bar):
+    self._bar = bar
+
+  def after_run(self, run_context, run_values):
+    self._bar.update()
+
+
+def evaluate(estimator, input_fn, num_batches, description):
+  """Runs the model over batches and returns its metrics.
+
+  Args:
+    estimator: from make_estimator; its last checkpoint counts, or else what it starts from.
+    input_fn: of batches in order.
+    num_batches: int, how many of them count.
+    description: str, what the progress bar says.
+
+  Returns:
+    Dict of metric -> number, `loss` and `global_step` among them.
+
+  Raises:
+    files.InputError: memory ran out.
+  """
+  bar = tqdm(total=num_batches, desc=description, unit="batch", disable=not sys.stderr.isatty())
+  with bar, explained_memory_errors("--eval_batch_size or --max_seq_length"):
+    return estimator.evaluate(input_fn, steps=num_batches, hooks=[_BarHook(bar)])
 
 
 def predict(estimator, input_fn, num_examples, description, checkpoint=None):

@@ -4,11 +4,15 @@ Local paths need no TensorFlow; a path with a scheme (`gs://bucket/x`) goes thro
 """
 
 import bz2
+import contextlib
 import glob as local_glob
 import gzip
 import io
 import json
 import os
+
+# What is written compressed are long files of numbers: more effort makes them hardly smaller.
+_GZIP_LEVEL = 1
 
 
 class InputError(ValueError):
@@ -65,6 +69,31 @@ def size_and_time(path):
 def glob(pattern):
   """Sorted paths that match a shell pattern."""
   return sorted(_gfile().glob(pattern) if is_remote(pattern) else local_glob.glob(pattern))
+
+
+def find(patterns, flag):
+  """The files that a flag names.
+
+  Args:
+    patterns: str, names or shell patterns with commas between: "a.txt,corpus/*.txt.gz".
+    flag: name of the flag that gave them, for the message.
+
+  Returns:
+    List of str, the files of each pattern sorted, each file once.
+
+  Raises:
+    InputError: a pattern without a match, or a match that is no file.
+  """
+  paths = []
+  for pattern in patterns.split(","):
+    matches = [pattern] if exists(pattern) else glob(pattern)
+    if not matches:
+      raise InputError(f"--{flag}: there is no file {pattern!r}, nor one that matches it")
+    paths.extend(matches)
+  for path in paths:
+    if not is_regular_file(path):
+      raise InputError(f"--{flag}: {path} is a directory, pipe or device; give files")
+  return list(dict.fromkeys(paths))
 
 
 def make_directory(path, flag):
@@ -193,7 +222,23 @@ def _decompressed(path, stored):
     return io.BufferedReader(gzip.GzipFile(fileobj=stored))
   if path.endswith(".bz2"):
     return io.BufferedReader(bz2.BZ2File(stored))
-  return stored
+  return io.BufferedReader(_RemoteSource(stored), 1 << 20) if is_remote(path) else stored
+
+
+class _RemoteSource(io.RawIOBase):
+  """A remote file for reading; by itself it would leave carriage returns out of lines."""
+
+  def __init__(self, stored):
+    super().__init__()
+    self._stored = stored
+
+  def readable(self):
+    return True
+
+  def readinto(self, buffer):
+    data = self._stored.read(len(buffer))
+    buffer[: len(data)] = data
+    return len(data)
 
 
 def read_json(path):
@@ -217,9 +262,67 @@ def write_bytes(path, data):
       f.write(data)
     return
   temporary = f"{path}.tmp{os.getpid()}"
-  with open(temporary, "wb") as f:
-    f.write(data)
-  os.replace(temporary, path)
+  try:
+    with open(temporary, "wb") as f:
+      f.write(data)
+    os.replace(temporary, path)
+  except BaseException:
+    if os.path.exists(temporary):
+      os.remove(temporary)
+    raise
+
+
+@contextlib.contextmanager
+def new_file(path):
+  """Opens a file for bytes, to be written piece by piece, that gets its name when it is complete.
+
+  with new_file("results.jsonl.gz") as f:  # compressed, by its name
+    f.write(b"...")
+
+  After an exception the file of that name, if there was one, is what it was before.
+
+  Raises:
+    InputError: the file cannot be written.
+  """
+  temporary = f"{path}.tmp{os.getpid()}"
+  try:
+    with open_binary(temporary, "w") as stored, _compressing(path, stored) as f:
+      yield f
+    if is_remote(path):
+      _gfile().rename(temporary, path, overwrite=True)
+    else:
+      os.replace(temporary, path)
+  except BaseException as error:
+    if exists(temporary):
+      remove(temporary)
+    if isinstance(error, OSError):
+      raise InputError(f"{path}: cannot be written: {describe(error)}") from error
+    raise
+
+
+def _compressing(path, stored):
+  """A file that fills the open one, compressed if the path is so named."""
+  if path.endswith(".gz"):
+    # No time and name in it: the same content makes the same file.
+    return gzip.GzipFile("", "wb", compresslevel=_GZIP_LEVEL, fileobj=stored, mtime=0)
+  if is_remote(path):
+    return io.BufferedWriter(_RemoteSink(stored))
+  return contextlib.nullcontext(stored)
+
+
+class _RemoteSink(io.RawIOBase):
+  """A remote file for writing; by itself it lacks the errors by which zipfile knows a stream."""
+
+  def __init__(self, stored):
+    super().__init__()
+    self._stored = stored
+
+  def writable(self):
+    return True
+
+  def write(self, data):
+    self._stored.write(bytes(data))
+    return len(data)
 
 
 def write_text(path, text):

@@ -34,7 +34,10 @@ WRITTEN = (
   "eval_metrics*.json",
   "test_results*.tsv",
   "predictions*.tsv",
+  "predictions.txt",
+  "predictions.jsonl",
   "*predictions.json",
+  "mask_predictions.jsonl",
   "null_odds.json",
   "answers_source.json",
   LABEL_FILE,
@@ -45,6 +48,7 @@ WRITTEN = (
 HEADS = {
   "output_weights": "run_classifier",
   "cls/squad/output_weights": "run_squad",
+  "cls/ner/output_weights": "run_ner",
   "cls/predictions/output_bias": "run_pretraining",
 }
 
@@ -55,13 +59,14 @@ def save(output_dir, config_file, vocab_file, labels, script, flags):
   Args:
     output_dir: an existing directory.
     config_file: path of the model's configuration.
-    vocab_file: path of the vocabulary.
+    vocab_file: path of the vocabulary, or None.
     labels: list of labels, or None.
     script: str, name of the script, without .py.
     flags: dict of flag name -> value.
   """
   for source, name in ((config_file, CONFIG_FILE), (vocab_file, VOCAB_FILE)):
-    files.write_text(os.path.join(output_dir, name), files.read_text(source))
+    if source is not None:
+      files.write_bytes(os.path.join(output_dir, name), files.read_bytes(source))
   if labels is not None:
     text = "".join(f"{label}\n" for label in labels)
     files.write_text(os.path.join(output_dir, LABEL_FILE), text)
@@ -141,18 +146,22 @@ def load_model(config_file, vocab_file, do_lower_case, max_seq_length, init_chec
   """Reads a model's configuration and vocabulary, and makes sure that they go together.
 
   Args:
-    config_file, vocab_file: paths.
+    config_file: path.
+    vocab_file: path, or None.
     do_lower_case: bool, casing of the tokenizer.
     max_seq_length: int, the longest input in word pieces.
     init_checkpoint: str or None; a known name must agree with the casing.
 
   Returns:
-    A pair: modeling.BertConfig and tokenization.FullTokenizer.
+    A pair: modeling.BertConfig and tokenization.FullTokenizer, None without a vocabulary.
 
   Raises:
     files.InputError: a file cannot be used, or they do not go together.
   """
   config = modeling.BertConfig.from_json_file(config_file)
+  check_length(max_seq_length, config)
+  if vocab_file is None:
+    return config, None
   tokenization.validate_vocab(vocab_file)
   tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case)
   if len(tokenizer.vocab) > config.vocab_size:
@@ -160,7 +169,6 @@ def load_model(config_file, vocab_file, do_lower_case, max_seq_length, init_chec
       f"--vocab_file: {vocab_file} has {len(tokenizer.vocab)} word pieces, and the "
       f"vocab_size is {config.vocab_size} in {config_file}; they belong to different models"
     )
-  check_length(max_seq_length, config)
   tokenization.validate_case_matches_checkpoint(do_lower_case, init_checkpoint)
   guess = tokenization.guess_lower_case(tokenizer.vocab)
   if guess is not None and guess != do_lower_case:

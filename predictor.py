@@ -26,7 +26,8 @@ class Predictor:
       batch_size: int, most inputs that run at once.
 
     Raises:
-      files.InputError: the checkpoint lacks a variable of the graph, or has another shape of one.
+      files.InputError: the checkpoint lacks a variable that the outputs depend on, has another
+        shape of one, or is damaged.
     """
     self._batch_size = batch_size
     graph = tf.Graph()
@@ -37,12 +38,15 @@ class Predictor:
       ]
       self._outputs = build(*self._inputs)
       prefix = estimators.resolve_checkpoint(checkpoint, "output_dir")
-      saver = tf.train.Saver(tf.trainable_variables())
+      variables = _variables_behind(self._outputs.values())
+      _check_fit(variables, prefix)
+      saver = tf.train.Saver(variables)
     self._session = tf.Session(graph=graph)
     try:
-      saver.restore(self._session, prefix)
-    except (tf.errors.NotFoundError, tf.errors.InvalidArgumentError) as error:
-      raise files.InputError(f"{prefix} does not fit the model: {files.describe(error)}") from error
+      with graph.as_default():  # else a notebook's eager mode would have the saver look at that
+        saver.restore(self._session, prefix)
+    except tf.errors.OpError as error:
+      raise files.InputError(f"{prefix} is damaged: {files.describe(error)}") from error
     graph.finalize()
 
   @classmethod
@@ -50,11 +54,12 @@ class Predictor:
     """The model of a finished output directory; see __init__ for the arguments."""
     return cls(build, os.path.join(output_dir, ""), batch_size)
 
-  def run(self, rows):
+  def run(self, rows, on_batch=None):
     """Runs the model.
 
     Args:
       rows: list of (input_ids, segment_ids) pairs, each two lists of int of one length.
+      on_batch: function that is called after each batch with the number of its rows, or None.
 
     Returns:
       List of dicts of name -> array, one a row in their order. Outputs [B, S, ...] of the graph are
@@ -67,6 +72,8 @@ class Predictor:
       values = self._session.run(self._outputs, self._feed([rows[place] for place in places]))
       for number, place in enumerate(places):
         results[place] = {name: value[number] for name, value in values.items()}
+      if on_batch:
+        on_batch(len(places))
     return results
 
   def _feed(self, rows):
@@ -82,3 +89,25 @@ class Predictor:
   def close(self):
     """Frees the session's memory."""
     self._session.close()
+
+
+def _variables_behind(tensors):
+  """The trainable variables that tensors depend on: without a pooler that nothing asks for."""
+  found, waiting = set(), [tensor.op for tensor in tensors]
+  while waiting:
+    op = waiting.pop()
+    if op not in found:
+      found.add(op)
+      waiting.extend(source.op for source in op.inputs)
+  return [variable for variable in tf.trainable_variables() if variable.op in found]
+
+
+def _check_fit(variables, prefix):
+  saved = estimators.checkpoint_shapes(prefix, "output_dir")
+  for variable in variables:
+    found, wanted = saved.get(variable.op.name), variable.shape.as_list()
+    if found != wanted:
+      raise files.InputError(
+        f"{prefix} does not fit the model: {variable.op.name} is {found or 'not there'}, should "
+        f"be {wanted}"
+      )

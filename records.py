@@ -4,7 +4,9 @@ A table is a list of Feature. The writer and the reader go by the same table, so
 cannot be written and not read.
 """
 
+import contextlib
 import functools
+import itertools
 import os
 
 import numpy as np
@@ -13,6 +15,8 @@ import tensorflow.compat.v1 as tf
 import files
 from tf_example import Feature, serialize  # noqa: F401, both are part of this module
 
+# Records of a set in many files are shuffled within a buffer of this many: some 200 MB of them.
+SHUFFLE_BUFFER = 100_000
 # Name of the feature that holds an example's place in the input, from 0.
 EXAMPLE_INDEX = "example_index"
 # Evaluation and prediction sort by length within windows of this many examples.
@@ -80,8 +84,78 @@ def write_records(path, rows, features):
 
 
 def count_records(paths):
-  """Number of records in TFRecord files."""
-  return sum(1 for path in paths for _ in tf.python_io.tf_record_iterator(path))
+  """Number of records in TFRecord files, which are read from end to end.
+
+  Raises:
+    files.InputError: names a file that is damaged, or of another kind.
+  """
+  return sum(1 for path in paths for _ in _iterate(path))
+
+
+def _iterate(path):
+  """Yields the records of a file as bytes."""
+  try:
+    yield from tf.python_io.tf_record_iterator(path)
+  except tf.errors.OpError as error:
+    raise files.InputError(
+      f"{path}: cannot be read as TFRecord: {files.describe(error)}; copy it again, or make it anew"
+    ) from error
+
+
+def read_some(path, features, limit=100):
+  """Reads the first records of a file, and makes sure that they are of the wanted kind.
+
+  Args:
+    path: the file.
+    features: table of Feature.
+    limit: int, how many are read.
+
+  Returns:
+    List of dicts of feature name -> list of numbers.
+
+  Raises:
+    files.InputError: names the first feature that is missing or has another length; or the file is
+      damaged, or of another kind.
+  """
+  numbered = enumerate(itertools.islice(_iterate(path), limit), 1)
+  return [_row(record, features, f"{path}: record {number}") for number, record in numbered]
+
+
+def _row(record, features, place):
+  """A serialized tf.train.Example as a dict of lists; `place` names it in errors."""
+  try:
+    example = tf.train.Example.FromString(record)
+  except Exception as error:  # protobuf's kind has no public name
+    raise files.InputError(f"{place}: is no tf.train.Example: {files.describe(error)}") from error
+  row = {}
+  for feature in features:
+    found = example.features.feature[feature.name]
+    stored = found.float_list if feature.dtype is np.float32 else found.int64_list
+    wanted = int(np.prod(feature.shape))
+    if len(stored.value) != wanted:
+      raise files.InputError(
+        f"{place}: found {len(stored.value)} values of {feature.name}, and not {wanted}; give the "
+        "lengths that the records were made with"
+      )
+    row[feature.name] = list(stored.value)
+  return row
+
+
+@contextlib.contextmanager
+def explained_damage(paths):
+  """Turns the error of a damaged record, met somewhere in reading, into one that names its file.
+
+  Args:
+    paths: the TFRecord files that are read.
+
+  Raises:
+    files.InputError: see count_records.
+  """
+  try:
+    yield
+  except tf.errors.DataLossError:
+    count_records(paths)
+    raise
 
 
 def parse_records(serialized, features):
@@ -143,6 +217,76 @@ def read_input_fn(
   return input_fn
 
 
+def corpus_input_fn(
+  paths,
+  features,
+  is_training,
+  num_parallel_files=4,
+  trim_padding=False,
+  seed=None,
+  num_seen=0,
+  num_records=None,
+):
+  """Makes the input_fn of an estimator that reads a set of any size, in any number of files.
+
+  Training goes through the files in a new order each epoch, reads several at a time, a record from
+  each in turn, and shuffles within SHUFFLE_BUFFER records. Otherwise each record comes once, in
+  order.
+
+  Args:
+    paths: list of str, TFRecord files.
+    features: table of Feature, input_mask among them.
+    is_training: bool.
+    num_parallel_files: int, files that are read at a time; the order of training depends on it.
+    trim_padding: bool, whether batches are cut to their longest sequence, and the last one of
+      evaluation to the examples that are left. Otherwise all have the same shape: the last one is
+      filled up with examples that are 0 throughout, input_mask and weights included.
+    seed: int or None; with one, the order of training depends on it and on the epoch alone.
+    num_seen: int, examples that training has seen already: their part of the order is skipped.
+    num_records: int, how many there are; None to count them if it must be known.
+
+  Returns:
+    Function of params, a dict with "batch_size", to a tf.data.Dataset of batches.
+  """
+  decode = functools.partial(parse_records, features=features)
+
+  def input_fn(params):
+    batch_size = params["batch_size"]
+    if is_training:
+      ordered = _corpus_in_epochs(paths, num_parallel_files, seed, num_seen, num_records)
+    else:
+      ordered = tf.data.TFRecordDataset(paths)
+      if not trim_padding:
+        blank = serialize({f.name: np.zeros(f.shape, f.dtype) for f in features}, features)
+        ordered = ordered.concatenate(tf.data.Dataset.from_tensors(blank).repeat(batch_size - 1))
+    drop_remainder = is_training or not trim_padding
+    return _batched(ordered, batch_size, features, decode, drop_remainder, trim_padding)
+
+  return input_fn
+
+
+def _corpus_in_epochs(paths, num_parallel_files, seed, num_seen, num_records):
+  """Dataset of the records of files in the order of training, without end."""
+  if seed is None:
+    seed = np.random.SeedSequence().entropy % 2**31
+  if num_seen and num_records is None:
+    num_records = count_records(paths)
+
+  def epoch(number):
+    shuffled = tf.data.Dataset.from_tensor_slices(paths).shuffle(
+      len(paths), seed=seed + number, reshuffle_each_iteration=False
+    )
+    merged = shuffled.interleave(
+      tf.data.TFRecordDataset,
+      cycle_length=min(num_parallel_files, len(paths)),
+      num_parallel_calls=tf.data.AUTOTUNE,
+      deterministic=True,
+    )
+    return merged.shuffle(SHUFFLE_BUFFER, seed=seed + number, reshuffle_each_iteration=False)
+
+  return _in_epochs(epoch, num_records or 1, num_seen)
+
+
 def slices_input_fn(rows, features, is_training, drop_remainder):
   """Makes an input_fn like read_input_fn's, of rows in memory.
 
@@ -199,9 +343,23 @@ def training_batches(
   if seed is None:
     ordered = records.shuffle(num_records).repeat().skip(num_seen)
   else:
-    first_epoch, num_skipped = divmod(num_seen, num_records)
-    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-    ordered = epochs.flat_map(epoch).skip(num_skipped)
+    ordered = _in_epochs(epoch, num_records, num_seen)
+  return _batched(ordered, batch_size, features, decode, drop_remainder, trim_padding)
+
+
+def _in_epochs(epoch, num_records, num_seen):
+  """Dataset of epoch after epoch, without the first `num_seen` records.
+
+  Args:
+    epoch: function of an epoch's number from 0, an int64 tensor, to its tf.data.Dataset.
+    num_records: int, records of an epoch.
+    num_seen: int.
+  """
+  first_epoch, num_skipped = divmod(num_seen, num_records)
+  return tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch).skip(num_skipped)
+
+
+def _batched(ordered, batch_size, features, decode, drop_remainder, trim_padding):
   batches = ordered.batch(batch_size, drop_remainder).map(decode, tf.data.AUTOTUNE)
   return _cut(batches, features, trim_padding).prefetch(tf.data.AUTOTUNE)
 
@@ -214,7 +372,7 @@ def ordered_batches(
   With trim_padding they come sorted by length, in windows, with EXAMPLE_INDEX.
   """
   if not trim_padding:
-    return records.batch(batch_size, drop_remainder).map(decode).prefetch(tf.data.AUTOTUNE)
+    return _batched(records, batch_size, features, decode, drop_remainder, trim_padding)
 
   def sorted_window(indices, window):
     batch = dict(decode(window), **{EXAMPLE_INDEX: tf.cast(indices, tf.int32)})

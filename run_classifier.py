@@ -12,6 +12,7 @@ A finished --output_dir is all that later evaluation and prediction need:
 import quiet_start  # noqa: F401, first of all  # isort: skip
 
 import csv
+import functools
 import io
 import os
 from typing import NamedTuple
@@ -400,26 +401,13 @@ def _num_outputs(job):
   return 1 if job.task.is_regression else len(job.labels)
 
 
-def _make_estimator(job, init_checkpoint, num_train_steps=None, predict_batch_size=None):
-  model_fn = model_fn_builder(
-    bert_config=job.run.config,
-    num_labels=_num_outputs(job),
-    init_checkpoint=init_checkpoint,
-    learning_rate=FLAGS.learning_rate,
-    num_train_steps=num_train_steps,
-    num_warmup_steps=num_train_steps and int(num_train_steps * FLAGS.warmup_proportion),
-    use_tpu=FLAGS.use_tpu,
-    use_one_hot_embeddings=FLAGS.use_tpu,
-    is_regression=job.task.is_regression,
+def _model_and_table(job):
+  """What runs.fine_tune and runs.predict need: a builder of the model_fn, and the file's table."""
+  is_regression = job.task.is_regression
+  build_model_fn = functools.partial(
+    model_fn_builder, num_labels=_num_outputs(job), is_regression=is_regression
   )
-  batch_sizes = {
-    "train_batch_size": FLAGS.train_batch_size,
-    "eval_batch_size": FLAGS.eval_batch_size,
-    "predict_batch_size": predict_batch_size or FLAGS.predict_batch_size,
-  }
-  return estimators.make_estimator(
-    model_fn, FLAGS.output_dir, job.run.devices, FLAGS.random_seed, batch_sizes
-  )
+  return build_model_fn, classifier_data.record_features(FLAGS.max_seq_length, is_regression)
 
 
 def _convert(job, examples, name):
@@ -445,18 +433,9 @@ def train(job):
     "Num steps": num_steps,
   }
   runs.log_training(counts, done)
-  input_fn = file_based_input_fn_builder(
-    train_file,
-    FLAGS.max_seq_length,
-    is_training=True,
-    drop_remainder=True,
-    is_regression=job.task.is_regression,
-    trim_padding=not FLAGS.use_tpu,
-    seed=FLAGS.random_seed,
-    num_seen=done * FLAGS.train_batch_size,
+  runs.fine_tune(
+    job.run, *_model_and_table(job), train_file, num_steps, done, num_examples=len(examples)
   )
-  estimator = _make_estimator(job, None if done else FLAGS.init_checkpoint, num_steps)
-  runs.train(job.run, estimator, input_fn, num_steps, len(examples))
 
 
 def run_model(job, set_name, file_name, batch_size):
@@ -483,31 +462,11 @@ def run_model(job, set_name, file_name, batch_size):
     len(examples) - num_examples,
   )
   logging.info("  Batch size = %d", batch_size)
-  input_fn = file_based_input_fn_builder(
-    input_file,
-    FLAGS.max_seq_length,
-    is_training=False,
-    drop_remainder=FLAGS.use_tpu,
-    is_regression=job.task.is_regression,
-    trim_padding=not FLAGS.use_tpu,
-  )
-  is_trained = tf.train.latest_checkpoint(FLAGS.output_dir) is not None
-  rows = list(
-    estimators.predict(
-      _make_estimator(
-        job, None if is_trained else FLAGS.init_checkpoint, predict_batch_size=batch_size
-      ),
-      input_fn,
-      num_examples,
-      set_name,
-    )
+  rows = runs.predict(
+    job.run, *_model_and_table(job), input_file, num_examples, batch_size, set_name
   )
   probabilities = np.stack([row["probabilities"] for row in rows])
-  if not np.isfinite(probabilities).all():
-    raise files.InputError(
-      "the model's outputs are NaN or infinite: its weights are broken; train it anew with a "
-      f"lower --learning_rate (checkpoint of step {estimators.saved_step(FLAGS.output_dir)})"
-    )
+  runs.check_finite([probabilities], FLAGS.output_dir)
   return probabilities, np.stack([row["per_example_loss"] for row in rows])
 
 

@@ -415,25 +415,6 @@ def _features(examples, input_file, is_training):
   return features
 
 
-def _make_estimator(job, init_checkpoint, num_train_steps=None):
-  model_fn = model_fn_builder(
-    bert_config=job.run.config,
-    init_checkpoint=init_checkpoint,
-    learning_rate=FLAGS.learning_rate,
-    num_train_steps=num_train_steps,
-    num_warmup_steps=num_train_steps and int(num_train_steps * FLAGS.warmup_proportion),
-    use_tpu=FLAGS.use_tpu,
-    use_one_hot_embeddings=FLAGS.use_tpu,
-  )
-  batch_sizes = {
-    "train_batch_size": FLAGS.train_batch_size,
-    "predict_batch_size": FLAGS.predict_batch_size,
-  }
-  return estimators.make_estimator(
-    model_fn, FLAGS.output_dir, job.run.devices, FLAGS.random_seed, batch_sizes
-  )
-
-
 def train(job):
   """Trains, from the last checkpoint in the output directory if there is one."""
   examples = job.examples["train"]
@@ -451,17 +432,8 @@ def train(job):
     "Num steps": num_steps,
   }
   runs.log_training(counts, done)
-  input_fn = input_fn_builder(
-    train_file,
-    FLAGS.max_seq_length,
-    is_training=True,
-    drop_remainder=True,
-    trim_padding=not FLAGS.use_tpu,
-    seed=FLAGS.random_seed,
-    num_seen=done * FLAGS.train_batch_size,
-  )
-  estimator = _make_estimator(job, None if done else FLAGS.init_checkpoint, num_steps)
-  runs.train(job.run, estimator, input_fn, num_steps, len(features))
+  table = squad_data.record_features(FLAGS.max_seq_length, is_training=True)
+  runs.fine_tune(job.run, model_fn_builder, table, train_file, num_steps, done, len(features))
 
 
 def predict(job):
@@ -510,19 +482,11 @@ def run_model(job, features):
     FLAGS.num_workers or os.cpu_count(),
     multiple=batch_size if FLAGS.use_tpu else 1,
   )
-  input_fn = input_fn_builder(
-    input_file,
-    FLAGS.max_seq_length,
-    is_training=False,
-    drop_remainder=FLAGS.use_tpu,
-    trim_padding=not FLAGS.use_tpu,
+  table = squad_data.record_features(FLAGS.max_seq_length, is_training=False)
+  rows = runs.predict(
+    job.run, model_fn_builder, table, input_file, len(features), batch_size, "predict"
   )
-  is_trained = tf.train.latest_checkpoint(FLAGS.output_dir) is not None
-  estimator = _make_estimator(job, None if is_trained else FLAGS.init_checkpoint)
-  return [
-    RawResult(int(row["unique_ids"]), row["start_logits"], row["end_logits"])
-    for row in estimators.predict(estimator, input_fn, len(features), "predict")
-  ]
+  return [RawResult(int(row["unique_ids"]), row["start_logits"], row["end_logits"]) for row in rows]
 
 
 # ---- Answers, thresholds and scores -------------------------------------------------------------

@@ -2,12 +2,15 @@
 
 begin            checks the flags that all such scripts share and loads the model's description
 open_directory   makes the output directory ready for training, or finds the training done
-train            trains from the last checkpoint
+fine_tune        trains by epochs, from the last checkpoint
+predict          runs the model over records
+check_finite     refuses the outputs of a broken model
 """
 
 import os
 from typing import NamedTuple, Optional
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags, logging
 
@@ -16,6 +19,7 @@ import estimators
 import files
 import model_directory
 import modeling
+import records
 import tokenization
 
 
@@ -29,7 +33,7 @@ class Run(NamedTuple):
     start: pair of the checkpoint that the weights come from, str or None, and the flag naming it.
     devices: estimators.Devices.
     config: modeling.BertConfig.
-    tokenizer: tokenization.FullTokenizer.
+    tokenizer: tokenization.FullTokenizer, None for a run without a vocabulary.
   """
 
   flags: flags.FlagValues
@@ -38,10 +42,10 @@ class Run(NamedTuple):
   start: tuple
   devices: estimators.Devices
   config: modeling.BertConfig
-  tokenizer: tokenization.FullTokenizer
+  tokenizer: Optional[tokenization.FullTokenizer]
 
 
-def begin(flag_values, script, adopted, identity=(), needed=()):
+def begin(flag_values, script, adopted, identity=(), needed=(), needs_vocab=True):
   """Reads and checks what a run starts from; writes nothing.
 
   Args:
@@ -50,6 +54,7 @@ def begin(flag_values, script, adopted, identity=(), needed=()):
     adopted: flags that a finished directory gives when the command line does not.
     identity: those of them that tell one kind of model from another: two values are an error.
     needed: flags that must have a value, beside the model's files.
+    needs_vocab: bool, whether the vocabulary is one of these files.
 
   Returns:
     Run.
@@ -68,7 +73,8 @@ def begin(flag_values, script, adopted, identity=(), needed=()):
       "train first, or give --init_checkpoint"
     )
   purpose = f"a directory without {model_directory.RUN_FILE}"
-  common_flags.require(flag_values, [*needed, "bert_config_file", "vocab_file"], purpose)
+  model_files = ["bert_config_file", "vocab_file"] if needs_vocab else ["bert_config_file"]
+  common_flags.require(flag_values, [*needed, *model_files], purpose)
   devices = estimators.Devices(**common_flags.device_settings(flag_values))
   devices.check({name: flag_values[name].value for name in ("output_dir", "init_checkpoint")})
   start = (resumed, "output_dir") if resumed else (flag_values.init_checkpoint, "init_checkpoint")
@@ -204,6 +210,23 @@ def log_training(counts, done):
     logging.info("  Going on from step %d", done)
 
 
+def check_finite(values, directory):
+  """Makes sure that a model's outputs are numbers.
+
+  Args:
+    values: iterable of float arrays.
+    directory: str, where the model's checkpoint is.
+
+  Raises:
+    files.InputError: they are NaN or infinite.
+  """
+  if not all(np.isfinite(value).all() for value in values):
+    raise files.InputError(
+      "the model's outputs are NaN or infinite: its weights are broken; train it anew with a "
+      f"lower --learning_rate (checkpoint of step {estimators.saved_step(directory)})"
+    )
+
+
 def train(run, estimator, input_fn, num_steps, num_examples):
   """Trains up to a step, from the last checkpoint in the directory; see estimators.train.
 
@@ -223,4 +246,73 @@ def train(run, estimator, input_fn, num_steps, num_examples):
     save_steps,
     save_seconds,
     run.flags.log_every_steps,
+  )
+
+
+def fine_tune(run, build_model_fn, table, train_file, num_steps, done, num_examples):
+  """Trains by epochs on a TFRecord file, from the last checkpoint in the directory.
+
+  Args:
+    run: Run.
+    build_model_fn: a script's model_fn_builder; its other arguments than those that flags give are
+      bound already.
+    table: list of tf_example.Feature, what the file has.
+    train_file: str.
+    num_steps: int, the step to end at.
+    done: int, the step to go on from.
+    num_examples: int, records in the file.
+  """
+  flag_values = run.flags
+  input_fn = records.read_input_fn(
+    train_file,
+    table,
+    is_training=True,
+    drop_remainder=True,
+    trim_padding=not flag_values.use_tpu,
+    seed=flag_values.random_seed,
+    num_seen=done * flag_values.train_batch_size,
+  )
+  estimator = _make_estimator(run, build_model_fn, num_steps)
+  train(run, estimator, input_fn, num_steps, num_examples)
+
+
+def predict(run, build_model_fn, table, input_file, num_examples, batch_size, description):
+  """Runs the model over a TFRecord file; see estimators.predict.
+
+  Args:
+    run, build_model_fn, table: see fine_tune.
+    input_file: str; on a TPU it has a multiple of batch_size records.
+    num_examples: int, how many results are wanted.
+    batch_size: int.
+    description: str, what the progress bar says.
+
+  Returns:
+    List of dicts of name -> array, in the order of the file.
+  """
+  use_tpu = run.flags.use_tpu
+  input_fn = records.read_input_fn(
+    input_file, table, is_training=False, drop_remainder=use_tpu, trim_padding=not use_tpu
+  )
+  estimator = _make_estimator(run, build_model_fn, predict_batch_size=batch_size)
+  return list(estimators.predict(estimator, input_fn, num_examples, description))
+
+
+def _make_estimator(run, build_model_fn, num_train_steps=None, predict_batch_size=None):
+  flag_values = run.flags
+  is_trained = tf.train.latest_checkpoint(flag_values.output_dir) is not None
+  model_fn = build_model_fn(
+    bert_config=run.config,
+    init_checkpoint=None if is_trained else flag_values.init_checkpoint,
+    learning_rate=flag_values.learning_rate,
+    num_train_steps=num_train_steps,
+    num_warmup_steps=num_train_steps and int(num_train_steps * flag_values.warmup_proportion),
+    use_tpu=flag_values.use_tpu,
+    use_one_hot_embeddings=flag_values.use_tpu,
+  )
+  batch_sizes = {
+    "train_batch_size": flag_values.train_batch_size,
+    "predict_batch_size": predict_batch_size,
+  }
+  return estimators.make_estimator(
+    model_fn, flag_values.output_dir, run.devices, flag_values.random_seed, batch_sizes
   )

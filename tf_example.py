@@ -1,8 +1,9 @@
-"""Features of a task as a table, and rows of it as the bytes of tf.train.Example messages.
+"""Features of a task as a table, and rows of it to the bytes of tf.train.Example messages and back.
 
 Needs no TensorFlow, which takes seconds to load, so that worker processes can make the bytes.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -44,15 +45,25 @@ class _Varints(dict):
 _VARINTS = _Varints()
 
 
-def _packed(values):
-  """Varints of an iterable of int one after the other."""
-  try:
-    short = bytes(values)  # a number below 128 is one byte, and masks and segments have no others
-    if short.isascii():
-      return short
-  except ValueError:  # a number that is no byte
-    pass
-  return b"".join(map(_VARINTS.__getitem__, values))
+class Packed(bytes):
+  """The values of a feature in the form that a message has them in, from pack or parts of it."""
+
+
+def pack(values, dtype=np.int32):
+  """Encodes the values of a feature, so that serialize need not do it again.
+
+  Args:
+    values: list of numbers.
+    dtype: np.int32 or np.float32, as Feature has it.
+
+  Returns:
+    Packed. That of a list is that of its parts, one after the other.
+  """
+  if dtype is np.float32:
+    return Packed(np.asarray(values, "<f4").tobytes())
+  if len(values) and min(values) >= 0 and max(values) < 128:  # masks, segments: a byte each
+    return Packed(list(values))
+  return Packed(b"".join(map(_VARINTS.__getitem__, values)))
 
 
 def _field(number, payload):
@@ -60,23 +71,79 @@ def _field(number, payload):
   return _VARINTS[number * 8 + 2] + _VARINTS[len(payload)] + payload
 
 
+@functools.cache
+def _before_values(name, dtype, size):
+  """An entry of the message's map up to the values, which take `size` bytes."""
+  values = bytes(size)
+  kind = 2 if dtype is np.float32 else 3  # Feature.float_list or Feature.int64_list
+  value = _field(kind, _field(1, values) if values else b"")
+  entry = _field(1, _field(1, name.encode()) + _field(2, value))
+  return entry[: len(entry) - size]
+
+
 def serialize(row, features):
   """Makes the bytes of a tf.train.Example.
 
   Args:
-    row: dict of feature name -> number, or list of numbers.
+    row: dict of feature name -> number, list of numbers, or Packed.
     features: table of Feature.
 
   Returns:
     bytes, those of the message's deterministic serialisation in TensorFlow.
   """
-  entries = []
+  parts = []
   for feature in sorted(features):
     values = row[feature.name] if feature.shape else [row[feature.name]]
-    if feature.dtype is np.float32:
-      kind, packed = 2, np.asarray(values, "<f4").tobytes()  # Feature.float_list
-    else:
-      kind, packed = 3, _packed(list(values))  # Feature.int64_list
-    value = _field(kind, _field(1, packed) if packed else b"")
-    entries.append(_field(1, _field(1, feature.name.encode()) + _field(2, value)))
-  return _field(1, b"".join(entries))
+    if type(values) is not Packed:
+      values = pack(values, feature.dtype)
+    parts += _before_values(feature.name, feature.dtype, len(values)), values
+  return _field(1, b"".join(parts))
+
+
+def parse(data):
+  """Reads the bytes of a tf.train.Example that serialize, or TensorFlow, has made.
+
+  Args:
+    data: bytes.
+
+  Returns:
+    Dict of feature name -> list of int, or of float. Names are sorted, if serialize has made them.
+  """
+  row = {}
+  for _, features in _fields(data):
+    for _, entry in _fields(features):
+      (_, name), (_, value) = sorted(_fields(entry))
+      ((kind, numbers),) = _fields(value)
+      packed = b"".join(values for _, values in _fields(numbers))
+      row[name.decode()] = np.frombuffer(packed, "<f4").tolist() if kind == 2 else _unpack(packed)
+  return row
+
+
+def _fields(message):
+  """Yields the number and the bytes of each field of a message."""
+  place = 0
+  while place < len(message):
+    key, place = _read_varint(message, place)
+    size, place = _read_varint(message, place)
+    yield key // 8, message[place : place + size]
+    place += size
+
+
+def _unpack(packed):
+  """List of int; numbers from 2**63 on stand for negative ones."""
+  numbers, place = [], 0
+  while place < len(packed):
+    number, place = _read_varint(packed, place)
+    numbers.append(number if number < 2**63 else number - 2**64)
+  return numbers
+
+
+def _read_varint(data, place):
+  """The number that begins at a place, and the place behind it."""
+  number = shift = 0
+  while True:
+    number += (data[place] & 127) << shift
+    shift += 7
+    place += 1
+    if data[place - 1] < 128:
+      return number, place

@@ -167,14 +167,20 @@ def test_a_tpu_loads_in_its_scaffold(tmp_path):
 # ---- Hooks --------------------------------------------------------------------------------------
 
 
-def train(losses, hooks, start=0):
-  """Runs steps with given losses under hooks, from the checkpoint or step `start`."""
+def train(losses, hooks, start=0, **progress):
+  """Runs steps with given losses under hooks, from the checkpoint or step `start`.
+
+  `progress` are lists of other values by name, one a step, that the model wants shown.
+  """
   with tf.Graph().as_default():
     step = tf.train.get_or_create_global_step()
     loss = tf.gather(tf.constant(losses, tf.float32), step - start)
     tf.losses.add_loss(loss)
     tf.add_to_collection(optimization.LEARNING_RATE, tf.constant(0.5))
-    with tf.control_dependencies([loss]):
+    shown = {name: tf.gather(tf.constant(v), step - start) for name, v in progress.items()}
+    for pair in shown.items():
+      tf.add_to_collection(estimators.PROGRESS, pair)
+    with tf.control_dependencies([loss, *shown.values()]):
       train_op = tf.assign_add(step, 1)
     with tf.control_dependencies([tf.global_variables_initializer()]):
       scaffold = tf.train.Scaffold(init_op=tf.group(tf.assign(step, start)))
@@ -240,6 +246,27 @@ def test_progress_without_a_terminal(tmp_path, log):
   }
   assert [points[step, "loss"] for step in (2, 4, 5)] == [2.0, 6.0, 2.5]
   assert points[2, "learning_rate"] == 0.5 and points[5, "examples_per_second"] > 0
+
+
+def test_progress_shows_what_the_model_wants_beside_the_loss(tmp_path, log):
+  hook = estimators.ProgressHook(str(tmp_path), 3, 4, every_steps=2)
+  train([3.0, 1.0, 5.0], [hook], accuracy=[0.25, 0.75, 1.0], word_loss=[8.0, 6.0, 2.5])
+  lines = [message.split("  ")[1:5] for message in log.messages if message.startswith("step ")]
+  assert lines[0] == [
+    "loss 2.0000",
+    "accuracy 0.5000",
+    "word_loss 7.0000",
+    "learning rate 5.00e-01",
+  ]
+  assert lines[1][:3] == ["loss 5.0000", "accuracy 1.0000", "word_loss 2.5000"]
+  (events,) = tmp_path.glob("events.out.tfevents.*")
+  points = [
+    (event.step, value.simple_value)
+    for event in tf.train.summary_iterator(str(events))
+    for value in event.summary.value
+    if value.tag == "accuracy"
+  ]
+  assert points == [(2, 0.5), (3, 1.0)]
 
 
 def test_progress_of_a_training_that_goes_on(tmp_path, log):
@@ -363,7 +390,26 @@ def test_other_errors_are_not_explained():
     raise ZeroDivisionError
 
 
-# ---- Prediction ---------------------------------------------------------------------------------
+# ---- Evaluation and prediction ------------------------------------------------------------------
+
+
+class _Evaluator:
+  """Has the loss of the first batches."""
+
+  def evaluate(self, input_fn, steps, hooks):
+    for _ in input_fn[:steps]:
+      for hook in hooks:
+        hook.after_run(None, None)
+    return {"loss": sum(input_fn[:steps]) / steps, "global_step": 7}
+
+
+def test_evaluation_shows_its_progress(monkeypatch):
+  terminal = io.StringIO()
+  terminal.isatty = lambda: True
+  monkeypatch.setattr(sys, "stderr", terminal)
+  found = estimators.evaluate(_Evaluator(), [2.0, 4.0, 9.0], 2, "dev")
+  assert found == {"loss": 3.0, "global_step": 7}
+  assert "dev: 100%" in terminal.getvalue() and "2/2" in terminal.getvalue()
 
 
 class _Estimator:

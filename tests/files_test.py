@@ -1,5 +1,7 @@
 """Reading and writing of files, local and remote (file:// goes the way of gs://)."""
 
+import bz2
+import gzip
 import os
 
 import pytest
@@ -117,3 +119,54 @@ def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
 
 def test_only_a_scheme_is_remote():
   assert files.is_remote("gs://bucket/x") and not files.is_remote("/tmp/gs:/x")
+
+
+@pytest.mark.parametrize(
+  ("name", "pack"), [("a", bytes), ("a.gz", gzip.compress), ("a.bz2", bz2.compress)]
+)
+def test_lines_of_large_files(directory, name, pack):
+  path = f"{directory}/{name}"
+  files.write_bytes(path, pack("\ufeff1\u2028x\r\n\nü".encode()))
+  assert list(files.stream_lines(path)) == ["1\u2028x\r\n", "\n", "ü"]
+  assert files.is_regular_file(path) and not files.is_regular_file(directory)
+  assert files.size_and_time(path)[0] == len(files.read_bytes(path))
+  files.write_bytes(path, pack(b"1\n2\n\xff\n"))
+  with pytest.raises(files.InputError, match=f"{name}:3: found byte 0xff, which is not UTF-8"):
+    list(files.stream_lines(path))
+
+
+def test_compressed_files_that_are_cut_off(directory):
+  files.write_bytes(f"{directory}/a.gz", gzip.compress(b"1\n" * 9)[:-9])
+  files.write_bytes(f"{directory}/b.gz", b"1\n")
+  for name, message in (("a", "ended before the end"), ("b", "Not a gzipped file")):
+    with pytest.raises(files.InputError, match=rf"{name}\.gz: cannot be read.*: .*{message}"):
+      list(files.stream_lines(f"{directory}/{name}.gz"))
+
+
+def test_files_that_are_not_there(directory):
+  for read in (files.size_and_time, lambda path: list(files.stream_lines(path))):
+    with pytest.raises(files.InputError, match="none: cannot be read: "):
+      read(f"{directory}/none")
+  assert not files.is_regular_file(f"{directory}/none")
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path):
+  (tmp_path / "a").mkdir()
+  with pytest.raises(OSError):
+    files.write_text(str(tmp_path / "a"), "text")
+  assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_find(tmp_path):
+  for name in ("a-1", "a-0", "b"):
+    (tmp_path / name).write_text("x")
+  names = f"{tmp_path}/b,{tmp_path}/a-*,{tmp_path}/*-1"
+  assert files.find(names, "f") == [str(tmp_path / name) for name in ("b", "a-0", "a-1")]
+  (tmp_path / "[c]").write_text("x")  # a name that is a pattern too
+  assert files.find(f"{tmp_path}/[c]", "f") == [f"{tmp_path}/[c]"]
+  with pytest.raises(
+    files.InputError, match=r"^--f: there is no file '.*/d-.*', nor one that matches"
+  ):
+    files.find(f"{tmp_path}/b,{tmp_path}/d-*", "f")
+  with pytest.raises(files.InputError, match=f"^--f: {tmp_path} is a directory, pipe or device"):
+    files.find(f"{tmp_path}/b,{tmp_path}", "f")

@@ -167,3 +167,15 @@ def test_clearing_keeps_the_checkpoint_to_start_from(tmp_path):
   with pytest.raises(files.InputError, match=r"--overwrite_output_dir would delete .*ckpt-3; copy"):
     model_directory.clear(str(tmp_path), str(tmp_path / "model.ckpt-3"))
   assert (tmp_path / "model.ckpt-3.index").exists()
+
+
+def test_a_model_without_a_vocabulary(model, tmp_path):
+  config_file, _ = model()
+  config, tokenizer = load([config_file, None])
+  assert config.vocab_size == 8 and tokenizer is None
+  with pytest.raises(files.InputError, match="--max_seq_length=17 is more than the 16 positions"):
+    load([config_file, None], max_seq_length=17)
+  directory = tmp_path / "out"
+  directory.mkdir()
+  model_directory.save(str(directory), config_file, None, None, "run_x", {})
+  assert sorted(path.name for path in directory.iterdir()) == ["bert_config.json", "run.json"]

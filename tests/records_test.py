@@ -156,3 +156,110 @@ def test_predictions_return_to_input_order(order):
 def test_lost_and_repeated_predictions_are_errors(order):
   with pytest.raises(RuntimeError):
     list(records.in_input_order({records.EXAMPLE_INDEX: index} for index in order))
+
+
+# ---- Sets in many files -------------------------------------------------------------------------
+
+
+@pytest.fixture(name="paths")
+def _paths(tmp_path):
+  """Four files with 13 records in all, of 1 to 13 tokens."""
+  rows = make_rows(range(1, 14))
+  paths = [str(tmp_path / f"part-{number}") for number in range(4)]
+  for path, some in zip(paths, (rows[:4], rows[4:9], rows[9:10], rows[10:])):
+    records.write_records(path, some, FEATURES)
+  return paths
+
+
+def read_corpus(paths, is_training=True, batch_size=1, count=None, **options):
+  input_fn = records.corpus_input_fn(paths, FEATURES, is_training, **options)
+  return run_batches(lambda: input_fn({"batch_size": batch_size}), count)
+
+
+def test_each_epoch_of_a_corpus_has_each_record_once_in_a_new_order(paths):
+  order = numbers(read_corpus(paths, count=39, seed=1))
+  epochs = [order[:13], order[13:26], order[26:]]
+  assert all(sorted(epoch) == list(range(13)) for epoch in epochs)
+  assert len({tuple(epoch) for epoch in epochs}) == 3
+  assert order == numbers(read_corpus(paths, count=39, seed=1))
+  assert order != numbers(read_corpus(paths, count=39, seed=2))
+  unseeded = numbers(read_corpus(paths, count=26))
+  assert sorted(unseeded[:13]) == list(range(13)) and unseeded[:13] != unseeded[13:]
+
+
+def test_the_order_of_files_changes_as_well(paths, monkeypatch):
+  """With a small buffer the first records of an epoch are those of its first files."""
+  monkeypatch.setattr(records, "SHUFFLE_BUFFER", 1)
+  order = numbers(read_corpus(paths, count=13 * 8, seed=1, num_parallel_files=1))
+  firsts = {order[start] for start in range(0, len(order), 13)}
+  assert firsts <= {0, 4, 9, 10} and len(firsts) > 1
+  # Two files at a time, a record from each in turn.
+  epoch = numbers(read_corpus(paths, count=13, seed=1, num_parallel_files=2))
+  assert sorted(epoch) == list(range(13))
+  assert {epoch[0], epoch[1]} <= {0, 4, 9, 10}
+
+
+@pytest.mark.parametrize("num_seen", [0, 5, 13, 30])
+@pytest.mark.parametrize("num_records", [13, None])
+def test_a_resumed_corpus_goes_on_in_the_same_order(paths, num_seen, num_records, monkeypatch):
+  monkeypatch.setattr(records, "SHUFFLE_BUFFER", 4)
+  whole = numbers(read_corpus(paths, count=40, seed=1))
+  rest = read_corpus(paths, count=40 - num_seen, seed=1, num_seen=num_seen, num_records=num_records)
+  assert numbers(rest) == whole[num_seen:]
+
+
+def test_a_corpus_once_in_order(paths):
+  batches = read_corpus(paths, is_training=False, batch_size=5, trim_padding=True)
+  assert numbers(batches) == list(range(13))
+  assert [batch["input_ids"].shape for batch in batches] == [(5, 8), (5, 16), (3, 16)]
+
+
+def test_a_corpus_once_in_batches_of_one_shape(paths):
+  batches = read_corpus(paths, is_training=False, batch_size=5)
+  assert numbers(batches) == [*range(13), -1, -1]
+  assert [batch["input_ids"].shape for batch in batches] == [(5, LENGTH)] * 3
+  for name, values in batches[-1].items():
+    assert not values[3:].any(), name
+  full = read_corpus(paths[:2], is_training=False, batch_size=3)
+  assert numbers(full) == list(range(9))  # nothing to fill up
+
+
+def test_batches_of_training_have_one_size(paths):
+  batches = read_corpus(paths, batch_size=5, count=6, seed=1, trim_padding=True)
+  assert {len(batch["score"]) for batch in batches} == {5}
+
+
+# ---- Damaged files ------------------------------------------------------------------------------
+
+
+def test_counting(paths, tmp_path):
+  assert records.count_records(paths) == 13
+  broken = tmp_path / "broken"
+  with open(paths[0], "rb") as f:
+    broken.write_bytes(f.read()[:-1])
+  for path, match in ((broken, "truncated record"), (tmp_path / "no", "nowhere|No such")):
+    with pytest.raises(files.InputError, match=f"{path}: cannot be read as TFRecord: .*{match}"):
+      records.count_records([paths[1], str(path)])
+
+
+def test_the_first_records(path):
+  rows = records.read_some(path, FEATURES, limit=2)
+  assert [row["input_ids"][:4] for row in rows] == [[1, 1, 1, 0], [2, 2, 2, 2]]
+  assert [row["score"] for row in rows] == [[0.0], [0.5]]
+  assert len(records.read_some(path, FEATURES)) == 10
+  other = [records.Feature("input_ids", np.int32, (9,))]
+  with pytest.raises(files.InputError, match="record 1: found 24 values of input_ids, and not 9"):
+    records.read_some(path, other)
+  with pytest.raises(files.InputError, match="record 1: found 0 values of other, and not 1"):
+    records.read_some(path, [records.Feature("other", np.float32)])
+
+
+def test_damage_met_in_reading_names_its_file(paths):
+  with open(paths[2], "r+b") as f:
+    f.seek(40)
+    f.write(b"?")
+  match = f"{paths[2]}: cannot be read as TFRecord: corrupted record"
+  with pytest.raises(files.InputError, match=match), records.explained_damage(paths):
+    read_corpus(paths, is_training=False)
+  with pytest.raises(ZeroDivisionError), records.explained_damage(paths):
+    raise ZeroDivisionError

@@ -1,4 +1,4 @@
-"""The bytes of tf.train.Example messages."""
+"""The bytes of tf.train.Example messages, there and back."""
 
 import subprocess
 import sys
@@ -36,9 +36,26 @@ INT64 = st.integers(-(2**63), 2**63 - 1)
 def test_equals_tensorflow(word_ids, score, number):
   row = {"word_ids": word_ids, "score": score, "a": number}
   assert tf_example.serialize(row, FEATURES) == by_tensorflow(row)
+  assert tf_example.parse(by_tensorflow(row)) == {
+    "a": [number],
+    "score": pytest.approx([score], nan_ok=True),
+    "word_ids": word_ids,
+  }
 
 
-@pytest.mark.parametrize("values", [[0, 127], [128, 1], [-1, 5], np.array([3, 300])])
+@given(st.lists(INT64), st.lists(INT64))
+def test_packed_values(first, rest):
+  packed = tf_example.Packed(tf_example.pack(first) + tf_example.pack(rest))
+  score = tf_example.pack([0.5], np.float32)
+  row = {"word_ids": packed, "score": score, "a": 3}
+  features = [FEATURES[0], FEATURES[1]._replace(shape=(1,)), FEATURES[2]]
+  expected = by_tensorflow({"word_ids": first + rest, "score": 0.5, "a": 3})
+  assert tf_example.serialize(row, features) == expected
+
+
+@pytest.mark.parametrize(
+  "values", [[0, 127], [128, 1], [-1, 5], np.array([3, 30]), np.array([3, 300])]
+)
 def test_borders_of_the_short_form(values):
   row = {"word_ids": list(values), "score": 0.5, "a": 1}
   assert tf_example.serialize(dict(row, word_ids=values), FEATURES) == by_tensorflow(row)

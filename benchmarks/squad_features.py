@@ -1,0 +1,132 @@
+"""Speed of turning a SQuAD file into training windows: this toolkit against transformers.
+
+  python benchmarks/squad_features.py --data_file=train-v1.1.json \\
+    --vocab_file=quickstart/bert/vocab.txt --peer_python=.peers/bin/python
+
+Both sides read the file and make the windows with the answers' places with --num_workers processes;
+this toolkit writes its TFRecord file as well. They run in turns, each in a process of its own, and
+say how long the work took, imports left out and the start of workers included. --peer_python is a
+Python that has the `transformers` package; without it only this toolkit is measured.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+SETTINGS = {"max_seq_length": 384, "doc_stride": 128, "max_query_length": 64}
+
+
+def run_toolkit(data_file, vocab_file, num_workers):
+  """Returns the number of windows and the seconds that reading, making and writing took."""
+  sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+  import records  # noqa: F401  # loads TensorFlow, which the writer needs
+  import squad_data
+
+  with tempfile.TemporaryDirectory() as directory:
+    start = time.monotonic()
+    settings = squad_data.Settings(vocab_file=vocab_file, is_training=True, **SETTINGS)
+    examples = squad_data.read_squad_examples(data_file, is_training=True)
+    features = squad_data.extract(examples, settings, num_workers)
+    path = os.path.join(directory, "train.tf_record")
+    squad_data.write_feature_records(features, path, num_workers)
+    return len(features), time.monotonic() - start
+
+
+def run_transformers(data_file, vocab_file, num_workers):
+  """The same with transformers' fast tokenizer, in batches of a thousand questions."""
+  import transformers
+
+  os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are parallel already
+  tokenizer = transformers.BertTokenizerFast(vocab_file=vocab_file, do_lower_case=True)
+  start = time.monotonic()
+  with open(data_file, encoding="utf-8") as f:
+    articles = json.load(f)["data"]
+  rows = [
+    (qa["question"], paragraph["context"], qa["answers"][0])
+    for article in articles
+    for paragraph in article["paragraphs"]
+    for qa in paragraph["qas"]
+  ]
+  chunks = [(tokenizer, rows[i : i + 1000]) for i in range(0, len(rows), 1000)]
+  with multiprocessing.get_context("fork").Pool(num_workers) as pool:
+    windows = [window for part in pool.imap(transformers_windows, chunks) for window in part]
+  return len(windows), time.monotonic() - start
+
+
+def transformers_windows(job):
+  """List of (input_ids, mask, segments, start, end) of a chunk of questions."""
+  tokenizer, rows = job
+  questions, contexts, answers = zip(*rows)
+  encoded = tokenizer(
+    list(questions),
+    list(contexts),
+    truncation="only_second",
+    max_length=SETTINGS["max_seq_length"],
+    stride=SETTINGS["doc_stride"],
+    return_overflowing_tokens=True,
+    return_offsets_mapping=True,
+    padding="max_length",
+  )
+  windows = []
+  for i, row in enumerate(encoded["overflow_to_sample_mapping"]):
+    first = answers[row]["answer_start"]
+    last = first + len(answers[row]["text"])
+    places = [
+      place
+      for place, (segment, (begin, end)) in enumerate(
+        zip(encoded.sequence_ids(i), encoded["offset_mapping"][i])
+      )
+      if segment == 1 and begin < last and end > first
+    ]
+    span = (places[0], places[-1]) if places else (0, 0)
+    columns = (encoded[name][i] for name in ("input_ids", "attention_mask", "token_type_ids"))
+    windows.append((*columns, *span))
+  return windows
+
+
+SIDES = {"toolkit": run_toolkit, "transformers": run_transformers}
+
+
+def measure(python, side, arguments):
+  """Runs one side in a new process; returns its windows and seconds."""
+  command = [python, os.path.abspath(__file__), "--side", side, *arguments]
+  output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+  return json.loads(output.splitlines()[-1])
+
+
+def main():
+  """Prints the median of both sides and their ratio."""
+  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+  parser.add_argument("--data_file", default="samples/squad/train.json")
+  parser.add_argument("--vocab_file", default="quickstart/bert/vocab.txt")
+  parser.add_argument("--num_workers", type=int, default=2)
+  parser.add_argument("--turns", type=int, default=5)
+  parser.add_argument("--peer_python", help="a Python with the transformers package")
+  parser.add_argument("--side", choices=SIDES, help="run one side only, and print JSON")
+  args = parser.parse_args()
+  if args.side:
+    print(json.dumps(SIDES[args.side](args.data_file, args.vocab_file, args.num_workers)))
+    return
+  given = [f"--{n}={getattr(args, n)}" for n in ("data_file", "vocab_file", "num_workers")]
+  pythons = {"toolkit": sys.executable, "transformers": args.peer_python}
+  seconds = {side: [] for side, python in pythons.items() if python}
+  for _ in range(args.turns):
+    for side, taken in seconds.items():
+      num_windows, elapsed = measure(pythons[side], side, given)
+      taken.append(elapsed)
+      print(f"{side:12}  {num_windows} windows in {elapsed:.2f} s", flush=True)
+  medians = {side: statistics.median(taken) for side, taken in seconds.items()}
+  for side, median in medians.items():
+    print(f"{side:12}  median {median:.2f} s, lowest {min(seconds[side]):.2f} s")
+  if len(medians) == 2:
+    print(f"ratio {medians['transformers'] / medians['toolkit']:.2f}")
+
+
+if __name__ == "__main__":
+  main()

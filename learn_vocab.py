@@ -1,0 +1,315 @@
+"""Learns a WordPiece vocabulary from text, or adds words of a field to a released one.
+
+  python learn_vocab.py --input_file='corpus/*.txt.gz' --vocab_size=30000 --output_file=vocab.txt
+
+  python learn_vocab.py --input_file=medicine.txt --fill_unused_of=$BERT/vocab.txt \\
+    --min_frequency=10 --max_words=500 --output_file=medicine_vocab.txt
+
+The first needs the package in requirements-vocab.txt. Words are what tokenization.BasicTokenizer
+makes of the text, so that the vocabulary has a piece for whatever the tokenizer will ask for. The
+same text gives the same vocabulary. The second keeps the number of each other word piece, so that
+the released weights go on with it.
+"""
+
+import collections
+import os
+import re
+
+from absl import flags, logging
+
+import common_flags
+import files
+import tokenization
+
+try:
+  import tokenizers
+except ImportError:  # only learning needs it
+  tokenizers = None
+
+SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+# The tokenizer makes [UNK] of longer words, whatever the vocabulary.
+MAX_WORD_LENGTH = 200
+
+FLAGS = flags.FlagValues()
+flags.DEFINE_string(
+  "input_file",
+  None,
+  "Text files, .gz and .bz2 too: names or patterns, with commas between.",
+  flag_values=FLAGS,
+)
+flags.DEFINE_string("output_file", None, "Where the vocabulary goes.", flag_values=FLAGS)
+flags.DEFINE_integer(
+  "vocab_size",
+  30522,
+  "Word pieces to learn, special ones included. A small text may not have so many.",
+  lower_bound=1,
+  flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+  "min_frequency",
+  1,
+  "How often a word piece is seen at least, single characters too: words with rarer ones become "
+  "[UNK]. For --fill_unused_of: how often a word is.",
+  lower_bound=1,
+  flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+  "max_characters",
+  None,
+  "Different characters to keep, the most frequent; words with others become [UNK]. Default: all.",
+  lower_bound=1,
+  flag_values=FLAGS,
+)
+flags.DEFINE_bool(
+  "do_lower_case",
+  True,
+  "Whether text is lower-cased, without accents: True for uncased models, False for cased ones.",
+  flag_values=FLAGS,
+)
+flags.DEFINE_string(
+  "fill_unused_of",
+  None,
+  "Vocabulary whose [unused...] lines become words of the text that it has no whole piece for.",
+  flag_values=FLAGS,
+)
+flags.DEFINE_integer(
+  "max_words",
+  None,
+  "For --fill_unused_of: words to add, at most. Default: as many as there are such lines.",
+  lower_bound=1,
+  flag_values=FLAGS,
+)
+common_flags.finish(FLAGS)
+
+
+def main(_):
+  """Writes a vocabulary as the flags say."""
+  common_flags.require(FLAGS, ["input_file", "output_file"], "every run")
+  _refuse(["vocab_size", "max_characters"] if FLAGS.fill_unused_of else ["max_words"])
+  paths = files.find(FLAGS.input_file, "input_file")
+  check_output(FLAGS.output_file, [*paths, *filter(None, [FLAGS.fill_unused_of])])
+  text = (fill if FLAGS.fill_unused_of else learn)(paths)
+  try:
+    files.write_text(FLAGS.output_file, text)
+  except OSError as error:
+    raise files.InputError(
+      f"--output_file: {FLAGS.output_file} cannot be written: {files.describe(error)}"
+    ) from error
+  logging.info("Wrote %s", FLAGS.output_file)
+
+
+def _refuse(names):
+  """Makes sure that flags without effect are not given."""
+  for name in names:
+    if FLAGS[name].present:
+      mode = "with" if FLAGS.fill_unused_of else "without"
+      raise files.InputError(f"--{name} means nothing {mode} --fill_unused_of; leave it out")
+
+
+def check_output(output, inputs):
+  """Makes sure that the output file can be written, and is none of the inputs.
+
+  Raises:
+    files.InputError: it cannot, or is.
+  """
+  if os.path.realpath(output) in map(os.path.realpath, inputs):
+    raise files.InputError(f"--output_file: {output} is read too; give another name")
+  if not os.path.basename(output) or files.is_directory(output):
+    raise files.InputError(f"--output_file: {output!r} is not a name for a file")
+  files.make_directory(os.path.dirname(output) or ".", "output_file")
+
+
+# ---- Words --------------------------------------------------------------------------------------
+
+
+def count_words(lines, do_lower_case):
+  """Counts what a vocabulary is looked up for: words and punctuation marks.
+
+    ["The dog, the cat"], True -> {"the": 2, "dog": 1, ",": 1, "cat": 1}
+
+  Memory goes by the number of different strings between spaces.
+
+  Args:
+    lines: iterable of str.
+    do_lower_case: bool, see tokenization.BasicTokenizer.
+
+  Returns:
+    Counter of words, those left out that are too long for any vocabulary.
+  """
+  chunks = collections.Counter()
+  for line in lines:
+    chunks.update(line.split(" "))  # a space always ends a word
+  tokenizer = tokenization.BasicTokenizer(do_lower_case)
+  words = collections.Counter()
+  for chunk, count in chunks.items():
+    for word in tokenizer.tokenize(chunk):
+      if len(word) <= MAX_WORD_LENGTH:
+        words[word] += count
+  return words
+
+
+def _read_words(paths):
+  words = count_words(
+    (line for path in paths for line in files.stream_lines(path)), FLAGS.do_lower_case
+  )
+  if not words:
+    raise files.InputError(f"--input_file: no words in {FLAGS.input_file}")
+  logging.info("%d words in the text, %d different ones", sum(words.values()), len(words))
+  return words
+
+
+def _by_frequency(counts):
+  """The keys of a Counter, the most frequent first, those of one frequency in their order."""
+  return sorted(counts, key=lambda key: (-counts[key], key))
+
+
+# ---- Learning -----------------------------------------------------------------------------------
+
+
+def learn(paths):
+  """The text of a new vocabulary from the words of files, by the flags."""
+  check_library()
+  pieces = learn_pieces(
+    _read_words(paths), FLAGS.vocab_size, FLAGS.min_frequency, FLAGS.max_characters
+  )
+  if len(pieces) < FLAGS.vocab_size:
+    logging.warning(
+      "The text has no more than %d word pieces that are seen %d times, not --vocab_size=%d",
+      len(pieces),
+      FLAGS.min_frequency,
+      FLAGS.vocab_size,
+    )
+  logging.info(
+    '%d word pieces; write "vocab_size": %d in bert_config.json', len(pieces), len(pieces)
+  )
+  return "".join(f"{piece}\n" for piece in pieces)
+
+
+def check_library():
+  """Makes sure that the library for learning is there.
+
+  Raises:
+    files.InputError: it is not.
+  """
+  if tokenizers is None:
+    raise files.InputError(
+      "the package tokenizers is missing; pip install --no-deps -r requirements-vocab.txt"
+    )
+
+
+def learn_pieces(counts, vocab_size, min_frequency=1, max_characters=None):
+  """Learns word pieces: single characters, and what is merged of the most frequent neighbours.
+
+  Args:
+    counts: dict of word -> how often it is seen.
+    vocab_size: int, most pieces, special ones included.
+    min_frequency: int, how often a piece is seen at least, single characters too.
+    max_characters: int, how many characters are kept, the most frequent; None for all. Words with
+      others are left out, so that the tokenizer will make [UNK] of them.
+
+  Returns:
+    List of str: SPECIAL_TOKENS, characters, characters within words ("##a"), then longer pieces in
+    the order of their merging. The same counts give the same list.
+
+  Raises:
+    files.InputError: the characters alone are more than vocab_size.
+  """
+  characters = collections.Counter()
+  for word, count in counts.items():
+    for character in word:
+      characters[character] += count
+  frequent = [c for c in _by_frequency(characters) if characters[c] >= min_frequency]
+  kept = set(frequent[:max_characters])
+  counts = {word: count for word, count in counts.items() if kept.issuperset(word)}
+  inner = {f"##{character}" for word in counts for character in word[1:]}
+  single = [*SPECIAL_TOKENS, *sorted(kept), *sorted(inner)]
+  if vocab_size < len(single):
+    raise files.InputError(
+      f"--vocab_size={vocab_size} is too small: special tokens and {len(kept)} different "
+      f"characters need {len(single)} lines; raise it, or limit --max_characters"
+    )
+  # Left to itself, the library numbers the characters in another order each time, and breaks ties
+  # between merges by these numbers.
+  trainer = tokenizers.trainers.WordPieceTrainer(
+    vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=single, show_progress=False
+  )
+  tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece())
+  tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.CharDelimiterSplit(" ")
+  tokenizer.train_from_iterator(_as_text(counts), trainer)
+  numbers = tokenizer.get_vocab()
+  return sorted(numbers, key=numbers.get)
+
+
+def _as_text(counts, most=1000):
+  """Yields each word as often as it was counted: {"a": 3}, 2 -> "a a", "a"."""
+  for word in sorted(counts):
+    for done in range(0, counts[word], most):
+      yield " ".join([word] * min(most, counts[word] - done))
+
+
+# ---- Filling ------------------------------------------------------------------------------------
+
+
+def fill(paths):
+  """The text of --fill_unused_of with words of files, by the flags."""
+  tokenization.validate_vocab(FLAGS.fill_unused_of)
+  vocab = tokenization.load_vocab(FLAGS.fill_unused_of)
+  if tokenization.guess_lower_case(vocab) not in (None, FLAGS.do_lower_case):
+    logging.warning(
+      "--do_lower_case=%s, but %s looks like a vocabulary of text of the other casing",
+      FLAGS.do_lower_case,
+      FLAGS.fill_unused_of,
+    )
+  words = missing_words(_read_words(paths), vocab, FLAGS.min_frequency)[: FLAGS.max_words]
+  if not words:
+    raise files.InputError(
+      f"--input_file: {FLAGS.fill_unused_of} has each word already that is seen "
+      f"{FLAGS.min_frequency} times or more"
+    )
+  text = files.read_bytes(FLAGS.fill_unused_of).decode("utf-8")
+  text, num_filled = fill_unused(text, words)
+  if not num_filled:
+    raise files.InputError(f"--fill_unused_of: {FLAGS.fill_unused_of} has no [unused...] line")
+  shown = ", ".join(words[: min(num_filled, 10)])
+  logging.info("%d unused lines became words: %s ...", num_filled, shown)
+  if num_filled < len(words):
+    logging.warning("There is no unused line left for %d words", len(words) - num_filled)
+  return text
+
+
+def missing_words(counts, vocab, min_frequency=1):
+  """The words that a vocabulary has no whole piece for, the most frequent first.
+
+  Args:
+    counts: dict of word -> how often it is seen.
+    vocab: dict or set of word pieces.
+    min_frequency: int, how often a word is seen at least.
+
+  Returns:
+    List of str.
+  """
+  frequent = {word: count for word, count in counts.items() if count >= min_frequency}
+  return [word for word in _by_frequency(frequent) if word not in vocab]
+
+
+def fill_unused(text, words):
+  """Puts words in place of the [unused...] lines of a vocabulary.
+
+    "[unused0]\\nthe\\n[unused1]\\n", ["stent"] -> "stent\\nthe\\n[unused1]\\n", 1
+
+  Args:
+    text: str, the vocabulary.
+    words: list of str.
+
+  Returns:
+    A pair: str, the new vocabulary, and int, the number of words that are in it.
+  """
+  lines = text.split("\n")
+  slots = [i for i, line in enumerate(lines) if re.fullmatch(r"\s*\[unused\d+\]\s*", line)]
+  for slot, word in zip(slots, words):
+    lines[slot] = lines[slot].replace(lines[slot].strip(), word)  # the line's end stays as it is
+  return "\n".join(lines), min(len(slots), len(words))
+
+
+if __name__ == "__main__":
+  common_flags.run(main, FLAGS)

@@ -1,0 +1,586 @@
+"""Vectors of text, from files to files and from Python, with a tiny untrained model."""
+
+import concurrent.futures
+import gzip
+import json
+import types
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from tensorflow.python.eager import context
+from tiny_runs import SPECIAL, config_of, save_checkpoint, save_model, snapshot, start_flags
+
+import common_flags
+import estimators
+import extract_features
+import files
+import modeling
+import tokenization
+from extract_features import FeatureExtractor, InputExample
+
+WORDS = ["old", "mill", "river", "lamp", "keeper", "storm", "un", "##easy", "."]
+VOCAB = [*SPECIAL, *WORDS]
+LINES = [
+  "old mill",
+  "keeper ||| storm lamp",
+  "",
+  "river . " * 9,  # longer than max_seq_length
+  "uneasy river storm .",
+  "old " * 7 + "||| mill lamp",  # a pair that is longer
+  "lamp ||| river ||| storm",
+  "Lamp",
+]
+MAX_LENGTH = 8
+
+
+@pytest.fixture(name="model", scope="module")
+def _model(tmp_path_factory):
+  directory = tmp_path_factory.mktemp("model")
+  save_model(directory, VOCAB, initializer_range=0.5)
+  return directory
+
+
+@pytest.fixture(name="extractor", scope="module")
+def _extractor(model):
+  """Gives FeatureExtractors of the model, each made once."""
+  made = {}
+
+  def get(**options):
+    key = tuple(sorted(options.items()))
+    if key not in made:
+      made[key] = FeatureExtractor.from_directory(str(model), max_seq_length=32, **options)
+    return made[key]
+
+  return get
+
+
+def run(model, tmp_path, lines=LINES, **flags):
+  """Runs main as a command line would; returns the path of the output."""
+  source = tmp_path / "input.txt"
+  source.write_text("".join(f"{line}\n" for line in lines))
+  output = flags.pop("output_file", tmp_path / "output.jsonl")
+  flags = {
+    **start_flags(model),
+    "input_file": source,
+    "output_file": output,
+    "max_seq_length": MAX_LENGTH,
+    "layers": "-1,0",
+    "batch_size": 3,
+    **flags,
+  }
+  named = [f"--{name}={value}" for name, value in flags.items() if value is not None]
+  common_flags.parse(extract_features.FLAGS, named)
+  extract_features.main([])
+  return output
+
+
+def read_lines(path):
+  return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def tokens_of(row):
+  return [feature["token"] for feature in row["features"]]
+
+
+def vectors_of(row):
+  """float64 [layers, tokens, H] of a line of the output."""
+  rows = [[layer["values"] for layer in feature["layers"]] for feature in row["features"]]
+  return np.array(rows).swapaxes(0, 1)
+
+
+@pytest.fixture(name="rows", scope="module")
+def _rows(model, tmp_path_factory):
+  return read_lines(run(model, tmp_path_factory.mktemp("run")))
+
+
+def directly(model, inputs):
+  """Yields both layers' outputs [2, T, 16] for lists of tokens, by BertModel, one at a time."""
+  config = modeling.BertConfig.from_json_file(str(model / "bert_config.json"))
+  with tf.Graph().as_default(), tf.Session() as session:
+    input_ids, type_ids = (tf.placeholder(tf.int32, [1, None]) for _ in range(2))
+    bert = modeling.BertModel(config, False, input_ids, token_type_ids=type_ids)
+    tf.train.Saver().restore(session, str(model / "bert_model.ckpt"))
+    for tokens in inputs:
+      ids = [VOCAB.index(token) for token in tokens]
+      types_ = [int("[SEP]" in tokens[:place]) for place in range(len(tokens))]
+      layers = session.run(bert.get_all_encoder_layers(), {input_ids: [ids], type_ids: [types_]})
+      yield np.concatenate(layers)
+
+
+# ---- Examples and features ----------------------------------------------------------------------
+
+
+def test_lines_to_examples(tmp_path):
+  path = tmp_path / "a.txt"
+  path.write_bytes(b"\xef\xbb\xbf a b \r\nc ||| d\n\na ||| b ||| c\na|||b\na\xc2\x85b ||| ")
+  examples = extract_features.read_examples(str(path))
+  assert [(e.unique_id, e.text_a, e.text_b) for e in examples] == [
+    (0, "a b", None),
+    (1, "c", "d"),
+    (2, "", None),
+    (3, "a ||| b", "c"),
+    (4, "a|||b", None),
+    (5, "a\x85b |||", None),
+  ]
+
+
+def test_examples_are_read_when_they_are_needed(tmp_path):
+  path = tmp_path / "a.txt"
+  path.write_bytes(b"old\n" * 20000 + b"\xff\n")
+  stream = extract_features.stream_examples(str(path))
+  assert isinstance(stream, types.GeneratorType)
+  assert next(stream).text_a == "old"  # the last line, which is broken, is not reached
+  with pytest.raises(files.InputError, match=r"a\.txt:20001: found byte 0xff"):
+    list(stream)
+
+
+def test_features(model, log):
+  tokenizer = tokenization.FullTokenizer(str(model / "vocab.txt"))
+  examples = [InputExample(unique_id=5, text_a="Uneasy mill", text_b="lamp")]
+  (feature,) = extract_features.convert_examples_to_features(
+    examples=examples, seq_length=9, tokenizer=tokenizer
+  )
+  ids = [VOCAB.index(token) for token in feature.tokens]
+  assert feature.tokens == ["[CLS]", "un", "##easy", "mill", "[SEP]", "lamp", "[SEP]"]
+  assert feature.unique_id == 5 and not feature.is_truncated
+  assert feature.input_ids == [*ids, 0, 0]
+  assert feature.input_mask == [1] * 7 + [0, 0]
+  assert feature.input_type_ids == [0] * 5 + [1, 1, 0, 0]
+  assert "unique_id: 5" in log.text and "tokens: [CLS] un ##easy mill [SEP] lamp [SEP]" in log.text
+  assert "input_type_ids: 0 0 0 0 0 1 1 0 0" in log.text
+
+
+@pytest.mark.parametrize(
+  ("text_a", "text_b", "length", "tokens"),
+  [
+    ("old mill river", None, 4, "[CLS] old mill [SEP]"),
+    ("old mill", "lamp", 5, "[CLS] old [SEP] lamp [SEP]"),
+    ("old mill river", "lamp storm keeper", 6, "[CLS] old mill [SEP] lamp [SEP]"),
+    ("old", "lamp", 4, "[CLS] old [SEP]"),
+  ],
+)
+def test_truncation(model, text_a, text_b, length, tokens):
+  tokenizer = tokenization.FullTokenizer(str(model / "vocab.txt"))
+  feature = extract_features.convert_example(InputExample(0, text_a, text_b), length, tokenizer)
+  assert " ".join(feature.tokens) == tokens
+  assert feature.is_truncated and len(feature.input_ids) == length
+  assert sum(feature.input_mask) == len(feature.tokens)
+
+
+def test_windows():
+  features = [types.SimpleNamespace(tokens=[""] * n) for n in (3, 3, 9, 1, 1, 1, 1)]
+  sizes = [[len(f.tokens) for f in window] for window in extract_features.windows(features, 6)]
+  assert sizes == [[3, 3], [9], [1, 1, 1, 1]]
+
+
+def test_windows_are_read_when_they_are_needed():
+  taken = []
+
+  def features():
+    for number in range(10**9):
+      taken.append(number)
+      yield types.SimpleNamespace(tokens=[""])
+
+  assert len(next(extract_features.windows(features(), np.inf))) == 4096
+  assert len(taken) == 4097
+
+
+# ---- Whole runs ---------------------------------------------------------------------------------
+
+
+def test_form_of_the_output(rows):
+  assert [row["linex_index"] for row in rows] == list(range(len(LINES)))
+  for row in rows:
+    assert list(row) == ["linex_index", "features"]
+    for feature in row["features"]:
+      assert list(feature) == ["token", "layers"]
+      assert [list(layer) for layer in feature["layers"]] == [["index", "values"]] * 2
+      assert [layer["index"] for layer in feature["layers"]] == [-1, 0]
+  assert vectors_of(rows[0]).shape == (2, 4, 16)
+  assert tokens_of(rows[2]) == ["[CLS]", "[SEP]"]
+  assert tokens_of(rows[3]) == ["[CLS]", "river", ".", "river", ".", "river", ".", "[SEP]"]
+  assert tokens_of(rows[5]) == ["[CLS]", "old", "old", "old", "[SEP]", "mill", "lamp", "[SEP]"]
+  assert tokens_of(rows[7]) == ["[CLS]", "lamp", "[SEP]"]
+
+
+def test_values_are_those_of_the_lines_one_by_one(model, rows):
+  for row, layers in zip(rows, directly(model, map(tokens_of, rows))):
+    np.testing.assert_allclose(vectors_of(row), layers[[-1, 0]], atol=1e-5)
+
+
+def assert_same(rows, others):
+  assert list(map(tokens_of, rows)) == list(map(tokens_of, others))
+  for row, other in zip(rows, others):
+    np.testing.assert_allclose(vectors_of(row), vectors_of(other), atol=1e-5)
+
+
+def test_several_windows_give_the_same(model, tmp_path, rows, monkeypatch):
+  monkeypatch.setattr(extract_features, "_WINDOW_BYTES", 4 * 2 * 16 * 12)  # 12 word pieces
+  sizes = []
+  windows = extract_features.windows
+
+  def counted(*arguments):
+    for window in windows(*arguments):
+      sizes.append(len(window))
+      yield window
+
+  monkeypatch.setattr(extract_features, "windows", counted)
+  assert_same(read_lines(run(model, tmp_path)), rows)
+  assert len(sizes) > 3 and sum(sizes) == len(LINES)
+
+
+def test_the_estimator_gives_the_same(model, tmp_path, rows):
+  output = run(model, tmp_path, master="")  # sets the flags
+  job = extract_features.prepare()
+  extract_features.write(job, extract_features.run_estimator(job))
+  assert_same(read_lines(output), rows)
+  assert sorted(path.name for path in tmp_path.iterdir()) == ["input.txt", "output.jsonl"]
+
+
+def test_batches_of_a_tpu_are_full(monkeypatch):
+  monkeypatch.setattr(extract_features.FLAGS["use_tpu"], "value", True)
+  monkeypatch.setattr(extract_features.FLAGS["batch_size"], "value", 4)
+  features = [extract_features.InputFeatures(n, [], [], [], []) for n in range(5)]
+  rows = extract_features._full_batches(features)
+  assert [row["unique_ids"] for row in rows] == [0, 1, 2, 3, 4, 4, 4, 4]
+
+
+def test_arrays_hold_what_the_lines_hold(model, tmp_path, rows):
+  run(
+    model,
+    tmp_path,
+    output_file=tmp_path / "a.npz",
+    output_format="npz",
+    shard_size=5,
+    layers="-1,0",
+  )
+  for number, expected in ((0, rows[:5]), (1, rows[5:])):
+    with np.load(tmp_path / f"a-0000{number}-of-00002.npz", allow_pickle=False) as shard:
+      assert shard["layers"].tolist() == [-1, 0]
+      assert shard["linex_index"].tolist() == [row["linex_index"] for row in expected]
+      bounds = zip(shard["offsets"], shard["offsets"][1:])
+      for row, (start, end) in zip(expected, bounds):
+        assert shard["tokens"][start:end].tolist() == tokens_of(row)
+        np.testing.assert_allclose(shard["values"][:, start:end], vectors_of(row), atol=1e-5)
+
+
+def test_pooled_lines(model, tmp_path, rows):
+  plain = read_lines(run(model, tmp_path, pooling="mean"))
+  assert all(list(row) == ["linex_index", "values"] for row in plain)
+  assert np.shape([row["values"] for row in plain]) == (len(LINES), 2 * 16)
+  want = vectors_of(rows[1])[:, [1, 3, 4]].mean(axis=1)  # [CLS] keeper [SEP] storm lamp [SEP]
+  np.testing.assert_allclose(plain[1]["values"], want.reshape(-1), atol=1e-5)
+  output = tmp_path / "a.npz"
+  run(model, tmp_path, pooling="mean", output_file=output, output_format="npz", float16=True)
+  with np.load(output) as arrays:
+    assert arrays["values"].dtype == np.float16
+    np.testing.assert_allclose(arrays["values"], [row["values"] for row in plain], atol=2e-3)
+
+
+def test_compressed_files(model, tmp_path, rows):
+  source = tmp_path / "lines.gz"
+  source.write_bytes(gzip.compress("\n".join(LINES).encode()))
+  output = run(model, tmp_path, input_file=source, output_file=tmp_path / "a.jsonl.gz")
+  lines = gzip.decompress(output.read_bytes()).splitlines()
+  assert_same(list(map(json.loads, lines)), rows)
+
+
+def test_a_directory_stands_for_its_files(model, tmp_path, rows):
+  by_name = dict.fromkeys(start_flags(model))
+  assert_same(read_lines(run(model, tmp_path, model_dir=model, **by_name)), rows)
+
+
+def test_cut_lines_are_counted(model, tmp_path, log):
+  run(model, tmp_path)
+  assert "3 of 8 lines were longer than --max_seq_length=8 and were cut" in log.text
+  assert log.text.count("*** Example ***") == 5
+
+
+# ---- From Python --------------------------------------------------------------------------------
+
+TEXTS = ["old mill", "river storm keeper . uneasy", "", ("keeper", "storm lamp"), "lamp"]
+
+
+def run_graph(build):
+  with tf.Graph().as_default(), tf.Session() as session:
+    return session.run(build())
+
+
+def test_which_word_pieces_are_text():
+  """[CLS] a b [SEP] c [SEP] [PAD]; [CLS] a [SEP]; [CLS] [SEP]; and one without padding."""
+  mask = [[1, 1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0, 0], [1] * 7]
+  types_ = [[0, 0, 0, 0, 1, 1, 0], [0] * 7, [0] * 7, [0, 0, 0, 1, 1, 1, 1]]
+  got = run_graph(lambda: extract_features.text_mask(tf.constant(mask), tf.constant(types_)))
+  assert got.tolist() == [
+    [0, 1, 1, 0, 1, 0, 0],
+    [0, 1, 0, 0, 0, 0, 0],
+    [0, 0, 0, 0, 0, 0, 0],
+    [0, 1, 0, 1, 1, 1, 0],
+  ]
+
+
+@pytest.mark.parametrize(
+  ("pooling", "want", "want_of_none"),
+  [
+    ("cls", [9, 9], [9, 9]),
+    ("mean", [-3, 1], [0, 0]),
+    ("max", [-2, 6], [0, 0]),
+    ("mean_max", [-3, 1, -2, 6], [0, 0, 0, 0]),
+  ],
+)
+def test_poolings(pooling, want, want_of_none):
+  layer = [[[9.0, 9.0], [-2.0, 6.0], [-4.0, -4.0], [7.0, 7.0]]] * 2
+  mask = [[0, 1, 1, 0], [0, 0, 0, 0]]
+  got = run_graph(
+    lambda: extract_features.pool(tf.constant(layer), tf.constant(mask), pooling=pooling)
+  )
+  assert got.tolist() == [want, want_of_none]
+
+
+def test_layers_stand_one_after_the_other(model, extractor):
+  (layers,) = directly(model, [["[CLS]", "old", "mill", "[SEP]"]])
+  text = layers[:, 1:3]
+  for options, want in (
+    ({"pooling": "mean_max"}, np.hstack([text.mean(axis=1), text.max(axis=1)])),
+    ({"pooling": "mean", "include_special_tokens": True}, layers.mean(axis=1)),
+  ):
+    encoder = extractor(layers=(0, -1), **options)
+    got = encoder.encode(TEXTS)
+    assert got.dtype == np.float32 and got.shape == (len(TEXTS), encoder.width)
+    np.testing.assert_allclose(got[0], want.reshape(-1), atol=1e-5)
+
+
+def test_one_by_one_is_the_same(extractor):
+  encoder = extractor()
+  together = encoder.encode(TEXTS * 9)
+  singly = np.concatenate([encoder.encode([text]) for text in TEXTS] * 9)
+  np.testing.assert_allclose(together, singly, atol=1e-5)
+  assert encoder.encode([]).shape == (0, 16)
+
+
+def test_a_notebook_that_runs_eagerly(model, extractor):
+  want = extractor().encode(TEXTS)
+  with context.eager_mode():
+    got = FeatureExtractor.from_directory(str(model), max_seq_length=32).encode(TEXTS)
+  np.testing.assert_array_equal(got, want)
+
+
+def test_unit_length(extractor):
+  vectors = extractor(normalize=True).encode(TEXTS)
+  np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 1, 0, 1, 1], atol=1e-6)
+  plain = extractor().encode(TEXTS)
+  cosine = plain[0] @ plain[1] / np.linalg.norm(plain[0]) / np.linalg.norm(plain[1])
+  assert vectors[0] @ vectors[1] == pytest.approx(cosine, abs=1e-5)
+
+
+def test_threads(extractor):
+  encoder = extractor()
+  jobs = [[" ".join(WORDS[i:j])] * 5 for i in range(3) for j in range(4, 9)] * 4
+  want = list(map(encoder.encode, jobs))
+  with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    got = list(pool.map(encoder.encode, jobs))
+  for one, other in zip(got, want):
+    np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def test_wrong_calls(model, extractor):
+  with pytest.raises(TypeError, match="not one str"):
+    extractor().encode("a text")
+  with pytest.raises(files.InputError, match="pooling: found 'sum'; there are none, cls, mean"):
+    FeatureExtractor.from_directory(str(model), pooling="sum")
+  with pytest.raises(files.InputError, match="another pooling than none"):
+    extractor(pooling="none").encode(["a"])
+  with pytest.raises(files.InputError, match="max_seq_length: 2 leaves no room"):
+    FeatureExtractor.from_directory(str(model), max_seq_length=2)
+  with pytest.raises(files.InputError, match=r"--model_dir: the directory .* has no checkpoint"):
+    FeatureExtractor.from_directory(str(model.parent))
+
+
+def test_a_directory_tells_its_casing(model, tmp_path):
+  assert extract_features.find_model(str(model))["do_lower_case"] is True
+  save_model(tmp_path, VOCAB)
+  (tmp_path / "run.json").write_text('{"script": "run_ner", "flags": {"do_lower_case": false}}')
+  assert extract_features.find_model(str(tmp_path))["do_lower_case"] is False
+  encoder = FeatureExtractor.from_directory(str(tmp_path), max_seq_length=32)
+  assert encoder.tokenizer.tokenize("Old old") == ["[UNK]", "old"]
+
+
+def test_a_checkpoint_without_pooler(model, tmp_path, extractor):
+  reader = tf.train.load_checkpoint(str(model / "bert_model.ckpt"))
+  weights = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+  rest = {name: value for name, value in weights.items() if "pooler" not in name}
+  assert len(rest) == len(weights) - 2
+  prefix = save_checkpoint(tmp_path / "model.ckpt", rest)
+  files_of_model = {name: str(path) for name, path in start_flags(model).items()}
+  options = {**files_of_model, "init_checkpoint": prefix, "max_seq_length": 32}
+  encoder = FeatureExtractor(**options)
+  np.testing.assert_array_equal(encoder.encode(TEXTS), extractor().encode(TEXTS))
+
+
+# ---- The parts that notebooks use ---------------------------------------------------------------
+
+
+def test_in_memory_use_with_a_plain_estimator(model, rows):
+  tokenizer = tokenization.FullTokenizer(vocab_file=str(model / "vocab.txt"), do_lower_case=True)
+  examples = [
+    InputExample(unique_id=9, text_a="old mill", text_b=None),
+    InputExample(unique_id=4, text_a="keeper", text_b="storm lamp"),
+    InputExample(unique_id=7, text_a="", text_b=None),
+  ]
+  features = extract_features.convert_examples_to_features(
+    examples=examples, seq_length=MAX_LENGTH, tokenizer=tokenizer
+  )
+  model_fn = extract_features.model_fn_builder(
+    bert_config=modeling.BertConfig.from_json_file(str(model / "bert_config.json")),
+    init_checkpoint=str(model / "bert_model.ckpt"),
+    layer_indexes=[-1, 0],
+    use_tpu=False,
+    use_one_hot_embeddings=True,
+  )
+  estimator = tf.estimator.tpu.TPUEstimator(
+    use_tpu=False,
+    model_fn=model_fn,
+    config=tf.estimator.tpu.RunConfig(),
+    train_batch_size=2,
+    predict_batch_size=2,
+  )
+  input_fn = extract_features.input_fn_builder(features=features, seq_length=MAX_LENGTH)
+  results = list(estimator.predict(input_fn, yield_single_examples=True))
+  assert [int(result["unique_id"]) for result in results] == [9, 4, 7]
+  for result, feature, row in zip(results, features, rows):
+    assert result["layer_output_0"].shape == (MAX_LENGTH, 16)
+    got = np.stack([result[f"layer_output_{i}"][: len(feature.tokens)] for i in range(2)])
+    np.testing.assert_allclose(got, vectors_of(row), atol=1e-5)
+  with pytest.raises(ValueError, match="only PREDICT is supported"):
+    model_fn({}, None, tf.estimator.ModeKeys.TRAIN, {})
+
+
+def test_truncation_is_importable():
+  first, second = list("abcd"), list("xyz")
+  extract_features._truncate_seq_pair(first, second, 4)
+  assert (first, second) == (["a", "b"], ["x", "y"])
+
+
+def test_default_flags():
+  common_flags.parse(extract_features.FLAGS, [])
+  values = common_flags.values(extract_features.FLAGS)
+  assert values["layers"] == "-1,-2,-3,-4"
+  assert (values["max_seq_length"], values["batch_size"], values["num_tpu_cores"]) == (128, 32, 8)
+  assert values["do_lower_case"] is True and values["use_one_hot_embeddings"] is False
+  assert (values["use_tpu"], values["master"], values["pooling"]) == (False, None, "none")
+
+
+# ---- Mistakes -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    ({"output_file": ""}, "--output_file is missing"),
+    ({"init_checkpoint": None}, "--init_checkpoint is missing"),
+    ({"input_file": "none.txt"}, "none.txt: cannot be read: No such file"),
+    ({"input_file": "."}, "--input_file: . is a directory, pipe or device"),
+    ({"layers": "-1,x"}, "--layers: found '-1,x', should be whole numbers"),
+    ({"layers": ""}, "--layers: found ''"),
+    ({"layers": "-1,-3"}, "--layers: there is no layer -3; the model's 2 layers are 0 to 1, or -1"),
+    ({"layers": "2"}, "--layers: there is no layer 2"),
+    ({"pooling": "sum"}, "--pooling=sum: value should be one of <none|cls|mean|max|mean_max>"),
+    ({"max_seq_length": 33}, "--max_seq_length=33 is more than the 32 positions"),
+    ({"max_seq_length": 2}, "--max_seq_length=2: 2 is not integer >= 3"),
+    ({"float16": True}, "--float16 needs --output_format=npz"),
+    ({"shard_size": 10}, "--shard_size needs --output_format=npz"),
+    ({"output_format": "npz"}, "output.jsonl is no name for --output_format=npz"),
+    ({"use_tpu": True}, "--use_tpu needs --tpu_name"),
+    ({"init_checkpoint": "none.ckpt"}, "--init_checkpoint: there is no checkpoint none.ckpt"),
+  ],
+)
+def test_wrong_flags(model, tmp_path, flags, message):
+  with pytest.raises(files.InputError) as caught:
+    run(model, tmp_path, **flags)
+  assert message in str(caught.value) and "\n" not in str(caught.value)
+  assert [path.name for path in tmp_path.iterdir()] == ["input.txt"]
+
+
+def test_wrong_input(model, tmp_path):
+  path = tmp_path / "bad.txt"
+  path.write_bytes(b"old\nmill \xff\n")
+  with pytest.raises(files.InputError, match=r"bad\.txt:2: found byte 0xff, which is not UTF-8"):
+    run(model, tmp_path, input_file=path)
+  path.write_bytes(b"")
+  with pytest.raises(files.InputError, match=r"--input_file: .*bad\.txt is empty"):
+    run(model, tmp_path, input_file=path)
+
+
+def test_wrong_output(model, tmp_path):
+  with pytest.raises(files.InputError, match="is the input file"):
+    run(model, tmp_path, output_file=tmp_path / "input.txt")
+  with pytest.raises(files.InputError, match="is a directory"):
+    run(model, tmp_path, output_file=tmp_path)
+  with pytest.raises(files.InputError, match="--output_file: cannot write in"):
+    run(model, tmp_path, output_file=tmp_path / "input.txt" / "a.jsonl")
+  assert (tmp_path / "input.txt").read_text().startswith("old mill\n")
+
+
+def other_model(tmp_path, **changes):
+  """The flags of a model whose configuration is another than its checkpoint's."""
+  save_model(tmp_path, VOCAB)
+  (tmp_path / "bert_config.json").write_text(json.dumps(config_of(VOCAB, **changes)))
+  return start_flags(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"hidden_size": 32}, "hidden_size or intermediate_size differs"),
+    ({"num_hidden_layers": 3}, "does not fit the model.*/layer_2/.* is not there"),
+    ({"vocab_size": 5}, "word pieces, and the vocab_size is 5"),
+  ],
+)
+def test_a_checkpoint_that_does_not_fit(tmp_path, changes, message):
+  (tmp_path / "other").mkdir()
+  other_model(tmp_path / "other", **changes)
+  with pytest.raises(files.InputError, match=message):
+    run(tmp_path / "other", tmp_path)
+
+
+def test_broken_weights_leave_no_output(model, tmp_path):
+  output = run(model, tmp_path)
+  before = snapshot(tmp_path)
+  reader = tf.train.load_checkpoint(str(model / "bert_model.ckpt"))
+  broken = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+  broken["bert/encoder/layer_1/output/dense/bias"][3] = np.nan
+  (tmp_path.parent / "broken").mkdir()
+  prefix = save_checkpoint(tmp_path.parent / "broken" / "model.ckpt", broken)
+  with pytest.raises(files.InputError, match="NaN or infinite: its weights are broken"):
+    run(model, tmp_path, init_checkpoint=prefix)
+  assert snapshot(tmp_path) == before and output.exists()
+
+
+def test_a_damaged_checkpoint(model, tmp_path):
+  (tmp_path / "m").mkdir()
+  save_model(tmp_path / "m", VOCAB)
+  data = tmp_path / "m" / "bert_model.ckpt.data-00000-of-00001"
+  data.write_bytes(data.read_bytes()[:100])
+  with pytest.raises(files.InputError, match=r"bert_model\.ckpt is damaged"):
+    run(tmp_path / "m", tmp_path)
+
+
+def test_memory_errors_name_flags(model, tmp_path, monkeypatch):
+  def fail(*_):
+    raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+
+  monkeypatch.setattr(extract_features.Predictor, "run", fail)
+  with pytest.raises(files.InputError, match="out of memory; lower --batch_size or"):
+    run(model, tmp_path)
+
+
+def test_the_wrong_casing_is_warned_of(model, tmp_path, log):
+  run(model, tmp_path, do_lower_case=False)
+  assert "looks like the vocabulary of an uncased model" in log.text
+
+
+def test_a_tpu_needs_files_that_it_can_reach(model, tmp_path):
+  with pytest.raises(files.InputError, match="--output_file: the TPU far cannot read or write"):
+    run(model, tmp_path, use_tpu=True, tpu_name="far")
+  assert estimators.Devices(use_tpu=True, tpu_name="local").check({"output_file": "a"}) is None

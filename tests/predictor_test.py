@@ -1,0 +1,88 @@
+"""A model that is loaded once and called often."""
+
+import concurrent.futures
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+from tiny_runs import SPECIAL, config_of, save_encoder
+
+import files
+import modeling
+from predictor import Predictor
+
+VOCAB = [*SPECIAL, *"abcdefgh"]
+
+
+def build(input_ids, input_mask, segment_ids):
+  config = modeling.BertConfig.from_dict(config_of(VOCAB))
+  model = modeling.BertModel(config, False, input_ids, input_mask, segment_ids)
+  return {"sequence": model.get_sequence_output(), "pooled": model.get_pooled_output()}
+
+
+@pytest.fixture(name="checkpoint", scope="module")
+def _checkpoint(tmp_path_factory):
+  return save_encoder(tmp_path_factory.mktemp("model") / "bert_model.ckpt", config_of(VOCAB))
+
+
+def rows_of(lengths):
+  rng = np.random.default_rng(0)
+  return [
+    (rng.integers(1, len(VOCAB), length).tolist(), [i % 2] * length)
+    for i, length in enumerate(lengths)
+  ]
+
+
+def test_any_lengths_in_any_order_give_what_each_gives_alone(checkpoint):
+  predictor = Predictor(build, checkpoint, batch_size=3)
+  rows = rows_of([5, 20, 1, 9, 30, 2, 17])
+  together = predictor.run(rows)
+  assert predictor.run([]) == []
+  for row, got in zip(rows, together):
+    (alone,) = predictor.run([row])
+    length = len(row[0])
+    np.testing.assert_allclose(got["pooled"], alone["pooled"], atol=1e-5)
+    np.testing.assert_allclose(got["sequence"][:length], alone["sequence"][:length], atol=1e-5)
+
+
+def test_calls_from_several_threads(checkpoint):
+  predictor = Predictor(build, checkpoint)
+  rows = rows_of(range(1, 25))
+  want = [result["pooled"] for result in predictor.run(rows)]
+  with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    got = [result["pooled"] for (result,) in pool.map(lambda row: predictor.run([row]), rows)]
+  np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_each_batch_is_reported(checkpoint):
+  sizes = []
+  Predictor(build, checkpoint, batch_size=3).run(rows_of([4] * 7), on_batch=sizes.append)
+  assert sizes == [3, 3, 1]
+
+
+def test_a_checkpoint_of_another_model(checkpoint):
+  def with_head(*inputs):
+    return {"head": build(*inputs)["pooled"] * tf.get_variable("head", [16])}
+
+  with pytest.raises(
+    files.InputError, match=r"does not fit the model: head is not there, should be \[16\]"
+  ):
+    Predictor(with_head, checkpoint)
+
+
+def test_what_no_output_needs_may_be_missing(checkpoint):
+  def with_unused_head(*inputs):
+    tf.get_variable("head", [16])
+    return build(*inputs)
+
+  assert len(Predictor(with_unused_head, checkpoint).run(rows_of([3]))) == 1
+
+
+def test_a_damaged_checkpoint(checkpoint, tmp_path):
+  for kind in ("index", "data-00000-of-00001"):
+    shutil.copy(f"{checkpoint}.{kind}", tmp_path / f"model.{kind}")
+  data = tmp_path / "model.data-00000-of-00001"
+  data.write_bytes(data.read_bytes()[:-100])
+  with pytest.raises(files.InputError, match="model is damaged: "):
+    Predictor(build, str(tmp_path / "model"))
