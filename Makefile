@@ -61,7 +61,7 @@ quickstart-pretraining: $(VENV)/vocab
 test: $(VENV)/test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest -m "not slow"
+	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 bench: $(VENV)/run $(MODEL)/bert_model.ckpt.index
 	$(VENV)/bin/python benchmarks/training_speed.py
