@@ -435,6 +435,7 @@ def test_progress_in_the_log(paths, monkeypatch, log, changes):
 
 def test_progress_on_a_terminal(paths, monkeypatch, capsys):
   monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+  monkeypatch.setenv("COLUMNS", "200")  # a narrow one would cut the bar off
   run(paths)
   shown = capsys.readouterr().err
   assert "Making instances: 100%" in shown and f"documents={NUM_DOCUMENTS}, instances=" in shown
