@@ -29,11 +29,12 @@ quickstart-squad: $(VENV)/quickstart $(MODEL)/bert_model.ckpt.index
 	$(VENV)/bin/python run_squad.py --train_file=samples/squad/train.json --predict_file=samples/squad/dev.json \
 	  --bert_config_file=$(MODEL)/bert_config.json --vocab_file=$(MODEL)/vocab.txt \
 	  --init_checkpoint=$(MODEL)/bert_model.ckpt --output_dir=$(WORK)/squad --overwrite_output_dir \
-	  --version_2_with_negative --do_train --do_predict --do_eval --null_score_diff_threshold=auto \
-	  --train_batch_size=8 --learning_rate=1e-4 --num_train_epochs=6 --max_seq_length=256 --log_every_steps=20
-	$(VENV)/bin/python run_squad.py --do_predict --predict_file=samples/squad/questions.json \
-	  --null_score_diff_threshold=auto --output_dir=$(WORK)/squad
+	  --do_train --do_predict --do_eval --train_batch_size=8 --learning_rate=1e-4 --num_train_epochs=8 \
+	  --max_seq_length=256 --save_checkpoints_steps=1000 --log_every_steps=20
+	$(VENV)/bin/python run_squad.py --do_predict --predict_file=samples/squad/questions.json --output_dir=$(WORK)/squad
 	@echo; echo "Answers to samples/squad/questions.json:"; cat $(WORK)/squad/predictions.json
+	$(VENV)/bin/python run_squad.py --do_ask --output_dir=$(WORK)/squad --question="Who founded the bakery?" \
+	  --context="The bakery on Mill Lane was founded by Ann Lee in 1901. It sells rye bread and plum cakes."
 
 quickstart-ner: $(VENV)/quickstart $(MODEL)/bert_model.ckpt.index
 	$(VENV)/bin/python run_ner.py --data_dir=samples/ner --do_train --do_eval --do_predict \
