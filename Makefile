@@ -55,7 +55,7 @@ quickstart-pretraining: $(VENV)/vocab
 	$(VENV)/bin/python run_pretraining.py --input_file=$(PRETRAINING)/train.tfrecord --do_train --do_eval \
 	  --bert_config_file=samples/small_bert_config.json --vocab_file=$(PRETRAINING)/vocab.txt \
 	  --output_dir=$(PRETRAINING)/model --overwrite_output_dir --max_seq_length=64 --max_predictions_per_seq=10 \
-	  --train_batch_size=32 --learning_rate=1e-3 --num_train_steps=600 --num_warmup_steps=60
+	  --train_batch_size=32 --learning_rate=1e-3 --num_train_steps=2000 --num_warmup_steps=200
 	$(VENV)/bin/python run_pretraining.py --output_dir=$(PRETRAINING)/model --do_predict \
 	  --text="The [MASK] is on the table."
 

@@ -30,7 +30,7 @@ TOKENS = listed(
 
 
 def write_vocab(path, tokens=TOKENS):
-  path.write_text("".join(token + "\n" for token in tokens), encoding="utf-8", newline="\n")
+  path.write_text("".join(token + "\n" for token in tokens), encoding="utf-8")
   return str(path)
 
 
