@@ -2,6 +2,7 @@
 
 make_estimator             a TPUEstimator for CPU, GPU or TPU
 load_init_checkpoint       pre-trained weights into the graph of a model_fn, with a report
+make_spec                  the end of each model_fn
 train, evaluate, predict   the calls that scripts make
 """
 
@@ -327,6 +328,55 @@ def load_init_checkpoint(init_checkpoint, use_tpu):
     return tf.train.Scaffold()
 
   return initialized, scaffold_fn
+
+
+def make_spec(
+  mode,
+  features,
+  init_checkpoint,
+  use_tpu,
+  loss=None,
+  train_op=None,
+  eval_metrics=None,
+  predictions=None,
+):
+  """Ends a model_fn: the weights that it starts from, and what the mode asks of its graph.
+
+  Args:
+    mode: a tf.estimator.ModeKeys.
+    features: dict of name -> tensor, the model_fn's.
+    init_checkpoint: str or None, see load_init_checkpoint.
+    use_tpu: bool.
+    loss: float32 scalar; may be None for prediction.
+    train_op: function without arguments that builds the operation of a training step; None for a
+      model_fn that does not train.
+    eval_metrics: pair of a function and the list of tensors that it takes, as TPUEstimatorSpec has
+      it; None for a model_fn that does not evaluate.
+    predictions: dict of name -> tensor [B, ...], to which records.EXAMPLE_INDEX is added where the
+      features have it; None for a model_fn that does not predict.
+
+  Returns:
+    tf.estimator.tpu.TPUEstimatorSpec.
+
+  Raises:
+    ValueError: the model_fn has not this mode.
+    files.InputError: the checkpoint does not fit; see compare.
+  """
+  keys = tf.estimator.ModeKeys
+  parts = {keys.TRAIN: train_op, keys.EVAL: eval_metrics, keys.PREDICT: predictions}
+  if parts.get(mode) is None:
+    known = ", ".join(key for key, part in parts.items() if part is not None)
+    raise ValueError(f"this model_fn has the modes {known}, not {mode}")
+  initialized, scaffold_fn = load_init_checkpoint(init_checkpoint, use_tpu)
+  log_variables(tf.trainable_variables(), initialized)
+  if mode == keys.TRAIN:
+    outcome = {"loss": loss, "train_op": train_op()}
+  elif mode == keys.EVAL:
+    outcome = {"loss": loss, "eval_metrics": eval_metrics}
+  else:
+    places = {key: features[key] for key in (records.EXAMPLE_INDEX,) if key in features}
+    outcome = {"predictions": {**predictions, **places}}
+  return tf.estimator.tpu.TPUEstimatorSpec(mode=mode, scaffold_fn=scaffold_fn, **outcome)
 
 
 def _report(coverage, prefix):

@@ -214,25 +214,21 @@ def model_fn_builder(
       use_one_hot_embeddings,
       is_regression,
     )
-    initialized, scaffold_fn = estimators.load_init_checkpoint(init_checkpoint, use_tpu)
-    estimators.log_variables(tf.trainable_variables(), initialized)
-
-    outcome = {}
-    if mode == tf.estimator.ModeKeys.TRAIN:
-      outcome["loss"] = loss
-      outcome["train_op"] = optimization.create_optimizer(
-        loss, learning_rate, num_train_steps, num_warmup_steps, use_tpu
-      )
-    elif mode == tf.estimator.ModeKeys.EVAL:
-      outcome["loss"] = loss
-      is_real = features.get("is_real_example", tf.ones_like(features["label_ids"]))
-      metric_fn = _regression_metrics if is_regression else _classification_metrics
-      outcome["eval_metrics"] = (metric_fn, [losses, features["label_ids"], logits, is_real])
-    else:
-      outcome["predictions"] = {"probabilities": probabilities, "per_example_loss": losses}
-      if records.EXAMPLE_INDEX in features:
-        outcome["predictions"][records.EXAMPLE_INDEX] = features[records.EXAMPLE_INDEX]
-    return tf.estimator.tpu.TPUEstimatorSpec(mode=mode, scaffold_fn=scaffold_fn, **outcome)
+    is_real = features.get("is_real_example", tf.ones_like(features["label_ids"]))
+    metric_fn = _regression_metrics if is_regression else _classification_metrics
+    train_op = functools.partial(
+      optimization.create_optimizer, loss, learning_rate, num_train_steps, num_warmup_steps, use_tpu
+    )
+    return estimators.make_spec(
+      mode,
+      features,
+      init_checkpoint,
+      use_tpu,
+      loss=loss,
+      train_op=train_op,
+      eval_metrics=(metric_fn, [losses, features["label_ids"], logits, is_real]),
+      predictions={"probabilities": probabilities, "per_example_loss": losses},
+    )
 
   return model_fn
 

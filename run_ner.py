@@ -206,22 +206,18 @@ def model_fn_builder(
       num_labels,
       use_one_hot_embeddings,
     )
-    initialized, scaffold_fn = estimators.load_init_checkpoint(init_checkpoint, use_tpu)
-    estimators.log_variables(tf.trainable_variables(), initialized)
-
-    outcome = {}
-    if mode == tf.estimator.ModeKeys.TRAIN:
-      outcome["loss"] = loss
-      outcome["train_op"] = optimization.create_optimizer(
-        loss, learning_rate, num_train_steps, num_warmup_steps, use_tpu
-      )
-    elif mode == tf.estimator.ModeKeys.PREDICT:
-      outcome["predictions"] = _predictions(losses, logits)
-      if records.EXAMPLE_INDEX in features:
-        outcome["predictions"][records.EXAMPLE_INDEX] = features[records.EXAMPLE_INDEX]
-    else:
-      raise ValueError(f"only TRAIN and PREDICT are supported, not {mode}")
-    return tf.estimator.tpu.TPUEstimatorSpec(mode=mode, scaffold_fn=scaffold_fn, **outcome)
+    train_op = functools.partial(
+      optimization.create_optimizer, loss, learning_rate, num_train_steps, num_warmup_steps, use_tpu
+    )
+    return estimators.make_spec(
+      mode,
+      features,
+      init_checkpoint,
+      use_tpu,
+      loss=loss,
+      train_op=train_op,
+      predictions=_predictions(losses, logits),
+    )
 
   return model_fn
 

@@ -12,6 +12,7 @@ A finished --output_dir is all that masked words need:
 
 import quiet_start  # noqa: F401, first of all  # isort: skip
 
+import functools
 import json
 import os
 from typing import NamedTuple
@@ -236,24 +237,23 @@ def model_fn_builder(
     masked, following = _heads(
       bert_config, features, mode == tf.estimator.ModeKeys.TRAIN, use_one_hot_embeddings
     )
-    outcome = {"loss": masked[0] + following[0]}
-    initialized, scaffold_fn = estimators.load_init_checkpoint(init_checkpoint, use_tpu)
-    estimators.log_variables(tf.trainable_variables(), initialized)
-
     scores = _scores(features, masked, following)
-    if mode == tf.estimator.ModeKeys.TRAIN:
-      if not use_tpu:  # nothing inside a TPU's computation can be fetched
-        for name, column in scores.items():
-          tf.add_to_collection(estimators.PROGRESS, (name, _weighted_mean(*column)))
-      outcome["train_op"] = optimization.create_optimizer(
-        outcome["loss"], learning_rate, num_train_steps, num_warmup_steps, use_tpu
-      )
-    elif mode == tf.estimator.ModeKeys.EVAL:
-      columns = [tensor for column in scores.values() for tensor in column]
-      outcome["eval_metrics"] = (_metrics, columns)
-    else:
-      raise ValueError(f"only TRAIN and EVAL are supported, not {mode}")
-    return tf.estimator.tpu.TPUEstimatorSpec(mode=mode, scaffold_fn=scaffold_fn, **outcome)
+    if mode == tf.estimator.ModeKeys.TRAIN and not use_tpu:  # a TPU's tensors can't be fetched
+      for name, column in scores.items():
+        tf.add_to_collection(estimators.PROGRESS, (name, _weighted_mean(*column)))
+    loss = masked[0] + following[0]
+    train_op = functools.partial(
+      optimization.create_optimizer, loss, learning_rate, num_train_steps, num_warmup_steps, use_tpu
+    )
+    return estimators.make_spec(
+      mode,
+      features,
+      init_checkpoint,
+      use_tpu,
+      loss=loss,
+      train_op=train_op,
+      eval_metrics=(_metrics, [tensor for column in scores.values() for tensor in column]),
+    )
 
   return model_fn
 

@@ -13,6 +13,7 @@ A finished --output_dir is all that prediction and asking need:
 
 import quiet_start  # noqa: F401, first of all  # isort: skip
 
+import functools
 import hashlib
 import os
 import sys
@@ -264,28 +265,28 @@ def model_fn_builder(
       features["segment_ids"],
       use_one_hot_embeddings,
     )
-    initialized, scaffold_fn = estimators.load_init_checkpoint(init_checkpoint, use_tpu)
-    estimators.log_variables(tf.trainable_variables(), initialized)
-
-    outcome = {}
+    loss = None
     if mode == tf.estimator.ModeKeys.TRAIN:
-      outcome["loss"] = span_loss(
+      loss = span_loss(
         start_logits, end_logits, features["start_positions"], features["end_positions"]
       )
-      outcome["train_op"] = optimization.create_optimizer(
-        outcome["loss"], learning_rate, num_train_steps, num_warmup_steps, use_tpu
-      )
-    elif mode == tf.estimator.ModeKeys.PREDICT:
-      outcome["predictions"] = {
-        "unique_ids": features["unique_ids"],
-        "start_logits": start_logits,
-        "end_logits": end_logits,
-      }
-      if records.EXAMPLE_INDEX in features:
-        outcome["predictions"][records.EXAMPLE_INDEX] = features[records.EXAMPLE_INDEX]
-    else:
-      raise ValueError(f"only TRAIN and PREDICT are supported, not {mode}")
-    return tf.estimator.tpu.TPUEstimatorSpec(mode=mode, scaffold_fn=scaffold_fn, **outcome)
+    predictions = {
+      "unique_ids": features.get("unique_ids"),
+      "start_logits": start_logits,
+      "end_logits": end_logits,
+    }
+    train_op = functools.partial(
+      optimization.create_optimizer, loss, learning_rate, num_train_steps, num_warmup_steps, use_tpu
+    )
+    return estimators.make_spec(
+      mode,
+      features,
+      init_checkpoint,
+      use_tpu,
+      loss=loss,
+      train_op=train_op,
+      predictions=predictions,
+    )
 
   return model_fn
 

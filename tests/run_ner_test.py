@@ -327,7 +327,7 @@ def test_nothing_to_score_is_no_loss():
 
 def test_model_fn_knows_two_modes():
   model_fn = run_ner.model_fn_builder(tiny_config(), 3, None, 1e-3, 10, 1, False, False)
-  with tf.Graph().as_default(), pytest.raises(ValueError, match="only TRAIN and PREDICT"):
+  with tf.Graph().as_default(), pytest.raises(ValueError, match="modes train, infer, not eval"):
     table = ner_data.record_features(4)
     features = {feature.name: tf.zeros([1, 4], tf.int32) for feature in table}
     model_fn(features, None, tf.estimator.ModeKeys.EVAL, {})

@@ -609,6 +609,6 @@ def test_the_mean_loss_is_over_scored_words():
 def test_model_fn_trains_and_evaluates_alone():
   config = modeling.BertConfig.from_dict(CONFIG)
   model_fn = run_pretraining.model_fn_builder(config, None, 1e-3, 10, 1, False, False)
-  with tf.Graph().as_default(), pytest.raises(ValueError, match="only TRAIN and EVAL"):
+  with tf.Graph().as_default(), pytest.raises(ValueError, match="modes train, eval, not infer"):
     features = {name: tf.constant([value]) for name, value in make_row(0, 1, 0).items()}
     model_fn(features, None, tf.estimator.ModeKeys.PREDICT, {})

@@ -312,7 +312,7 @@ def test_model_fn_trains_and_predicts_alone():
   )
   ids = tf.zeros([1, 4], tf.int32)
   features = {"input_ids": ids, "input_mask": ids, "segment_ids": ids, "unique_ids": ids[:, 0]}
-  with tf.Graph().as_default(), pytest.raises(ValueError, match="only TRAIN and PREDICT"):
+  with tf.Graph().as_default(), pytest.raises(ValueError, match="modes train, infer, not eval"):
     features = {name: tf.zeros(t.shape, tf.int32) for name, t in features.items()}
     model_fn(features, None, tf.estimator.ModeKeys.EVAL, {})
 
