@@ -5,6 +5,7 @@ Hutter 2017, algorithm 2. Schedule and constants: Devlin et al. 2018, appendix A
 """
 
 import re
+from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
@@ -12,7 +13,20 @@ import tensorflow.compat.v1 as tf
 LEARNING_RATE = "learning_rate"
 
 
-def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu):
+class Options(NamedTuple):
+  """What a training step may do otherwise than BERT's; the defaults are BERT's.
+
+  Attributes:
+    clip_norm: float, the global norm that gradients are clipped to.
+  """
+
+  clip_norm: float = 1.0
+
+
+DEFAULTS = Options()
+
+
+def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu, options=DEFAULTS):
   """Builds the operation that makes one training step.
 
   Gradients are made dense, summed over all replicas, and then clipped once to a global norm of 1.
@@ -23,6 +37,7 @@ def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu):
     num_train_steps: int, steps after which the learning rate is 0.
     num_warmup_steps: int or None, steps in which the learning rate rises from 0.
     use_tpu: bool, whether the graph is built for the cores of a TPU.
+    options: Options.
 
   Returns:
     An operation that updates all trainable variables and adds 1 to the global step.
@@ -40,7 +55,7 @@ def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu):
   )
   variables = tf.trainable_variables()
   gradients = _summed_gradients(loss, variables, use_tpu)
-  gradients, _ = tf.clip_by_global_norm(gradients, clip_norm=1.0)
+  gradients, _ = tf.clip_by_global_norm(gradients, options.clip_norm)
   update = optimizer.apply_gradients(zip(gradients, variables), sum_over_replicas=False)
   with tf.control_dependencies([update]):
     return tf.group(tf.assign_add(global_step, 1))

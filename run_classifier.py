@@ -181,6 +181,7 @@ def model_fn_builder(
   use_tpu,
   use_one_hot_embeddings,
   is_regression=False,
+  options=optimization.DEFAULTS,
 ):
   """Makes the model_fn of a TPUEstimator.
 
@@ -193,6 +194,7 @@ def model_fn_builder(
     use_tpu: bool.
     use_one_hot_embeddings: bool, see modeling.BertModel.
     is_regression: bool.
+    options: optimization.Options.
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns
@@ -217,7 +219,13 @@ def model_fn_builder(
     is_real = features.get("is_real_example", tf.ones_like(features["label_ids"]))
     metric_fn = _regression_metrics if is_regression else _classification_metrics
     train_op = functools.partial(
-      optimization.create_optimizer, loss, learning_rate, num_train_steps, num_warmup_steps, use_tpu
+      optimization.create_optimizer,
+      loss,
+      learning_rate,
+      num_train_steps,
+      num_warmup_steps,
+      use_tpu,
+      options,
     )
     return estimators.make_spec(
       mode,

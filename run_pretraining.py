@@ -214,6 +214,7 @@ def model_fn_builder(
   num_warmup_steps,
   use_tpu,
   use_one_hot_embeddings,
+  options=optimization.DEFAULTS,
 ):
   """Makes the model_fn of a TPUEstimator, for training and evaluation.
 
@@ -224,6 +225,7 @@ def model_fn_builder(
     num_train_steps, num_warmup_steps: int or None; needed to train.
     use_tpu: bool.
     use_one_hot_embeddings: bool, see modeling.BertModel.
+    options: optimization.Options.
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns
@@ -243,7 +245,13 @@ def model_fn_builder(
         tf.add_to_collection(estimators.PROGRESS, (name, _weighted_mean(*column)))
     loss = masked[0] + following[0]
     train_op = functools.partial(
-      optimization.create_optimizer, loss, learning_rate, num_train_steps, num_warmup_steps, use_tpu
+      optimization.create_optimizer,
+      loss,
+      learning_rate,
+      num_train_steps,
+      num_warmup_steps,
+      use_tpu,
+      options,
     )
     return estimators.make_spec(
       mode,

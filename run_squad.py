@@ -237,6 +237,7 @@ def model_fn_builder(
   num_warmup_steps,
   use_tpu,
   use_one_hot_embeddings,
+  options=optimization.DEFAULTS,
 ):
   """Makes the model_fn of a TPUEstimator, for training and prediction.
 
@@ -247,6 +248,7 @@ def model_fn_builder(
     num_train_steps, num_warmup_steps: int or None; needed to train.
     use_tpu: bool.
     use_one_hot_embeddings: bool, see modeling.BertModel.
+    options: optimization.Options.
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns
@@ -276,7 +278,13 @@ def model_fn_builder(
       "end_logits": end_logits,
     }
     train_op = functools.partial(
-      optimization.create_optimizer, loss, learning_rate, num_train_steps, num_warmup_steps, use_tpu
+      optimization.create_optimizer,
+      loss,
+      learning_rate,
+      num_train_steps,
+      num_warmup_steps,
+      use_tpu,
+      options,
     )
     return estimators.make_spec(
       mode,
