@@ -238,28 +238,10 @@ def prepare():
       settings.vocab_file,
       "lower-cased" if guess else "cased",
     )
-  inputs = find_inputs(FLAGS.input_file)
+  inputs = files.find(FLAGS.input_file, "input_file", each_once=False)
   outputs = name_outputs(FLAGS.output_file, FLAGS.num_output_files)
   check_outputs(outputs, inputs)
   return Job(settings, tools, digest, read_through(inputs), outputs)
-
-
-def find_inputs(patterns):
-  """The files that patterns with commas between them name.
-
-  Raises:
-    files.InputError: a pattern without a match, or a match that is no file.
-  """
-  paths = []
-  for pattern in patterns.split(","):
-    matches = [pattern] if files.exists(pattern) else files.glob(pattern)
-    if not matches:
-      raise files.InputError(f"--input_file: there is no file {pattern!r}, nor one that matches it")
-    paths.extend(matches)
-  for path in paths:
-    if not files.is_regular_file(path):
-      raise files.InputError(f"--input_file: {path} is a directory, pipe or device; give files")
-  return paths
 
 
 def name_outputs(names, num_files):

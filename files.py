@@ -71,15 +71,16 @@ def glob(pattern):
   return sorted(_gfile().glob(pattern) if is_remote(pattern) else local_glob.glob(pattern))
 
 
-def find(patterns, flag):
+def find(patterns, flag, each_once=True):
   """The files that a flag names.
 
   Args:
     patterns: str, names or shell patterns with commas between: "a.txt,corpus/*.txt.gz".
     flag: name of the flag that gave them, for the message.
+    each_once: bool, whether a file that is named several times is there once.
 
   Returns:
-    List of str, the files of each pattern sorted, each file once.
+    List of str, the files of each pattern sorted.
 
   Raises:
     InputError: a pattern without a match, or a match that is no file.
@@ -93,7 +94,7 @@ def find(patterns, flag):
   for path in paths:
     if not is_regular_file(path):
       raise InputError(f"--{flag}: {path} is a directory, pipe or device; give files")
-  return list(dict.fromkeys(paths))
+  return list(dict.fromkeys(paths)) if each_once else paths
 
 
 def make_directory(path, flag):

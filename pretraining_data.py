@@ -21,19 +21,17 @@ import shutil
 import struct
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 import google_crc32c
 import numpy as np
 from absl import logging
-from joblib.externals import loky
 
 import files
 import tf_example
 import tokenization
+import workers
 
 FORMAT_VERSION = 1  # of the records' metadata, and of what a run needs to go on
 
@@ -41,7 +39,6 @@ _CLS, _SEP, _MASK = "[CLS]", "[SEP]", "[MASK]"
 _BOUNDS = frozenset((_CLS, _SEP))  # of segments: never masked
 PART = ".part-"  # in names of temporary files
 NUM_LOGGED_EXAMPLES = 20
-_SECONDS_BETWEEN_LOOKS = 1  # of a worker at whether its parent is still there
 
 
 # ---- Settings -----------------------------------------------------------------------------------
@@ -944,42 +941,13 @@ def make_shards(jobs, num_workers):
     jobs: iterable of ShardJob; few are held at a time.
     num_workers: int.
 
-  Yields:
-    ShardReport of each job, in their order.
+  Returns:
+    Generator of the ShardReport of each job, in their order; closing it ends the work.
 
   Raises:
     files.InputError: see make_shard; or a worker has died.
   """
-  # Not joblib.Parallel: it would take jobs, and keep reports, without end if writing were slow.
-  executor = loky.ProcessPoolExecutor(
-    num_workers, initializer=_end_with_parent, initargs=(os.getpid(),)
-  )
-  waiting = collections.deque()
-  try:
-    for job in jobs:
-      waiting.append(executor.submit(make_shard, job))
-      if len(waiting) == 2 * num_workers:
-        yield waiting.popleft().result()
-    while waiting:
-      yield waiting.popleft().result()
-  except loky.process_executor.TerminatedWorkerError as error:
-    raise files.InputError(
-      "a worker process was ended from outside, perhaps for want of memory; lower "
-      "--num_workers or --shard_documents"
-    ) from error
-  finally:
-    executor.shutdown(kill_workers=True)
-
-
-def _end_with_parent(parent):
-  """Lets this worker process end when its parent has been killed; it would wait for ever."""
-
-  def watch():
-    while os.getppid() == parent:
-      time.sleep(_SECONDS_BETWEEN_LOOKS)
-    os._exit(1)
-
-  threading.Thread(target=watch, daemon=True).start()
+  return workers.map_in_order(make_shard, jobs, num_workers, "--num_workers or --shard_documents")
 
 
 # ---- Metadata -----------------------------------------------------------------------------------

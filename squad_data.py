@@ -23,7 +23,6 @@ import sys
 import unicodedata
 from typing import NamedTuple, Optional
 
-import joblib
 import numpy as np
 from absl import logging
 from tqdm import tqdm
@@ -31,6 +30,7 @@ from tqdm import tqdm
 import files
 import tf_example
 import tokenization
+import workers
 
 FIRST_UNIQUE_ID = 1000000000
 
@@ -789,7 +789,7 @@ def extract(examples, settings, num_workers=1, tokenizer=None):
   jobs = ([examples[i] for i in chunk] for chunk in chunks)
   if _is_worth_workers(len(examples), num_workers):
     function = functools.partial(_convert_in_worker, settings, _vocab_digest(settings))
-    results = _in_workers(function, jobs, num_workers)
+    results = workers.map_in_order(function, jobs, num_workers, "--num_workers")
   else:
     results = map(_Converter(tokenizer, settings).convert, jobs)
   parts = []
@@ -805,14 +805,6 @@ def extract(examples, settings, num_workers=1, tokenizer=None):
 
 def _is_worth_workers(num_items, num_workers):
   return num_workers > 1 and num_items >= _MIN_FOR_WORKERS
-
-
-def _in_workers(function, jobs, num_workers):
-  """Like map(function, jobs) in processes."""
-  parallel = joblib.Parallel(
-    num_workers, backend="loky", return_as="generator", batch_size=1, max_nbytes=None
-  )
-  return parallel(map(joblib.delayed(function), jobs))
 
 
 def _progress_bar(total, description, unit):
@@ -1052,7 +1044,7 @@ def write_feature_records(features, path, num_workers=1, multiple=1):
   starts = range(0, num_records, _CHUNK)
   jobs = (features.part(start, min(start + _CHUNK, num_records)) for start in starts)
   if _is_worth_workers(len(features), num_workers):
-    results = _in_workers(_serialize, jobs, num_workers)
+    results = workers.map_in_order(_serialize, jobs, num_workers, "--num_workers")
   else:
     results = map(_serialize, jobs)
   with _open_writer(path) as writer, _progress_bar(num_records, "Writing", "window") as bar:

@@ -10,21 +10,23 @@ Python that has the `transformers` package; without it only this toolkit is meas
 """
 
 import argparse
+import functools
 import json
 import multiprocessing
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+
+import turns
 
 SETTINGS = {"max_seq_length": 384, "doc_stride": 128, "max_query_length": 64}
 
 
 def run_toolkit(data_file, vocab_file, num_workers):
   """Returns the number of windows and the seconds that reading, making and writing took."""
-  sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+  sys.path.insert(0, turns.ROOT)
   import records  # noqa: F401  # loads TensorFlow, which the writer needs
   import squad_data
 
@@ -52,6 +54,7 @@ def run_transformers(data_file, vocab_file, num_workers):
     for article in articles
     for paragraph in article["paragraphs"]
     for qa in paragraph["qas"]
+    if qa["answers"]  # the toolkit leaves out the others too
   ]
   chunks = [(tokenizer, rows[i : i + 1000]) for i in range(0, len(rows), 1000)]
   with multiprocessing.get_context("fork").Pool(num_workers) as pool:
@@ -93,18 +96,17 @@ def transformers_windows(job):
 SIDES = {"toolkit": run_toolkit, "transformers": run_transformers}
 
 
-def measure(python, side, arguments):
-  """Runs one side in a new process; returns its windows and seconds."""
-  command = [python, os.path.abspath(__file__), "--side", side, *arguments]
-  output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-  return json.loads(output.splitlines()[-1])
+def show(side, result):
+  """Prints what a side has taken in a turn."""
+  num_windows, elapsed = result
+  print(f"{side:12}  {num_windows} windows in {elapsed:.2f} s", flush=True)
 
 
 def main():
   """Prints the median of both sides and their ratio."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-  parser.add_argument("--data_file", default="samples/squad/train.json")
-  parser.add_argument("--vocab_file", default="quickstart/bert/vocab.txt")
+  parser.add_argument("--data_file", type=turns.existing_file, default="samples/squad/train.json")
+  parser.add_argument("--vocab_file", type=turns.existing_file, default="quickstart/bert/vocab.txt")
   parser.add_argument("--num_workers", type=int, default=2)
   parser.add_argument("--turns", type=int, default=5)
   parser.add_argument("--peer_python", help="a Python with the transformers package")
@@ -115,16 +117,17 @@ def main():
     return
   given = [f"--{n}={getattr(args, n)}" for n in ("data_file", "vocab_file", "num_workers")]
   pythons = {"toolkit": sys.executable, "transformers": args.peer_python}
-  seconds = {side: [] for side, python in pythons.items() if python}
-  for _ in range(args.turns):
-    for side, taken in seconds.items():
-      num_windows, elapsed = measure(pythons[side], side, given)
-      taken.append(elapsed)
-      print(f"{side:12}  {num_windows} windows in {elapsed:.2f} s", flush=True)
-  medians = {side: statistics.median(taken) for side, taken in seconds.items()}
-  for side, median in medians.items():
-    print(f"{side:12}  median {median:.2f} s, lowest {min(seconds[side]):.2f} s")
-  if len(medians) == 2:
+  sides = {
+    side: functools.partial(turns.run_apart, python, __file__, ["--side", side, *given])
+    for side, python in pythons.items()
+    if python
+  }
+  results = turns.take(sides, args.turns, show)
+  seconds = {side: [elapsed for _, elapsed in taken] for side, taken in results.items()}
+  for side, taken in seconds.items():
+    print(f"{side:12}  {turns.spread(taken, 2)} s")
+  if len(seconds) == 2:
+    medians = {side: statistics.median(taken) for side, taken in seconds.items()}
     print(f"ratio {medians['transformers'] / medians['toolkit']:.2f}")
 
 

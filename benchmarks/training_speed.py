@@ -8,12 +8,13 @@ printed is the median over the turns. The first turn of each warms up and is not
 """
 
 import os
-import statistics
 import sys
 import tempfile
 import time
 
-sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+import turns
+
+sys.path.insert(0, turns.ROOT)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow.compat.v1 as tf
@@ -88,12 +89,16 @@ def main(_):
     run_classifier.file_based_convert_examples_to_features(
       examples, labels, FLAGS.max_seq_length, tokenizer, record_file
     )
-    sides = [Side(config, len(labels), record_file, trim) for trim in (False, True)]
-    turns = [[side.examples_per_second() for side in sides] for _ in range(FLAGS.turns)][1:]
-  for name, speeds in zip(("padded", "cut to the longest"), zip(*turns)):
-    spread = f"({min(speeds):.1f} to {max(speeds):.1f})"
-    print(f"{name:20} {statistics.median(speeds):6.1f} examples/s  {spread}")
-  print(f"{'ratio':20} {statistics.median(cut / padded for padded, cut in turns):6.2f}")
+    sides = {
+      name: Side(config, len(labels), record_file, trim).examples_per_second
+      for name, trim in (("padded", False), ("cut to the longest", True))
+    }
+    speeds = turns.take(sides, FLAGS.turns)
+  counted = {name: values[1:] for name, values in speeds.items()}
+  for name, values in counted.items():
+    print(f"{name:20} {turns.spread(values)} examples/s")
+  ratios = [cut / padded for padded, cut in zip(*counted.values())]
+  print(f"{'ratio':20} {turns.spread(ratios, 2)}")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import files
 import squad_data
 import tokenization
+import workers
 from squad_data import DocSpan, Settings, SquadExample
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -538,9 +539,9 @@ def test_workers_make_and_write_the_same(vocab_file, monkeypatch, tmp_path):
   monkeypatch.setattr(squad_data, "_CHUNK", 16)
   monkeypatch.setattr(squad_data, "_MIN_FOR_WORKERS", 1)
   called = []
-  in_workers = squad_data._in_workers
+  map_in_order = workers.map_in_order
   monkeypatch.setattr(
-    squad_data, "_in_workers", lambda *args: called.append(args) or in_workers(*args)
+    workers, "map_in_order", lambda *args: called.append(args) or map_in_order(*args)
   )
   together = squad_data.extract(examples, settings, num_workers=2)
   squad_data.write_feature_records(together, str(tmp_path / "together"), num_workers=2)

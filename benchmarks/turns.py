@@ -1,0 +1,62 @@
+"""What the benchmarks share: several sides are measured in turns, which other work slows alike."""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # of the toolkit
+
+
+def existing_file(path):
+  """The type of an argument that names a file: the same str, or argparse.ArgumentTypeError."""
+  if not os.path.isfile(path):
+    raise argparse.ArgumentTypeError(f"there is no file {path!r}")
+  return path
+
+
+def take(sides, num_turns, show=lambda name, result: None):
+  """Measures each side once, then each side again, and so on.
+
+  Args:
+    sides: dict of name -> function without arguments.
+    num_turns: int, how often each is measured.
+    show: function that is called with a name and what its function has returned.
+
+  Returns:
+    Dict of name -> list of num_turns results.
+  """
+  results = {name: [] for name in sides}
+  for _ in range(num_turns):
+    for name, measure in sides.items():
+      results[name].append(measure())
+      show(name, results[name][-1])
+  return results
+
+
+def spread(numbers, digits=1):
+  """The median of some numbers, the lowest and the highest: [3, 1.25, 2] -> "2.0 (1.2 to 3.0)"."""
+  low, middle, high = (
+    f"{number:,.{digits}f}" for number in (min(numbers), statistics.median(numbers), max(numbers))
+  )
+  return f"{middle} ({low} to {high})"
+
+
+def run_apart(python, script, arguments):
+  """Runs a side in a process of its own.
+
+  Args:
+    python: str, the Python to run it with.
+    script: str, path of a script that prints JSON in its last line.
+    arguments: list of str.
+
+  Returns:
+    What the JSON says.
+
+  Raises:
+    subprocess.CalledProcessError: the script has failed, and said why on the terminal.
+  """
+  command = [python, os.path.abspath(script), *arguments]
+  output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+  return json.loads(output.splitlines()[-1])
