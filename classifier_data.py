@@ -10,6 +10,7 @@
 The data sets are the rows of TASKS; files of the user's own (tsv, csv, jsonl) are read by FileTask.
 """
 
+import collections
 import math
 import os
 import re
@@ -21,6 +22,9 @@ from absl import logging
 import files
 import records
 import tables
+
+# What a task learns for each text: one class, any number of labels, or a number.
+KINDS = CLASSES, LABELS, NUMBER = ("classes", "labels", "number")
 
 _NUM_LOGGED_EXAMPLES = 5
 _PROGRESS_INTERVAL = 10000  # examples
@@ -37,7 +41,8 @@ class InputExample:
     guid: str, name of the example.
     text_a: str.
     text_b: str, or None for a single text.
-    label: a member of the task's labels, a number for regression, or None when it is not known.
+    label: a member of the task's labels, a tuple of them for LABELS, a number for NUMBER, or None
+      when it is not known.
     source: str "file:line" where the example stands, or None; messages name it.
   """
 
@@ -60,7 +65,9 @@ class InputFeatures:
     input_ids: list of max_seq_length int, ids of the word pieces, then 0.
     input_mask: list of max_seq_length int, 1 for a word piece, 0 for padding.
     segment_ids: list of max_seq_length int, 1 for the second text and its [SEP], else 0.
-    label_id: int, place of the label in the list of labels; for regression a float, the number.
+    label_id: what the model learns, by the kind of the task: for CLASSES an int, place of the label
+      in the list of labels; for LABELS a list of 1.0 and 0.0, a mark for each of them; for NUMBER
+      a float.
     is_real_example: bool, False for a PaddingInputExample.
     is_truncated: bool, whether the example was longer and lost its end.
   """
@@ -82,16 +89,17 @@ class InputFeatures:
     self.is_truncated = is_truncated
 
 
-def record_features(max_seq_length, is_regression=False):
+def record_features(max_seq_length, kind=CLASSES, num_labels=None):
   """The table of what a TFRecord file has for each example.
 
   Args:
     max_seq_length: int, S.
-    is_regression: bool, whether label_ids is a float32 number and not the int32 id of a class.
+    kind: member of KINDS.
+    num_labels: int, L; needed for LABELS.
 
   Returns:
-    List of records.Feature: input_ids, input_mask, segment_ids int32 [S]; label_ids and
-    is_real_example scalar.
+    List of records.Feature: input_ids, input_mask, segment_ids int32 [S]; label_ids int32 for
+    CLASSES, float32 [L] for LABELS, float32 for NUMBER; is_real_example int32.
   """
   per_token = [
     records.Feature(name, np.int32, (max_seq_length,), per_token=True)
@@ -99,7 +107,11 @@ def record_features(max_seq_length, is_regression=False):
   ]
   return [
     *per_token,
-    records.Feature("label_ids", np.float32 if is_regression else np.int32),
+    records.Feature(
+      "label_ids",
+      np.int32 if kind == CLASSES else np.float32,
+      (num_labels,) if kind == LABELS else (),
+    ),
     records.Feature("is_real_example", np.int32),
   ]
 
@@ -115,26 +127,29 @@ def feature_row(feature):
   }
 
 
-def convert_single_example(ex_index, example, label_list, max_seq_length, tokenizer):
+def convert_single_example(ex_index, example, label_list, max_seq_length, tokenizer, kind=None):
   """Makes the features of one example; logs the first few.
 
   Args:
     ex_index: int, place of the example in its set, from 0.
     example: InputExample or PaddingInputExample.
-    label_list: list of labels in the order of their ids; empty for regression.
+    label_list: list of labels in the order of their ids; empty for NUMBER.
     max_seq_length: int, word pieces with [CLS] and [SEP]. A longer example is cut.
     tokenizer: tokenization.FullTokenizer.
+    kind: member of KINDS. None: NUMBER when label_list is empty, else CLASSES.
 
   Returns:
-    InputFeatures. An example without a label gets label_id 0.
+    InputFeatures. An example without a label gets label_id 0, or zeros.
 
   Raises:
-    files.InputError: the label is not in label_list (for regression: is not a finite number), or
+    files.InputError: a label is not in label_list (for NUMBER: is not a finite number), or
       max_seq_length leaves no room for text.
   """
+  encode = _ENCODERS[kind or _usual_kind(label_list)]
   if isinstance(example, PaddingInputExample):
     zeros = [0] * max_seq_length
-    return InputFeatures(zeros, zeros, zeros, 0, is_real_example=False)
+    nothing = encode(InputExample(None, ""), label_list)
+    return InputFeatures(zeros, zeros, zeros, nothing, is_real_example=False)
 
   tokens_a = tokenizer.tokenize(example.text_a)
   tokens_b = tokenizer.tokenize(example.text_b) if example.text_b else []
@@ -152,7 +167,7 @@ def convert_single_example(ex_index, example, label_list, max_seq_length, tokeni
     input_ids=tokenizer.convert_tokens_to_ids(tokens) + padding,
     input_mask=[1] * len(tokens) + padding,
     segment_ids=[0] * len(first) + [1] * len(second) + padding,
-    label_id=_label_id(example, label_list),
+    label_id=encode(example, label_list),
     is_truncated=is_truncated,
   )
   if ex_index < _NUM_LOGGED_EXAMPLES:
@@ -183,32 +198,51 @@ def _place(example):
   return example.source or f"example {example.guid}"
 
 
-def _label_id(example, label_list):
-  """Int id of an example's label; its float value when label_list is empty. See InputFeatures."""
-  is_regression = len(label_list) == 0
-  if example.label is None:
-    return 0.0 if is_regression else 0
-  if is_regression:
-    return _parse_number(example.label, _place(example))
+def _usual_kind(label_list):
+  return CLASSES if len(label_list) else NUMBER
+
+
+def _class_id(example, label_list):
+  return 0 if example.label is None else _label_place(example, example.label, label_list)
+
+
+def _marks(example, label_list):
+  """With the labels a, b and c: ("c", "a") -> [1.0, 0.0, 1.0]."""
+  marks = [0.0] * len(label_list)
+  for label in example.label or ():
+    marks[_label_place(example, label, label_list)] = 1.0
+  return marks
+
+
+def _number(example, label_list):
+  del label_list
+  return 0.0 if example.label is None else _parse_number(example.label, _place(example))
+
+
+# Functions of an example and the list of labels to a label_id; see InputFeatures.
+_ENCODERS = {CLASSES: _class_id, LABELS: _marks, NUMBER: _number}
+
+
+def _label_place(example, label, label_list):
   label_list = list(label_list)
-  if example.label not in label_list:
-    raise _unknown_label(example, label_list)
-  return label_list.index(example.label)
+  if label not in label_list:
+    raise _unknown_label(example, label, label_list)
+  return label_list.index(label)
 
 
-def _unknown_label(example, label_list):
+def _unknown_label(example, label, label_list):
   return files.InputError(
-    f"{_place(example)}: found label {example.label!r}; known labels are {_listed(label_list)}"
+    f"{_place(example)}: found label {label!r}; known labels are {_listed(label_list)}"
   )
 
 
-def _parse_number(text, place):
+def _parse_number(text, place, what="score, a finite number", above=-math.inf):
   try:
     number = float(text)
   except ValueError:
     number = math.nan
-  if not math.isfinite(number):
-    raise files.InputError(f"{place}: found {text!r} where the score, a finite number, should be")
+  if not above < number < math.inf:
+    raise files.InputError(f"{place}: found {text!r} where the {what}, should be")
   return number
 
 
@@ -219,15 +253,13 @@ def _listed(names):
 
 
 def file_based_convert_examples_to_features(
-  examples, label_list, max_seq_length, tokenizer, output_file
+  examples, label_list, max_seq_length, tokenizer, output_file, kind=None
 ):
   """Writes the features of examples to a TFRecord file, in their order.
 
   Args:
     examples: list of InputExample or PaddingInputExample.
-    label_list: list of labels in the order of their ids; empty for regression.
-    max_seq_length: int, word pieces.
-    tokenizer: tokenization.FullTokenizer.
+    label_list, max_seq_length, tokenizer, kind: see convert_single_example.
     output_file: str, path of the file.
 
   Returns:
@@ -240,28 +272,29 @@ def file_based_convert_examples_to_features(
 
   def rows():
     nonlocal num_truncated
-    for feature in _convert_examples(examples, label_list, max_seq_length, tokenizer):
+    for feature in _convert_examples(examples, label_list, max_seq_length, tokenizer, kind):
       num_truncated += feature.is_truncated
       yield feature_row(feature)
 
-  table = record_features(max_seq_length, is_regression=len(label_list) == 0)
+  kind = kind or _usual_kind(label_list)
+  table = record_features(max_seq_length, kind, len(label_list))
   records.write_records(output_file, rows(), table)
   _log_truncated(num_truncated, len(examples), max_seq_length)
   return num_truncated
 
 
-def convert_examples_to_features(examples, label_list, max_seq_length, tokenizer):
+def convert_examples_to_features(examples, label_list, max_seq_length, tokenizer, kind=None):
   """The same as file_based_convert_examples_to_features in memory: a list of InputFeatures."""
-  features = list(_convert_examples(examples, label_list, max_seq_length, tokenizer))
+  features = list(_convert_examples(examples, label_list, max_seq_length, tokenizer, kind))
   _log_truncated(sum(f.is_truncated for f in features), len(features), max_seq_length)
   return features
 
 
-def _convert_examples(examples, label_list, max_seq_length, tokenizer):
+def _convert_examples(examples, label_list, max_seq_length, tokenizer, kind):
   for i, example in enumerate(examples):
     if i % _PROGRESS_INTERVAL == 0:
       logging.info("Writing example %d of %d", i, len(examples))
-    yield convert_single_example(i, example, label_list, max_seq_length, tokenizer)
+    yield convert_single_example(i, example, label_list, max_seq_length, tokenizer, kind)
 
 
 def _log_truncated(num_truncated, num_examples, max_seq_length):
@@ -317,14 +350,14 @@ class Task(DataProcessor):
 
   Attributes:
     name: str.
-    is_regression: bool; then labels are numbers and get_labels() is empty.
+    kind: member of KINDS. For NUMBER get_labels() is empty.
     metrics: tuple of str, keys of the results in glue_metrics that the task is judged by.
     dev_sets, test_sets: tuples of str, names of the sets to evaluate and predict. The first is the
       one that get_dev_examples and get_test_examples give.
   """
 
   name: str
-  is_regression: bool
+  kind: str
   metrics: tuple
   dev_sets: tuple
   test_sets: tuple
@@ -335,7 +368,7 @@ class Task(DataProcessor):
 
   def get_dev_examples(self, data_dir):
     """List of InputExample from the (first) development file in data_dir; see get_examples."""
-    return self.get_examples(self.dev_sets[0], data_dir)
+    return self.get_examples(self.dev_sets[0] if self.dev_sets else "dev", data_dir)
 
   def get_test_examples(self, data_dir):
     """List of InputExample from the (first) test file in data_dir; see get_examples."""
@@ -362,7 +395,7 @@ class Task(DataProcessor):
     raise NotImplementedError()
 
   def get_labels(self, data_dir=None):
-    """The labels in the order of their ids; none for regression.
+    """The labels in the order of their ids; none for NUMBER.
 
     Args:
       data_dir: str or None; tasks whose labels are not known beforehand find them in its training
@@ -373,12 +406,31 @@ class Task(DataProcessor):
     """
     raise NotImplementedError()
 
+  def submission(self, set_name, examples, predictions):
+    """Predictions in the form that the benchmark's leaderboard takes.
+
+    Args:
+      set_name: member of test_sets, or another name.
+      examples: list of N InputExample of that set.
+      predictions: list of N labels, or of numbers for NUMBER.
+
+    Returns:
+      A pair: the file's name and its text. None when there is no leaderboard for the set.
+    """
+    del set_name, examples, predictions
+
+
+def _labels_of(example):
+  """All labels of an example, of which a class is the only one."""
+  return example.label if isinstance(example.label, tuple) else (example.label,)
+
 
 def _check_labels(examples, label_list):
   known = set(label_list)
   for example in examples:
-    if example.label not in known:
-      raise _unknown_label(example, label_list)
+    for label in _labels_of(example):
+      if label not in known:
+        raise _unknown_label(example, label, label_list)
 
 
 def _warn_of_empty_texts(path, examples, has_pairs):
@@ -424,16 +476,19 @@ class TaskRow(NamedTuple):
   """A data set.
 
   Attributes:
-    labels: tuple of str in the order of their ids; empty for regression.
+    labels: tuple of str in the order of their ids; empty for NUMBER.
     metrics: tuple of str that the task is judged by, keys of the results in glue_metrics.
     sets: dict of set name -> Columns. A guid begins with the name of the set.
     label_aliases: dict of label as written in a file -> member of labels, where they differ.
+    submissions: tuple of str, for each of the test sets the name of the leaderboard's file, without
+      .tsv.
   """
 
   labels: tuple
   metrics: tuple
   sets: dict
   label_aliases: dict = {}  # noqa: RUF012, never changed
+  submissions: tuple = ()
 
 
 def _sets(labelled, test):
@@ -452,15 +507,31 @@ _PAIR_TEST = Columns(1, 2, guid=0)
 
 TASKS = {
   "cola": TaskRow(
-    _BINARY, ("matthews",), _sets(Columns(3, label=1, header=False), Columns(1, header=True))
+    _BINARY,
+    ("matthews",),
+    _sets(Columns(3, label=1, header=False), Columns(1, header=True)),
+    submissions=("CoLA",),
   ),
-  "sst-2": TaskRow(_BINARY, ("accuracy",), _sets(Columns(0, label=1), Columns(1))),
-  "mrpc": TaskRow(_BINARY, ("accuracy", "f1"), _sets(Columns(3, 4, label=0), Columns(3, 4))),
+  "sst-2": TaskRow(
+    _BINARY, ("accuracy",), _sets(Columns(0, label=1), Columns(1)), submissions=("SST-2",)
+  ),
+  "mrpc": TaskRow(
+    _BINARY,
+    ("accuracy", "f1"),
+    _sets(Columns(3, 4, label=0), Columns(3, 4)),
+    submissions=("MRPC",),
+  ),
   "sts-b": TaskRow(
-    (), ("pearson", "spearman"), _sets(Columns(7, 8, label=9, guid=0), Columns(7, 8, guid=0))
+    (),
+    ("pearson", "spearman"),
+    _sets(Columns(7, 8, label=9, guid=0), Columns(7, 8, guid=0)),
+    submissions=("STS-B",),
   ),
   "qqp": TaskRow(
-    _BINARY, ("accuracy", "f1"), _sets(Columns(3, 4, label=5, guid=0), Columns(1, 2, guid=0))
+    _BINARY,
+    ("accuracy", "f1"),
+    _sets(Columns(3, 4, label=5, guid=0), Columns(1, 2, guid=0)),
+    submissions=("QQP",),
   ),
   "mnli": TaskRow(
     _INFERENCE,
@@ -472,10 +543,22 @@ TASKS = {
       "test": _MNLI_TEST._replace(file="test_matched.tsv"),
       "test_mismatched": _MNLI_TEST,
     },
+    submissions=("MNLI-m", "MNLI-mm"),
   ),
-  "qnli": TaskRow(_ENTAILMENT, ("accuracy",), _sets(_PAIR_LABELLED, _PAIR_TEST)),
-  "rte": TaskRow(_ENTAILMENT, ("accuracy",), _sets(_PAIR_LABELLED, _PAIR_TEST)),
-  "wnli": TaskRow(_BINARY, ("accuracy",), _sets(_PAIR_LABELLED, _PAIR_TEST)),
+  # GLUE's diagnostic set, which is for models that were trained on MNLI.
+  "ax": TaskRow(
+    _INFERENCE,
+    ("matthews",),
+    {"test": _PAIR_TEST._replace(file="diagnostic.tsv")},
+    submissions=("AX",),
+  ),
+  "qnli": TaskRow(
+    _ENTAILMENT, ("accuracy",), _sets(_PAIR_LABELLED, _PAIR_TEST), submissions=("QNLI",)
+  ),
+  "rte": TaskRow(
+    _ENTAILMENT, ("accuracy",), _sets(_PAIR_LABELLED, _PAIR_TEST), submissions=("RTE",)
+  ),
+  "wnli": TaskRow(_BINARY, ("accuracy",), _sets(_PAIR_LABELLED, _PAIR_TEST), submissions=("WNLI",)),
   "xnli": TaskRow(
     _INFERENCE,
     ("accuracy",),
@@ -487,6 +570,9 @@ TASKS = {
   ),
 }
 
+# The scores of STS-B go from 0 to 5; those of a model may lie outside.
+_SCORE_RANGE = (0.0, 5.0)
+
 
 class GlueTask(Task):
   """A task of TASKS, in the files that its makers distribute."""
@@ -497,7 +583,7 @@ class GlueTask(Task):
     self.name = name
     self._row = TASKS[name]
     self.metrics = self._row.metrics
-    self.is_regression = not self._row.labels
+    self.kind = CLASSES if self._row.labels else NUMBER
     self.dev_sets = tuple(s for s in self._row.sets if s.startswith("dev"))
     self.test_sets = tuple(s for s in self._row.sets if s.startswith("test"))
 
@@ -512,6 +598,20 @@ class GlueTask(Task):
 
   def get_predict_examples(self, path):
     return self._read(path, "test")
+
+  def submission(self, set_name, examples, predictions):
+    names = dict(zip(self.test_sets, self._row.submissions))
+    if set_name not in names:
+      return None
+    # Where examples are numbered by row, the header is number 0; the benchmark begins below it.
+    is_numbered = self._columns(set_name).guid is None
+    lines = ["index\tprediction\n"]
+    for example, prediction in zip(examples, predictions):
+      index = example.guid.rpartition("-")[2]
+      if self.kind == NUMBER:
+        prediction = f"{np.clip(prediction, *_SCORE_RANGE):.3f}"
+      lines.append(f"{int(index) - 1 if is_numbered else index}\t{prediction}\n")
+    return f"{names[set_name]}.tsv", "".join(lines)
 
   def _columns(self, set_name):
     if set_name not in self._row.sets:
@@ -530,7 +630,7 @@ class GlueTask(Task):
         f"{path}: has no examples{language}; {self.name} has rows of {columns.width} or more "
         f"columns{below}"
       )
-    if not self.is_regression:
+    if self.kind != NUMBER:
       _check_labels(examples, self.get_labels())
     _warn_of_empty_texts(path, examples, columns.text_b is not None)
     return examples
@@ -543,9 +643,9 @@ class GlueTask(Task):
       set_type: str, name of the set; one that the task does not have is read like "train".
 
     Returns:
-      List of InputExample. Test examples have the first label (0.0 for regression).
+      List of InputExample. Test examples have the first label (0.0 for NUMBER).
     """
-    columns = self._row.sets.get(set_type, self._row.sets["train"])
+    columns = self._row.sets.get(set_type) or self._row.sets["train"]
     examples, broken = [], []
     for i, row in enumerate(lines):
       if i == 0 and columns.header:
@@ -568,8 +668,8 @@ class GlueTask(Task):
   def _create_example(self, row, columns, guid):
     source = getattr(row, "source", None)
     if columns.label is None:
-      label = 0.0 if self.is_regression else self._row.labels[0]
-    elif self.is_regression:
+      label = 0.0 if self.kind == NUMBER else self._row.labels[0]
+    elif self.kind == NUMBER:
       label = _parse_number(row[columns.label], source or guid)
     else:
       label = self._row.label_aliases.get(row[columns.label], row[columns.label])
@@ -613,6 +713,20 @@ class ColaProcessor(GlueTask):
 # ---- Files of the user's own --------------------------------------------------------------------
 
 
+# What tasks of each kind are judged by.
+_USUAL_METRICS = {
+  CLASSES: ("accuracy", "macro_f1"),
+  LABELS: ("micro_f1", "macro_f1"),
+  NUMBER: ("pearson", "spearman"),
+}
+
+# Names of columns that are taken for the label, in this order, when none is given.
+_USUAL_LABEL_COLUMNS = {
+  CLASSES: ("label",),
+  LABELS: ("labels", "label"),
+  NUMBER: ("score", "label"),
+}
+
 # Names of columns that are taken for the texts, in this order, when none are given.
 _USUAL_TEXT_COLUMNS = (
   ("sentence1", "sentence2"),
@@ -634,14 +748,16 @@ class FileOptions(NamedTuple):
       and hypothesis, text_a and text_b, sentence, or text, the first that there is; in a file
       without a header column 0.
     text_b_column: column of the second text. None: none, or the second of those above.
-    label_column: column of the label. None: "label", for regression "score" before "label"; in a
-      file without a header column 1.
+    label_column: column of the label. None: "label", before it for LABELS "labels", for NUMBER
+      "score"; in a file without a header column 1.
     id_column: column of the rows' ids. None: rows are numbered from 0.
     has_header: bool, whether the first row of tsv and csv files names the columns.
     label_file: path of a file with the labels in the order of their ids, one a line. None: the
       labels are those of the training file, in order of value if all are integers, else of text.
     labels: list of str, the same without a file, or None.
-    is_regression: bool, whether labels are numbers to predict and not names of classes.
+    multi_label: bool, whether a text has any number of labels, none included: the kind is LABELS.
+    label_separator: str, what stands between them; in jsonl files they may also be a list.
+    regression: bool, whether labels are numbers to predict: the kind is NUMBER.
   """
 
   text_column: Optional[str] = None
@@ -651,7 +767,14 @@ class FileOptions(NamedTuple):
   has_header: bool = True
   label_file: Optional[str] = None
   labels: Optional[list] = None
-  is_regression: bool = False
+  multi_label: bool = False
+  label_separator: str = ","
+  regression: bool = False
+
+  @property
+  def kind(self):
+    """Member of KINDS."""
+    return LABELS if self.multi_label else NUMBER if self.regression else CLASSES
 
 
 class FileTask(Task):
@@ -671,13 +794,17 @@ class FileTask(Task):
       options: FileOptions.
 
     Raises:
-      files.InputError: the file with labels cannot be used.
+      files.InputError: the file with labels cannot be used, or options exclude each other.
     """
+    if options.multi_label and options.regression:
+      raise files.InputError("--multi_label and --regression exclude each other; give one of them")
+    if not options.label_separator:
+      raise files.InputError("--label_separator is empty; give what stands between two labels")
     self.name = file_format
-    self.is_regression = options.is_regression
-    self.metrics = ("pearson", "spearman") if options.is_regression else ("accuracy", "macro_f1")
+    self.kind = options.kind
+    self.metrics = _USUAL_METRICS[self.kind]
     self._options = options
-    self._labels = [] if options.is_regression else options.labels
+    self._labels = [] if self.kind == NUMBER else options.labels
     if self._labels is None and options.label_file:
       self._labels = _read_labels(options.label_file)
 
@@ -697,7 +824,7 @@ class FileTask(Task):
     examples = self._read(path, set_name)
     if set_name == "train" and self._labels is None:
       self._labels = _find_labels(path, examples)
-    if set_name != "test" and not self.is_regression:
+    if set_name != "test" and self.kind != NUMBER:
       _check_labels(examples, self.get_labels(data_dir))
     return examples
 
@@ -715,18 +842,15 @@ class FileTask(Task):
     return examples
 
   def _create_example(self, row, columns, guid):
-    text, text_b, label, own_guid = (
+    text, text_b, own_guid = (
       None if column is None else tables.cell(row, column)
-      for column in (columns.text, columns.text_b, columns.label, columns.guid)
+      for column in (columns.text, columns.text_b, columns.guid)
     )
     if text is None:
       raise files.InputError(f"{row.source}: has no text")
+    label = None
     if columns.label is not None:
-      label = (label or "").strip()
-      if not label:
-        raise files.InputError(f"{row.source}: has no label")
-      if self.is_regression:
-        label = _parse_number(label, row.source)
+      label = _READERS[self.kind](row, columns.label, self._options.label_separator)
     return InputExample(guid if own_guid is None else own_guid, text, text_b, label, row.source)
 
   def _columns(self, table, is_labelled):
@@ -760,10 +884,36 @@ class FileTask(Task):
   def _usual_label_column(self, table):
     if table.columns is None:
       return 1
-    for name in ("score", "label") if self.is_regression else ("label",):
+    for name in _USUAL_LABEL_COLUMNS[self.kind]:
       if name in table.columns:
         return table.columns.index(name)
     raise _unknown_column(table, "label_column", "name the column with the labels")
+
+
+def _read_class(row, column, separator):
+  del separator
+  label = (tables.cell(row, column) or "").strip()
+  if not label:
+    raise files.InputError(f"{row.source}: has no label")
+  return label
+
+
+def _read_several(row, column, separator):
+  """Of "b, a" or, in JSON, ["b", "a"]: ("b", "a")."""
+  if isinstance(row[column], list):
+    listed = tables.Row(row[column], row.source)
+    labels = [tables.cell(listed, place) or "" for place in range(len(listed))]
+  else:
+    labels = (tables.cell(row, column) or "").split(separator)
+  return tuple(dict.fromkeys(label.strip() for label in labels if label.strip()))
+
+
+def _read_number(row, column, separator):
+  return _parse_number(_read_class(row, column, separator), row.source)
+
+
+# Functions of a row, a column and the separator of labels to the label of an InputExample.
+_READERS = {CLASSES: _read_class, LABELS: _read_several, NUMBER: _read_number}
 
 
 def _usual_text_columns(table):
@@ -794,11 +944,10 @@ def _unknown_column(table, flag, problem):
 
 
 def _find_labels(path, examples):
-  labels = {example.label for example in examples}
+  labels = {label for example in examples for label in _labels_of(example)}
   if len(labels) < 2:
-    raise files.InputError(
-      f"{path}: found the label {_listed(list(labels))} alone; there must be two or more"
-    )
+    found = f"the label {_listed(list(labels))} alone" if labels else "no label"
+    raise files.InputError(f"{path}: found {found}; there must be two or more")
   if all(re.fullmatch(r"[+-]?\d+", label) for label in labels):
     return sorted(labels, key=lambda label: (int(label), label))
   return sorted(labels)
@@ -815,6 +964,61 @@ def _read_labels(path):
   if len(labels) < 2:
     raise files.InputError(f"{path}: found {len(labels)} labels; there must be two or more")
   return list(labels)
+
+
+# ---- Weights of classes --------------------------------------------------------------------------
+
+BALANCED = "balanced"
+
+
+def class_weights(choice, label_list, examples):
+  """What the examples of each class count in training.
+
+  With the labels a and b, and 3 examples of a and 1 of b, BALANCED is [4 / (2 * 3), 4 / (2 * 1)]:
+  each class counts as much as the other, and an example 1 on average.
+
+  Args:
+    choice: BALANCED, or path of a file with a label, a tab and its weight in each line.
+    label_list: list of labels in the order of their ids.
+    examples: list of InputExample, the training set.
+
+  Returns:
+    List of float in the order of label_list, all above 0.
+
+  Raises:
+    files.InputError: BALANCED and a label without examples; or a line of the file (file:line) that
+      cannot be used, or a label that it lacks.
+  """
+  if choice != BALANCED:
+    return _read_weights(choice, label_list)
+  counts = collections.Counter(example.label for example in examples)
+  missing = [label for label in label_list if label not in counts]
+  if missing:
+    raise files.InputError(
+      f"--class_weights={BALANCED}: the training set has no example of {_listed(missing)}; give a "
+      "file with weights"
+    )
+  return [len(examples) / (len(label_list) * counts[label]) for label in label_list]
+
+
+def _read_weights(path, label_list):
+  weights = {}
+  for number, line in files.read_lines(path):
+    if not line.strip():
+      continue
+    place = f"{path}:{number}"
+    label, _, weight = (part.strip() for part in line.partition("\t"))
+    if not weight:
+      raise files.InputError(f"{place}: found {line!r}, should be a label, a tab and its weight")
+    if label not in label_list:
+      raise _unknown_label(InputExample(None, "", source=place), label, label_list)
+    if label in weights:
+      raise files.InputError(f"{place}: found label {label!r} again; list each label once")
+    weights[label] = _parse_number(weight, place, "weight, a finite number above 0", above=0.0)
+  missing = [label for label in label_list if label not in weights]
+  if missing:
+    raise files.InputError(f"{path}: has no weight of {_listed(missing)}; give one to each label")
+  return [weights[label] for label in label_list]
 
 
 # ---- All tasks ----------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ together and their defaults can be read before, or without, parsing a command li
       common_flags.run(main, FLAGS)
 """
 
+import math
 import os
 import sys
 
@@ -18,8 +19,14 @@ from absl import app, flags, logging
 
 import files
 
+# What --lr_schedule may be; optimization.py has the formulas.
+SCHEDULES = ("linear", "constant", "cosine")
+
 # Seconds between two checkpoints, unless their interval is given in steps.
 CHECKPOINT_SECONDS = 600.0
+
+# The value of --eval_steps that stands for as many steps as an epoch has.
+EPOCH = "epoch"
 
 
 def define_model_flags(flag_values, max_seq_length):
@@ -80,6 +87,57 @@ def define_step_flags(flag_values):
   flags.register_validator(
     "learning_rate", lambda rate: rate > 0, "must be positive", flag_values=flag_values
   )
+  flags.DEFINE_enum(
+    "lr_schedule",
+    "linear",
+    SCHEDULES,
+    "How the learning rate goes on after the warm-up: down to 0 in a straight line, not at all, or "
+    "down to 0 along half a cosine.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_float(
+    "gradient_clip_norm",
+    1.0,
+    "Gradients whose global norm is longer are cut to it.",
+    flag_values=flag_values,
+  )
+  flags.register_validator(
+    "gradient_clip_norm",
+    lambda norm: 0 < norm < math.inf,
+    "must be positive and finite",
+    flag_values=flag_values,
+  )
+  _define_layer_flags(flag_values)
+
+
+def _define_layer_flags(flag_values):
+  """Flags that treat the model's layers unequally."""
+  flags.DEFINE_float(
+    "layerwise_lr_decay",
+    1.0,
+    "What the learning rate is multiplied by from a layer to the one below; heads and pooler have "
+    "all of it, the embeddings the least (0.8 to 0.95 is usual in fine-tuning).",
+    flag_values=flag_values,
+  )
+  flags.register_validator(
+    "layerwise_lr_decay",
+    lambda decay: 0 < decay <= 1,
+    "must be above 0 and at most 1",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    "freeze_layers",
+    0,
+    "How many of the encoder's layers, the lowest first, are not trained.",
+    lower_bound=0,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_bool(
+    "freeze_embeddings",
+    False,
+    "Whether the embeddings are not trained: words, positions, segments, and their LayerNorm.",
+    flag_values=flag_values,
+  )
 
 
 def define_training_flags(flag_values):
@@ -97,6 +155,26 @@ def define_training_flags(flag_values):
     "Share of the training steps in which the learning rate rises from 0 (0.1 = a tenth).",
     lower_bound=0.0,
     upper_bound=1.0,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    "num_warmup_steps",
+    None,
+    "The same as a number of steps, in place of --warmup_proportion.",
+    lower_bound=0,
+    flag_values=flag_values,
+  )
+  flags.register_multi_flags_validator(
+    ["warmup_proportion", "num_warmup_steps"],
+    lambda values: not all(flag_values[name].present for name in values),
+    "only one of them may be given",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_bool(
+    "bucket_by_length",
+    False,
+    "Put examples of similar length into the same batch, so that less padding is computed. No use "
+    "on a TPU, whose batches all have the full length.",
     flag_values=flag_values,
   )
   define_checkpoint_flags(flag_values)
@@ -130,6 +208,50 @@ def define_checkpoint_flags(flag_values):
     False,
     "Delete what is in --output_dir and start anew. Otherwise training goes on from the last "
     "checkpoint there.",
+    flag_values=flag_values,
+  )
+  define_evaluation_flags(flag_values)
+
+
+def define_evaluation_flags(flag_values):
+  """Flags of every script that trains: evaluation meanwhile, and what follows from it."""
+  flags.DEFINE_string(
+    "eval_steps",
+    None,
+    "Evaluate on the dev set while training, each so many steps or each `epoch`, and at the end.",
+    flag_values=flag_values,
+  )
+  flags.register_validator(
+    "eval_steps",
+    lambda value: value in (None, EPOCH) or (value.isdigit() and int(value) > 0),
+    f"must be a number of steps, or `{EPOCH}`",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_bool(
+    "keep_best",
+    False,
+    "Keep the checkpoint with the best --best_metric in best/ of --output_dir, where evaluation "
+    "and prediction take it from. Needs --eval_steps.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    "best_metric",
+    None,
+    "What the evaluations are compared by. Default: the task's own metric.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    "early_stopping_patience",
+    None,
+    "Stop training after so many evaluations in a row without a better one. Needs --eval_steps.",
+    lower_bound=1,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    "keep_checkpoint_max",
+    5,
+    "How many of the last checkpoints are kept; 0 for all of them.",
+    lower_bound=0,
     flag_values=flag_values,
   )
 
@@ -232,6 +354,38 @@ def device_settings(flag_values):
   return {name: flag_values[name].value for name in names if name in flag_values}
 
 
+def step_settings(flag_values):
+  """The flags that say what trains, and how, as a dict, for optimization.Options."""
+  names = {
+    "clip_norm": "gradient_clip_norm",
+    "schedule": "lr_schedule",
+    "layerwise_decay": "layerwise_lr_decay",
+    "freeze_layers": "freeze_layers",
+    "freeze_embeddings": "freeze_embeddings",
+  }
+  return {name: flag_values[flag].value for name, flag in names.items()}
+
+
+def num_warmup_steps(flag_values, num_train_steps):
+  """Steps of warm-up in a training by epochs.
+
+  Args:
+    flag_values: FlagValues with those of define_training_flags.
+    num_train_steps: int, steps of the whole training.
+
+  Raises:
+    files.InputError: --num_warmup_steps is more than all steps.
+  """
+  steps = flag_values["num_warmup_steps"].value
+  if steps is None:
+    return int(num_train_steps * flag_values["warmup_proportion"].value)
+  if steps > num_train_steps:
+    raise files.InputError(
+      f"--num_warmup_steps={steps} is more than the {num_train_steps} steps of the training"
+    )
+  return steps
+
+
 def checkpoint_interval(flag_values, num_examples):
   """How often to save: a pair of steps, and seconds or None.
 
@@ -244,6 +398,19 @@ def checkpoint_interval(flag_values, num_examples):
     return steps.value, None
   epoch = max(1, num_examples // flag_values["train_batch_size"].value)
   return min(steps.value, epoch), CHECKPOINT_SECONDS
+
+
+def evaluation_interval(flag_values, num_examples):
+  """Steps between two evaluations while training.
+
+  Args:
+    flag_values: the script's FlagValues, with --eval_steps set.
+    num_examples: int, examples in an epoch.
+  """
+  steps = flag_values["eval_steps"].value
+  if steps != EPOCH:
+    return int(steps)
+  return max(1, num_examples // flag_values["train_batch_size"].value)
 
 
 def values(flag_values):

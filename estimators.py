@@ -12,7 +12,6 @@ import os
 import re
 import signal
 import sys
-import time
 from typing import NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
@@ -20,13 +19,10 @@ from absl import logging
 from tqdm import tqdm
 
 import files
+import hooks
+import model_directory
 import modeling
-import optimization
 import records
-
-# Collection of (name, float32 scalar) pairs that a model_fn wants shown beside the loss while it
-# trains on CPU or GPU.
-PROGRESS = "progress"
 
 ENCODER_SCOPE = "bert/"
 SLOT_SUFFIXES = ("/adam_m", "/adam_v")
@@ -100,7 +96,7 @@ def _keep_freed_memory():
     mallopt(option, value)
 
 
-def make_estimator(model_fn, output_dir, devices, seed, batch_sizes):
+def make_estimator(model_fn, output_dir, devices, seed, batch_sizes, keep_checkpoint_max=5):
   """Makes the TPUEstimator, which runs on CPU and GPU as well.
 
   Args:
@@ -109,6 +105,7 @@ def make_estimator(model_fn, output_dir, devices, seed, batch_sizes):
     devices: Devices.
     seed: int, seed of the graph.
     batch_sizes: dict with train_batch_size, eval_batch_size, predict_batch_size, examples.
+    keep_checkpoint_max: int, how many of the last checkpoints are kept; 0 for all.
 
   Returns:
     tf.estimator.tpu.TPUEstimator.
@@ -135,6 +132,7 @@ def make_estimator(model_fn, output_dir, devices, seed, batch_sizes):
     # CheckpointHook and ProgressHook see to these.
     save_checkpoints_steps=None,
     save_checkpoints_secs=None,
+    keep_checkpoint_max=keep_checkpoint_max,
     save_summary_steps=0,
     log_step_count_steps=None,
     tpu_config=tpu.TPUConfig(
@@ -195,7 +193,7 @@ def resolve_checkpoint(path, flag="init_checkpoint"):
   """
   prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path)
   if files.is_directory(path):
-    prefix = tf.train.latest_checkpoint(path)
+    prefix = model_directory.trained_checkpoint(path)
     found = [name[: -len(".index")] for name in files.glob(os.path.join(path, "*.index"))]
     if prefix is None and len(found) != 1:
       what = "several checkpoints, name one of them" if found else "no checkpoint"
@@ -413,194 +411,6 @@ def _listed(names):
 # ---- Training -----------------------------------------------------------------------------------
 
 
-class CheckpointHook(tf.train.CheckpointSaverHook):
-  """Saves a checkpoint at the start, each so many steps, each so many seconds, and at the end."""
-
-  def __init__(self, output_dir, save_steps, save_seconds=None):
-    super().__init__(output_dir, save_steps=save_steps)
-    if save_seconds:
-      # The base class has either steps or seconds, and asks its timer, which can do both.
-      self._timer = _EitherTimer(save_steps, save_seconds)
-
-
-class _EitherTimer:
-  """A tf.train.SecondOrStepTimer that goes off by steps as well as by seconds."""
-
-  def __init__(self, steps, seconds):
-    self._timers = [
-      tf.train.SecondOrStepTimer(every_steps=steps),
-      tf.train.SecondOrStepTimer(every_secs=seconds),
-    ]
-
-  def reset(self):
-    for timer in self._timers:
-      timer.reset()
-
-  def should_trigger_for_step(self, step):
-    return any(timer.should_trigger_for_step(step) for timer in self._timers)
-
-  def update_last_triggered_step(self, step):
-    by_steps, by_seconds = self._timers
-    by_seconds.update_last_triggered_step(step)
-    return by_steps.update_last_triggered_step(step)
-
-  def last_triggered_step(self):
-    return self._timers[0].last_triggered_step()
-
-
-class ProgressHook(tf.train.SessionRunHook):
-  """Shows how the training goes, writes the same to TensorBoard, and stops it at a NaN loss.
-
-  A terminal gets one line that updates; anything else a line every `every_steps` steps.
-  """
-
-  def __init__(self, output_dir, num_steps, batch_size, every_steps):
-    """Makes a hook.
-
-    Args:
-      output_dir: str, where the event file goes.
-      num_steps: int, the step at which the training ends.
-      batch_size: int, examples a step.
-      every_steps: int, steps between two lines and two points.
-    """
-    self._output_dir = output_dir
-    self._num_steps = num_steps
-    self._batch_size = batch_size
-    self._every_steps = every_steps
-    self._bar = None
-
-  def begin(self):
-    self._tensors = {
-      "step": tf.train.get_global_step(),
-      "loss": tf.get_collection(tf.GraphKeys.LOSSES)[-1],
-      **dict(tf.get_collection(PROGRESS)),
-    }
-    for rate in tf.get_collection(optimization.LEARNING_RATE)[:1]:
-      self._tensors["learning_rate"] = rate
-
-  def after_create_session(self, session, coord):
-    logging.info("Running on %s.", _device_names(session))
-    self._step = session.run(self._tensors["step"])
-    self._values = []  # dicts of name -> number, one a step since the last report
-    self._reported = self._start = (self._step, time.monotonic())
-    self._bar = tqdm(
-      total=self._num_steps,
-      initial=int(self._step),
-      desc="Training",
-      unit="step",
-      disable=not sys.stderr.isatty(),
-      dynamic_ncols=True,
-    )
-
-  def before_run(self, run_context):
-    # The step is read apart, after the update: beside the others it may still be the old one.
-    fetches = {name: t for name, t in self._tensors.items() if name != "step"}
-    return tf.train.SessionRunArgs(fetches)
-
-  def after_run(self, run_context, run_values):
-    values = run_values.results
-    step = int(run_context.session.run(self._tensors["step"]))
-    if values["loss"] != values["loss"]:
-      raise files.InputError(
-        f"the loss is NaN at step {step}; lower --learning_rate. The last checkpoint in "
-        f"{self._output_dir} is from before that step"
-      )
-    self._bar.update(step - self._step)
-    self._step = step
-    learning_rate = values.pop("learning_rate", None)
-    self._values.append(values)
-    scalars = self._scalars(learning_rate)
-    self._bar.set_postfix_str(_status(scalars), refresh=False)
-    if step % self._every_steps == 0 or step - self._reported[0] >= self._every_steps:
-      self._report(scalars)
-
-  def end(self, session):
-    if self._values:
-      self._report(self._scalars(None))
-    self._bar.close()
-    elapsed = time.monotonic() - self._start[1]
-    made = self._step - self._start[0]
-    logging.info(
-      "Trained %d steps in %s, %.1f examples/s.",
-      made,
-      _duration(elapsed),
-      made * self._batch_size / max(elapsed, 1e-9),
-    )
-
-  def _scalars(self, learning_rate):
-    """What is shown, over the steps since the last report; the learning rate is the newest."""
-    step, since = self._reported
-    seconds = max(time.monotonic() - since, 1e-9)
-    scalars = {
-      name: float(sum(values[name] for values in self._values) / len(self._values))
-      for name in self._values[0]
-    }
-    if learning_rate is not None:
-      scalars["learning_rate"] = float(learning_rate)
-    scalars["examples_per_second"] = (self._step - step) * self._batch_size / seconds
-    return scalars
-
-  def _report(self, scalars):
-    """Adds a point to TensorBoard, and a line where there is no terminal."""
-    now = time.monotonic()
-    self._values, self._reported = [], (self._step, now)
-    write_scalars(self._output_dir, self._step, scalars)
-    if self._bar.disable:
-      made, elapsed = self._step - self._start[0], now - self._start[1]
-      left = _duration((self._num_steps - self._step) * elapsed / max(made, 1))
-      logging.info("step %d/%d  %s  %s left", self._step, self._num_steps, _status(scalars), left)
-
-
-def _status(scalars):
-  """{"loss": 0.4123, ...} -> "loss 0.4123  learning rate 4.20e-05  43.1 examples/s"."""
-  forms = {"learning_rate": "learning rate {:.2e}", "examples_per_second": "{:.1f} examples/s"}
-  return "  ".join(
-    forms.get(name, f"{name} {{:.4f}}").format(value) for name, value in scalars.items()
-  )
-
-
-def write_scalars(directory, step, scalars):
-  """Adds a point to curves in TensorBoard.
-
-  Args:
-    directory: str, where the event file goes.
-    step: int.
-    scalars: dict of name -> number.
-  """
-  values = [tf.Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
-  writer = tf.summary.FileWriterCache.get(directory)
-  writer.add_summary(tf.Summary(value=values), step)
-  writer.flush()
-
-
-def _duration(seconds):
-  """Seconds as minutes and seconds: 125.3 -> "2:05"."""
-  minutes, seconds = divmod(round(seconds), 60)
-  hours, minutes = divmod(minutes, 60)
-  return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-def _device_names(session):
-  """What a session runs on: "CPU (2 cores)", "GPU:0, GPU:1", "8 x TPU"."""
-  devices = session.list_devices()
-  tpus = [device for device in devices if device.device_type == "TPU"]
-  if tpus:
-    return f"{len(tpus)} x TPU"
-  gpus = [f"GPU:{d.name.rsplit(':', 1)[-1]}" for d in devices if d.device_type == "GPU"]
-  return ", ".join(gpus) if gpus else f"CPU ({os.cpu_count()} cores)"
-
-
-class _StopHook(tf.train.SessionRunHook):
-  """Ends the training after the current step when a signal has come."""
-
-  def __init__(self, signals):
-    self._signals = signals
-
-  def after_run(self, run_context, run_values):
-    if self._signals:
-      run_context.request_stop()
-
-
 @contextlib.contextmanager
 def _caught_signals():
   """A list to which Ctrl-C and SIGTERM are appended; a second one acts as it did before."""
@@ -627,36 +437,65 @@ def _caught_signals():
 def saved_step(output_dir):
   """The step of the last checkpoint in a directory, 0 when there is none."""
   checkpoint = tf.train.latest_checkpoint(output_dir)
-  if checkpoint is None:
-    return 0
-  return int(tf.train.load_checkpoint(checkpoint).get_tensor("global_step"))
+  return 0 if checkpoint is None else checkpoint_step(checkpoint)
 
 
-def train(estimator, input_fn, num_steps, batch_size, save_steps, save_seconds, log_steps):
+def checkpoint_step(checkpoint):
+  """The global step that a checkpoint, given by its prefix, was saved at; 0 if it does not say."""
+  reader = tf.train.load_checkpoint(checkpoint)
+  return int(reader.get_tensor("global_step")) if reader.has_tensor("global_step") else 0
+
+
+def train(
+  estimator,
+  make_input_fn,
+  num_steps,
+  batch_size,
+  save_steps,
+  save_seconds,
+  log_steps,
+  watch=None,
+  in_segments=False,
+):
   """Trains up to a step, from the last checkpoint in the estimator's directory if there is one.
 
   Args:
     estimator: from make_estimator.
-    input_fn: of the training set.
+    make_input_fn: function of a step to the input_fn of the training set that goes on from there.
     num_steps: int, the step to end at.
     batch_size: int, examples a step.
     save_steps: int, steps between checkpoints.
     save_seconds: float or None, seconds between checkpoints.
     log_steps: int, steps between lines of progress.
+    watch: history.Watch that evaluates meanwhile and may end the training early, or None.
+    in_segments: bool, whether the training is left and begun again for each evaluation, as a TPU
+      needs it, whose memory holds one program.
+
+  Returns:
+    List of hooks.Trained, one a segment.
 
   Raises:
     Interrupted: Ctrl-C or SIGTERM came; a checkpoint was saved.
     files.InputError: the loss became NaN, or memory ran out.
   """
   output_dir = estimator.model_dir
-  with _caught_signals() as signals:
-    hooks = [
-      ProgressHook(output_dir, num_steps, batch_size, log_steps),
-      CheckpointHook(output_dir, save_steps, save_seconds),
-      _StopHook(signals),
-    ]
-    with explained_memory_errors("--train_batch_size or --max_seq_length"):
-      estimator.train(input_fn, hooks=hooks, max_steps=num_steps)
+  step = saved_step(output_dir)
+  if watch and watch.observe(step, tf.train.latest_checkpoint(output_dir)):
+    return []
+  made = []
+  ends = watch.stops_after(step) if watch and in_segments else [num_steps]
+  remedy = "--train_batch_size or --max_seq_length"
+  with _caught_signals() as signals, explained_memory_errors(remedy):
+    for end in ends if step < num_steps else []:
+      progress = hooks.ProgressHook(output_dir, num_steps, batch_size, log_steps)
+      inner_watch = None if in_segments else watch
+      saver = hooks.CheckpointHook(output_dir, save_steps, save_seconds, inner_watch, progress)
+      all_hooks = [progress, saver, hooks.StopHook(signals)]
+      estimator.train(make_input_fn(step), hooks=all_hooks, max_steps=end)
+      made.append(progress.trained())
+      step = saved_step(output_dir)
+      if signals or (watch and watch.observe(step, tf.train.latest_checkpoint(output_dir))):
+        break
   if signals:
     logging.warning(
       "Stopped by %s at step %d, which is saved; the same command goes on from there.",
@@ -664,6 +503,7 @@ def train(estimator, input_fn, num_steps, batch_size, save_steps, save_seconds, 
       saved_step(output_dir),
     )
     raise Interrupted(signals[0])
+  return made
 
 
 @contextlib.contextmanager
@@ -678,24 +518,16 @@ def explained_memory_errors(remedy):
 # ---- Evaluation and prediction ------------------------------------------------------------------
 
 
-class _BarHook(tf.train.SessionRunHook):
-  """Moves a progress bar on at each batch."""
-
-  def __init__(self, bar):
-    self._bar = bar
-
-  def after_run(self, run_context, run_values):
-    self._bar.update()
-
-
-def evaluate(estimator, input_fn, num_batches, description):
+def evaluate(estimator, input_fn, num_batches, description, checkpoint=None):
   """Runs the model over batches and returns its metrics.
 
   Args:
-    estimator: from make_estimator; its last checkpoint counts, or else what it starts from.
+    estimator: from make_estimator.
     input_fn: of batches in order.
     num_batches: int, how many of them count.
     description: str, what the progress bar says.
+    checkpoint: str, prefix of the checkpoint to use; default: the last one, or else what the model
+      starts from.
 
   Returns:
     Dict of metric -> number, `loss` and `global_step` among them.
@@ -705,7 +537,9 @@ def evaluate(estimator, input_fn, num_batches, description):
   """
   bar = tqdm(total=num_batches, desc=description, unit="batch", disable=not sys.stderr.isatty())
   with bar, explained_memory_errors("--eval_batch_size or --max_seq_length"):
-    return estimator.evaluate(input_fn, steps=num_batches, hooks=[_BarHook(bar)])
+    return estimator.evaluate(
+      input_fn, steps=num_batches, hooks=[hooks.BarHook(bar)], checkpoint_path=checkpoint
+    )
 
 
 def predict(estimator, input_fn, num_examples, description, checkpoint=None):

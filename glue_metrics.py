@@ -1,4 +1,6 @@
-"""Metrics of classification and regression, as GLUE and common use define them.
+"""Metrics of classification, with one label or several, and of regression.
+
+They are as GLUE and common use define them.
 
 Pure functions of arrays. A number that is not defined (the precision of a class that was never
 predicted, the correlation with a constant) is 0.0, so that results can always be compared.
@@ -34,30 +36,93 @@ def classification_metrics(label_ids, predictions, label_names):
   """
   label_ids, predictions = _checked_classes(label_ids, predictions, len(label_names))
   classes = list(range(len(label_names)))
-  per_class = metrics.precision_recall_fscore_support(
-    label_ids, predictions, labels=classes, zero_division=0.0
-  )
-  precision, recall, f1, support = (values.tolist() for values in per_class)
+  per_class = _per_label(label_ids, predictions, label_names)
   result = {
     "examples": len(label_ids),
     "accuracy": float(metrics.accuracy_score(label_ids, predictions)),
-    "macro_f1": float(np.mean(f1)),
+    "macro_f1": _mean_f1(per_class),
     "matthews": float(metrics.matthews_corrcoef(label_ids, predictions)),
-    "per_class": [
-      {
-        "label": name if isinstance(name, (str, int)) else str(name),
-        "precision": precision[i],
-        "recall": recall[i],
-        "f1": f1[i],
-        "support": support[i],
-      }
-      for i, name in enumerate(label_names)
-    ],
+    "per_class": per_class,
     "confusion_matrix": metrics.confusion_matrix(label_ids, predictions, labels=classes).tolist(),
   }
   if len(label_names) == 2:
-    result["f1"] = f1[1]
+    result["f1"] = per_class[1]["f1"]
   return result
+
+
+def _per_label(truth, predictions, label_names):
+  """List of dicts of label, precision, recall, f1, support; of classes [N] or of marks [N, L]."""
+  measures = metrics.precision_recall_fscore_support(
+    truth, predictions, labels=list(range(len(label_names))), zero_division=0.0
+  )
+  names = ("precision", "recall", "f1", "support")
+  return [
+    {"label": label if isinstance(label, (str, int)) else str(label), **dict(zip(names, values))}
+    for label, *values in zip(label_names, *(measure.tolist() for measure in measures))
+  ]
+
+
+def _mean_f1(per_label):
+  return float(np.mean([each["f1"] for each in per_label]))
+
+
+def multi_label_metrics(truth, predictions, label_names):
+  """Compares predicted sets of labels with true ones.
+
+    truth {a, b} {}, predicted {a} {c}: micro F1 2 * 1 / (2 + 2), exact match 0 of 2
+
+  Args:
+    truth, predictions: bool [N, L], or 0 and 1: which labels an example has.
+    label_names: list of L names, two or more.
+
+  Returns:
+    Dict, ready for JSON:
+      examples: N.
+      micro_f1: F1 of all pairs of an example and a label together, 0 to 1.
+      macro_f1: mean of the F1 of all L labels, with 0.0 for a label that does not occur.
+      exact_match: part of the examples whose predicted set is the true one (subset accuracy).
+      per_label: for each label in order label, precision, recall, f1, support (true examples).
+
+  Raises:
+    ValueError: there is no example, there are fewer than two labels, or shapes differ.
+  """
+  truth, predictions = _checked_marks(truth, predictions, len(label_names))
+  _, _, micro_f1, _ = metrics.precision_recall_fscore_support(
+    truth, predictions, average="micro", zero_division=0.0
+  )
+  per_label = _per_label(truth, predictions, label_names)
+  return {
+    "examples": len(truth),
+    "micro_f1": float(micro_f1),
+    "macro_f1": _mean_f1(per_label),
+    "exact_match": float(metrics.accuracy_score(truth, predictions)),
+    "per_label": per_label,
+  }
+
+
+def best_threshold(truth, probabilities):
+  """The threshold with the best micro F1, one for all labels; of equally good ones the highest.
+
+  It stands in the middle between the lowest probability that counts as a label and the next one:
+  with truth 1 1 0 and probabilities .9 .5 .1 it is .3.
+
+  Args:
+    truth: bool [N, L], or 0 and 1.
+    probabilities: float [N, L], from 0 to 1.
+
+  Returns:
+    float: a label is predicted from this probability on. 0.5 when no example has a label.
+  """
+  truth, probabilities = np.ravel(truth).astype(bool), np.ravel(probabilities)
+  if not truth.any():
+    return 0.5
+  precision, recall, found = metrics.precision_recall_curve(truth, probabilities)
+  # The last point of the curve is a threshold above all probabilities, with recall 0.
+  precision, recall = precision[:-1], recall[:-1]
+  f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(float).tiny)
+  best = int(np.flatnonzero(f1 == f1.max())[-1])
+  next_lower = found[best - 1] if best else 0.0
+  return (float(found[best]) + float(next_lower)) / 2
 
 
 def regression_metrics(scores, predictions):
@@ -109,6 +174,18 @@ def _checked_classes(label_ids, predictions, num_labels):
     if ids.min() < 0 or ids.max() >= num_labels:
       raise ValueError(f"classes must be 0 to {num_labels - 1}, found {ids.min()} to {ids.max()}")
   return label_ids.astype(np.int64), predictions.astype(np.int64)
+
+
+def _checked_marks(truth, predictions, num_labels):
+  """Both as bool [N, L], after the checks that multi_label_metrics promises."""
+  truth, predictions = np.asarray(truth, bool), np.asarray(predictions, bool)
+  wanted = (len(truth), num_labels)
+  if not len(truth) or num_labels < 2 or not truth.shape == predictions.shape == wanted:
+    raise ValueError(
+      f"shapes {truth.shape} and {predictions.shape} are not those of N examples and {num_labels} "
+      "labels, of which there must be two or more"
+    )
+  return truth, predictions
 
 
 def _correlation(measure, a, b):

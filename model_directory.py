@@ -4,6 +4,7 @@ bert_config.json   the model's architecture
 vocab.txt          its vocabulary
 label_list.txt     its labels, one a line in the order of their ids, where there are labels
 run.json           the script that trained it, its flags, and the versions it ran with
+best/              the same for the best checkpoint, where one is kept
 """
 
 import os
@@ -21,12 +22,15 @@ CONFIG_FILE = "bert_config.json"
 VOCAB_FILE = "vocab.txt"
 LABEL_FILE = "label_list.txt"
 RUN_FILE = "run.json"
+BEST = "best"
 
 # What a run may write, for those that start anew.
 WRITTEN = (
   "checkpoint",
   "model.ckpt-*",
   "graph.pbtxt",
+  "best/*",
+  "eval_history.jsonl",
   "events.out.tfevents.*",
   "eval/events.out.tfevents.*",
   "*.tf_record",
@@ -40,6 +44,11 @@ WRITTEN = (
   "mask_predictions.jsonl",
   "null_odds.json",
   "answers_source.json",
+  "report.json",
+  "report.png",
+  "label_threshold.json",
+  *(f"{name}.tsv" for name in ("AX", "CoLA", "MNLI-m", "MNLI-mm", "MRPC", "QNLI", "QQP", "RTE")),
+  *(f"{name}.tsv" for name in ("SST-2", "STS-B", "WNLI")),
   LABEL_FILE,
   RUN_FILE,
 )
@@ -103,6 +112,23 @@ def read_labels(output_dir):
   if not files.exists(path):
     return None
   return [label for _, label in files.read_lines(path)]
+
+
+def trained_checkpoint(output_dir):
+  """Prefix of the checkpoint to evaluate and predict with: the best one if kept, or the last.
+
+  Returns:
+    str, or None when the directory has no checkpoint.
+  """
+  best = tf.train.latest_checkpoint(os.path.join(output_dir, BEST))
+  return best or tf.train.latest_checkpoint(output_dir)
+
+
+def explanations(output_dir):
+  """Paths of those files of `save` that a directory has."""
+  names = (CONFIG_FILE, VOCAB_FILE, LABEL_FILE, RUN_FILE)
+  paths = [os.path.join(output_dir, name) for name in names]
+  return [path for path in paths if files.exists(path)]
 
 
 def check_head(output_dir, script):

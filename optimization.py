@@ -1,9 +1,11 @@
 """The training step of BERT: Adam with decoupled weight decay, a warm-up and a linear decay.
 
 Adam: Kingma and Ba 2014, algorithm 1, without its bias correction. Decoupled decay: Loshchilov and
-Hutter 2017, algorithm 2. Schedule and constants: Devlin et al. 2018, appendix A.2.
+Hutter 2017, algorithm 2. Schedule and constants: Devlin et al. 2018, appendix A.2. What else a step
+may do, with its sources: Options.
 """
 
+import math
 import re
 from typing import NamedTuple
 
@@ -18,18 +20,34 @@ class Options(NamedTuple):
 
   Attributes:
     clip_norm: float, the global norm that gradients are clipped to.
+    schedule: str, the learning rate after the warm-up, see learning_rate_schedule.
+    layerwise_decay: float, what the learning rate is multiplied by for each step down from the
+      pooler and the heads: in layer l of L, from 0, it is layerwise_decay**(L - l) of theirs, in
+      the embeddings layerwise_decay**(L + 1). For fine-tuning: Clark et al. 2020 (ELECTRA),
+      appendix B, after Howard and Ruder 2018, section 3.2.
+    freeze_layers: int, how many of the encoder's layers stay as they are, the lowest first.
+    freeze_embeddings: bool, whether the embeddings do: their tables, which the masked language
+      model shares, and their LayerNorm.
   """
 
   clip_norm: float = 1.0
+  schedule: str = "linear"
+  layerwise_decay: float = 1.0
+  freeze_layers: int = 0
+  freeze_embeddings: bool = False
 
 
 DEFAULTS = Options()
 
 
+# ---- The training step --------------------------------------------------------------------------
+
+
 def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu, options=DEFAULTS):
   """Builds the operation that makes one training step.
 
-  Gradients are made dense, summed over all replicas, and then clipped once to a global norm of 1.
+  Gradients are made dense, summed over all replicas, and then clipped once to a global norm.
+  Frozen variables get none, have no part in the norm, and no slots.
 
   Args:
     loss: float32 scalar, the mean over this replica's examples.
@@ -40,20 +58,27 @@ def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu, 
     options: Options.
 
   Returns:
-    An operation that updates all trainable variables and adds 1 to the global step.
+    An operation that updates all trainable variables but the frozen ones, and adds 1 to the global
+    step.
+
+  Raises:
+    ValueError: the schedule is unknown.
   """
   global_step = tf.train.get_or_create_global_step()
   learning_rate = learning_rate_schedule(
-    init_lr, num_train_steps, num_warmup_steps, step=global_step + 1
+    init_lr, num_train_steps, num_warmup_steps, global_step + 1, options.schedule
   )
   if not use_tpu:  # nothing inside a TPU's computation can be fetched
     tf.add_to_collection(LEARNING_RATE, learning_rate)
+  trainable = tf.trainable_variables()
+  num_layers = max((_depth(variable.name) or 0 for variable in trainable), default=0)
   optimizer = AdamWeightDecayOptimizer(
     learning_rate,
     weight_decay_rate=0.01,
     exclude_from_weight_decay=["LayerNorm", "layer_norm", "bias"],
+    rate_factor=lambda name: _layer_factor(name, num_layers, options.layerwise_decay),
   )
-  variables = tf.trainable_variables()
+  variables = [variable for variable in trainable if not is_frozen(variable.name, options)]
   gradients = _summed_gradients(loss, variables, use_tpu)
   gradients, _ = tf.clip_by_global_norm(gradients, options.clip_norm)
   update = optimizer.apply_gradients(zip(gradients, variables), sum_over_replicas=False)
@@ -61,28 +86,88 @@ def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu, 
     return tf.group(tf.assign_add(global_step, 1))
 
 
-def learning_rate_schedule(init_lr, num_train_steps, num_warmup_steps, step):
-  """The learning rate of a step: a linear warm-up, then what is left of a linear decay.
+def _depth(name):
+  """Where a variable stands: 0 in the embeddings, l + 1 in layer l, None in pooler and heads."""
+  place = re.match(r"bert/(embeddings|encoder/layer_(\d+))/", name)
+  if place is None:
+    return None
+  return 0 if place[2] is None else int(place[2]) + 1
 
-  The decay is counted from step 0, not from the end of the warm-up. With 10 steps, 4 of them
-  warm-up, and init_lr 1, the steps 1 to 10 have .25, .5, .75, .6, .5, .4, .3, .2, .1, 0.
+
+def is_frozen(name, options):
+  """Whether a variable of this name, such as "bert/pooler/dense/bias", stays as it is."""
+  depth = _depth(name)
+  if depth == 0:
+    return options.freeze_embeddings
+  return depth is not None and depth <= options.freeze_layers
+
+
+def _layer_factor(name, num_layers, decay):
+  """What the learning rate is multiplied by; with 2 layers and decay d: d^3, d^2, d, and 1."""
+  depth = _depth(name)
+  return 1.0 if depth is None else decay ** (num_layers + 1 - depth)
+
+
+# ---- The learning rate --------------------------------------------------------------------------
+
+
+def _linear(step, total, warmup):
+  del warmup
+  return 1.0 - step / total
+
+
+def _constant(step, total, warmup):
+  del total, warmup
+  return tf.ones_like(step)
+
+
+def _cosine(step, total, warmup):
+  return 0.5 * (1.0 + tf.cos(math.pi * (step - warmup) / max(total - warmup, 1.0)))
+
+
+# Functions of step, float32 scalar, and of the numbers of all steps and of warm-up steps.
+SCHEDULES = {"linear": _linear, "constant": _constant, "cosine": _cosine}
+
+
+def learning_rate_schedule(init_lr, num_train_steps, num_warmup_steps, step, schedule="linear"):
+  """The learning rate of a step: a linear warm-up, then the schedule.
+
+  With n the step, N the number of all steps, and w the number of those of warm-up:
+
+    warm-up   n / w                                    for n < w
+    linear    1 - n / N                                BERT's own, counted from step 0
+    constant  1
+    cosine    (1 + cos(pi * (n - w) / (N - w))) / 2    Loshchilov and Hutter 2016, equation 5
+
+  For N = 10 and w = 4 the steps 1 to 10 have
+
+    linear    .25 .5 .75 .6 .5  .4  .3  .2  .1  0
+    cosine    .25 .5 .75 1  .93 .75 .5 .25  .07 0
 
   Args:
-    init_lr: float, the rate at which the decay starts.
-    num_train_steps: int, the step from which on the rate is 0.
+    init_lr: float, what the above is multiplied by.
+    num_train_steps: int, the last step; later ones have its rate.
     num_warmup_steps: int or None, steps of warm-up.
     step: int64 scalar, the number of the step, from 1.
+    schedule: str, a key of SCHEDULES.
 
   Returns:
     float32 scalar.
+
+  Raises:
+    ValueError: the schedule is unknown.
   """
+  if schedule not in SCHEDULES:
+    raise ValueError(f"unknown schedule {schedule!r}; known are {', '.join(SCHEDULES)}")
   step = tf.cast(step, tf.float32)
-  total = float(num_train_steps)
-  rate = init_lr * (1.0 - tf.minimum(step, total) / total)
-  if num_warmup_steps:
-    warmup = float(int(num_warmup_steps))
+  total, warmup = float(num_train_steps), float(int(num_warmup_steps or 0))
+  rate = init_lr * SCHEDULES[schedule](tf.minimum(step, total), total, warmup)
+  if warmup:
     rate = tf.where(step < warmup, init_lr * step / warmup, rate)
   return rate
+
+
+# ---- Gradients and Adam -------------------------------------------------------------------------
 
 
 def _summed_gradients(loss, variables, use_tpu):
@@ -137,6 +222,7 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
     epsilon=1e-6,
     exclude_from_weight_decay=None,
     name="AdamWeightDecayOptimizer",
+    rate_factor=None,
   ):
     """Makes an optimizer.
 
@@ -149,6 +235,8 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
       exclude_from_weight_decay: list of regular expressions; a variable whose name contains a match
         of one is not decayed.
       name: str, scope of the optimizer's operations.
+      rate_factor: function of a variable's name to the float that its learning rate is multiplied
+        by; default: 1 for all.
     """
     super().__init__(use_locking=False, name=name)
     self.learning_rate = learning_rate
@@ -157,6 +245,7 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
     self.beta_2 = beta_2
     self.epsilon = epsilon
     self.exclude_from_weight_decay = exclude_from_weight_decay
+    self.rate_factor = rate_factor or (lambda name: 1.0)
 
   def apply_gradients(self, grads_and_vars, global_step=None, name=None, sum_over_replicas=True):
     """Updates variables.
@@ -212,11 +301,12 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
       prefix = "Resource"
       variables = [v.handle for v in variables]
     weights, m, v = variables
-    rate = tf.cast(self.learning_rate, variable.dtype.base_dtype)
+    name = self._get_variable_name(variable.name)
+    rate = tf.cast(self.learning_rate * self.rate_factor(name), variable.dtype.base_dtype)
     # The gradient first: what computes it must read the weights from before the decay.
     with tf.control_dependencies([gradient]):
       decay = []
-      if self._do_use_weight_decay(self._get_variable_name(variable.name)):
+      if self._do_use_weight_decay(name):
         descend = getattr(tf.raw_ops, prefix + "ApplyGradientDescent")
         alpha = rate * self.weight_decay_rate
         decay = [descend(var=weights, alpha=alpha, delta=variable.read_value())]

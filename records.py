@@ -21,6 +21,8 @@ SHUFFLE_BUFFER = 100_000
 EXAMPLE_INDEX = "example_index"
 # Evaluation and prediction sort by length within windows of this many examples.
 SORT_WINDOW = 4096
+# Training by length deals out the examples of this many batches.
+BUCKET_WINDOW = 64
 # Cut batches are a multiple of this long, so that few different shapes occur.
 LENGTH_MULTIPLE = 8
 
@@ -177,7 +179,14 @@ def parse_records(serialized, features):
 
 
 def read_input_fn(
-  path, features, is_training, drop_remainder, trim_padding=False, seed=None, num_seen=0
+  path,
+  features,
+  is_training,
+  drop_remainder,
+  trim_padding=False,
+  seed=None,
+  num_seen=0,
+  bucket_by_length=False,
 ):
   """Makes the input_fn of an estimator that reads a TFRecord file.
 
@@ -190,6 +199,7 @@ def read_input_fn(
       training then come sorted by length, with their place in the input as EXAMPLE_INDEX.
     seed: int or None, of the order of training.
     num_seen: int, examples that training has seen already: their part of the order is skipped.
+    bucket_by_length: bool, see training_batches.
 
   Returns:
     Function of params, a dict with "batch_size", to a tf.data.Dataset of batches.
@@ -212,6 +222,7 @@ def read_input_fn(
       trim_padding,
       seed,
       num_seen,
+      bucket_by_length,
     )
 
   return input_fn
@@ -319,6 +330,7 @@ def training_batches(
   trim_padding=False,
   seed=None,
   num_seen=0,
+  bucket_by_length=False,
 ):
   """Batches without end, the whole set in a new order each epoch; a batch may span two epochs.
 
@@ -331,7 +343,10 @@ def training_batches(
     drop_remainder: bool; whether the batches' shape is static (none is ever cut short).
     trim_padding: bool, whether batches are cut to their longest sequence.
     seed: int or None; with one, the order depends on it and on the epoch alone.
-    num_seen: int, examples at the beginning of the order that are skipped.
+    num_seen: int, examples at the beginning of the order that are skipped; a multiple of batch_size
+      with bucket_by_length.
+    bucket_by_length: bool, whether the examples of BUCKET_WINDOW batches are dealt out anew, so
+      that those of a batch have similar lengths. The batches come in random order.
 
   Returns:
     tf.data.Dataset of dicts of name -> tensor [B, ...].
@@ -341,10 +356,38 @@ def training_batches(
     return records.shuffle(num_records, seed=seed + number, reshuffle_each_iteration=False)
 
   if seed is None:
-    ordered = records.shuffle(num_records).repeat().skip(num_seen)
-  else:
+    seed = np.random.SeedSequence().entropy % 2**31
+  if not bucket_by_length:
     ordered = _in_epochs(epoch, num_records, num_seen)
-  return _batched(ordered, batch_size, features, decode, drop_remainder, trim_padding)
+    return _batched(ordered, batch_size, features, decode, drop_remainder, trim_padding)
+  window, num_batches = divmod(num_seen // batch_size, BUCKET_WINDOW)
+  ordered = _in_epochs(epoch, num_records, window * BUCKET_WINDOW * batch_size)
+  batches = _by_length(ordered, batch_size, decode, seed, window).skip(num_batches)
+  return _cut(batches, features, trim_padding).prefetch(tf.data.AUTOTUNE)
+
+
+def _by_length(ordered, batch_size, decode, seed, first_window):
+  """Deals the examples of each window of BUCKET_WINDOW batches out by length.
+
+  With windows of 2 batches of 2: lengths 9 3 8 4 -> 3 4, 8 9 or 8 9, 3 4.
+
+  Args:
+    ordered: tf.data.Dataset of single records, without end.
+    batch_size: int.
+    decode: see training_batches.
+    seed: int, of the order of the batches.
+    first_window: int, the number of the window that `ordered` begins with.
+  """
+
+  def deal_out(number, window):
+    examples = decode(window)
+    by_length = tf.argsort(_lengths(examples), stable=True)
+    draws = tf.random.stateless_uniform([BUCKET_WINDOW], seed=[seed, number])
+    order = tf.gather(tf.reshape(by_length, [BUCKET_WINDOW, batch_size]), tf.argsort(draws))
+    return {name: tf.gather(values, order) for name, values in examples.items()}
+
+  windows = ordered.batch(BUCKET_WINDOW * batch_size, drop_remainder=True)
+  return windows.enumerate(first_window).map(deal_out, num_parallel_calls=1).unbatch()
 
 
 def _in_epochs(epoch, num_records, num_seen):

@@ -15,7 +15,7 @@ import csv
 import functools
 import io
 import os
-from typing import NamedTuple
+from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -26,12 +26,17 @@ import common_flags
 import estimators
 import files
 import glue_metrics
+import hooks
 import model_directory
 import modeling
 import optimization
 import records
+import report
 import runs
 from classifier_data import (  # noqa: F401, names that were always importable from here
+  CLASSES,
+  LABELS,
+  NUMBER,
   ColaProcessor,
   DataProcessor,
   InputExample,
@@ -47,6 +52,18 @@ from classifier_data import (  # noqa: F401, names that were always importable f
 )
 
 SCRIPT = "run_classifier"
+THRESHOLD_FILE = "label_threshold.json"
+AUTO = "auto"
+
+
+class _ThresholdParser(flags.ArgumentParser):
+  """A number, or AUTO."""
+
+  syntactic_help = "a number or auto"
+
+  def parse(self, argument):
+    return AUTO if argument == AUTO else float(argument)
+
 
 FLAGS = flags.FlagValues()
 common_flags.define_model_flags(FLAGS, max_seq_length=128)
@@ -99,6 +116,47 @@ flags.DEFINE_string(
   "tsv, csv, jsonl: file with the labels, one a line. Default: those of the training data.",
   flag_values=FLAGS,
 )
+flags.DEFINE_bool(
+  "multi_label",
+  False,
+  "tsv, csv, jsonl: whether a text has any number of labels, none included, and not exactly one. "
+  "Default column: labels, or label.",
+  flag_values=FLAGS,
+)
+flags.DEFINE_string(
+  "label_separator",
+  ",",
+  "What stands between the labels of a text (--multi_label). In jsonl they may also be a list.",
+  flag_values=FLAGS,
+)
+flags.DEFINE(
+  _ThresholdParser(),
+  "label_threshold",
+  0.5,
+  "Probability from which on a label is predicted (--multi_label). `auto`: that with the best "
+  "micro F1 on the dev set, one for all labels; --do_eval finds it and keeps it in --output_dir.",
+  flag_values=FLAGS,
+)
+flags.register_validator(
+  "label_threshold",
+  lambda threshold: threshold == AUTO or 0 < threshold < 1,
+  f"must be above 0 and below 1, or {AUTO}",
+  flag_values=FLAGS,
+)
+flags.DEFINE_bool(
+  "regression",
+  False,
+  "tsv, csv, jsonl: whether labels are numbers to predict. Default column: score, or label.",
+  flag_values=FLAGS,
+)
+flags.DEFINE_string(
+  "class_weights",
+  None,
+  "What the examples of each class count in the training loss: a file with a label, a tab and its "
+  f"weight in each line; or `{classifier_data.BALANCED}`, n / (classes * count), which lets all "
+  "classes count the same.",
+  flag_values=FLAGS,
+)
 common_flags.finish(FLAGS)
 
 # Flags that evaluation and prediction take over from the run that trained the model.
@@ -113,7 +171,113 @@ TASK_FLAGS = (
   "id_column",
   "has_header",
   "label_file",
+  "multi_label",
+  "label_separator",
+  "label_threshold",
+  "regression",
 )
+
+
+# ---- What differs between the kinds of tasks ----------------------------------------------------
+
+
+class Head(NamedTuple):
+  """What a kind of task does with the logits, float32 [B, L], of its L outputs.
+
+  Attributes:
+    activate: function of the logits to the probabilities, float32 [B, L]; for NUMBER they are the
+      predicted numbers.
+    losses: function of the logits and of label_ids, as classifier_data.record_features has them, to
+      the losses, float32 [B].
+    streaming_metrics: function of losses, label_ids, logits, and is_real int32 [B], 0 for rows that
+      do not count, to the metrics of an EVAL graph.
+    score: function of N labels, probabilities [N, L], the list of labels and the threshold to
+      metrics; see score.
+    decide: function of probabilities [N, L], the list of labels and the threshold to a list of N
+      predictions: labels, tuples of labels, or numbers.
+  """
+
+  activate: Callable
+  losses: Callable
+  streaming_metrics: Callable
+  score: Callable
+  decide: Callable
+
+
+def _class_losses(logits, label_ids):
+  return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=label_ids, logits=logits)
+
+
+def _mark_losses(logits, marks):
+  losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=marks, logits=logits)  # [B, L]
+  return tf.reduce_mean(losses, axis=1)
+
+
+def _number_losses(logits, numbers):
+  return tf.square(logits[:, 0] - numbers)
+
+
+def _classification_metrics(losses, label_ids, logits, is_real):
+  weights = tf.cast(is_real, tf.float32)
+  predictions = tf.argmax(logits, axis=-1, output_type=tf.int32)
+  return {
+    "eval_accuracy": tf.metrics.accuracy(label_ids, predictions, weights),
+    "eval_loss": tf.metrics.mean(losses, weights),
+  }
+
+
+def _loss_metrics(losses, label_ids, logits, is_real):
+  del label_ids, logits
+  return {"eval_loss": tf.metrics.mean(losses, tf.cast(is_real, tf.float32))}
+
+
+def _score_classes(labels, probabilities, label_list, threshold):
+  del threshold
+  ids = {label: place for place, label in enumerate(label_list)}
+  label_ids = np.array([ids[label] for label in labels])
+  return glue_metrics.classification_metrics(label_ids, probabilities, label_list)
+
+
+def _score_marks(labels, probabilities, label_list, threshold):
+  truth = np.array([[label in chosen for label in label_list] for chosen in labels])
+  if threshold == AUTO:
+    threshold = glue_metrics.best_threshold(truth, probabilities)
+  predictions = _reach(probabilities, threshold)
+  metrics = glue_metrics.multi_label_metrics(truth, predictions, label_list)
+  return {**metrics, "threshold": threshold}
+
+
+def _score_numbers(labels, probabilities, label_list, threshold):
+  del label_list, threshold
+  return glue_metrics.regression_metrics(np.array(labels, float), probabilities[:, 0])
+
+
+def _reach(probabilities, threshold):
+  return probabilities.astype(np.float64) >= threshold  # the threshold has more digits than float32
+
+
+def _decide_classes(probabilities, label_list, threshold):
+  del threshold
+  return [label_list[place] for place in probabilities.argmax(axis=1)]
+
+
+def _decide_marks(probabilities, label_list, threshold):
+  marks = _reach(probabilities, threshold)
+  return [tuple(label for label, mark in zip(label_list, row) if mark) for row in marks]
+
+
+def _decide_numbers(probabilities, label_list, threshold):
+  del label_list, threshold
+  return list(probabilities[:, 0])
+
+
+HEADS = {
+  CLASSES: Head(
+    tf.nn.softmax, _class_losses, _classification_metrics, _score_classes, _decide_classes
+  ),
+  LABELS: Head(tf.sigmoid, _mark_losses, _loss_metrics, _score_marks, _decide_marks),
+  NUMBER: Head(tf.identity, _number_losses, _loss_metrics, _score_numbers, _decide_numbers),
+}
 
 
 # ---- The model ----------------------------------------------------------------------------------
@@ -128,7 +292,8 @@ def create_model(
   labels,
   num_labels,
   use_one_hot_embeddings,
-  is_regression=False,
+  kind=CLASSES,
+  class_weights=None,
 ):
   """BERT with a dense layer over its pooled output.
 
@@ -136,15 +301,19 @@ def create_model(
     bert_config: modeling.BertConfig.
     is_training: bool, whether there is dropout.
     input_ids, input_mask, segment_ids: int32 [B, S].
-    labels: int32 [B], places of the labels in the list; float32 [B] for regression.
-    num_labels: int, L; 1 for regression.
+    labels: int32 [B], places of the labels in the list; for LABELS float32 [B, L], 1 for each label
+      of a text and else 0; for NUMBER float32 [B].
+    num_labels: int, L; 1 for NUMBER.
     use_one_hot_embeddings: bool, see modeling.BertModel.
-    is_regression: bool, whether a number is predicted and not a class.
+    kind: member of classifier_data.KINDS.
+    class_weights: list of L float, or None; for CLASSES alone. The mean loss of training is then
+      sum(weight of the label * loss) / B: it is not divided by the weights, so that parts of a
+      batch add up.
 
   Returns:
-    A tuple: float32 scalar, the mean loss; float32 [B], the losses (cross-entropy in nats; squared
-    error for regression); float32 [B, L], the logits; float32 [B, L], the probabilities (for
-    regression [B, 1], the predicted number).
+    A tuple: float32 scalar, the mean loss; float32 [B], the losses, never weighted (cross-entropy
+    in nats, for LABELS the mean of the L binary ones, for NUMBER the squared error); float32
+    [B, L], the logits; float32 [B, L], the probabilities (for NUMBER [B, 1], the predicted number).
   """
   model = modeling.BertModel(
     config=bert_config,
@@ -162,13 +331,11 @@ def create_model(
   with tf.variable_scope("loss"):
     pooled = modeling.dropout(pooled, 0.1 if is_training else 0.0)
     logits = tf.nn.bias_add(tf.matmul(pooled, weights, transpose_b=True), bias)  # [B, L]
-    if is_regression:
-      probabilities = logits
-      losses = tf.square(logits[:, 0] - labels)  # [B]
-    else:
-      probabilities = tf.nn.softmax(logits)
-      losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)  # [B]
-    return tf.reduce_mean(losses), losses, logits, probabilities
+    losses = HEADS[kind].losses(logits, labels)  # [B]
+    counted = losses
+    if is_training and class_weights is not None:
+      counted = losses * tf.gather(tf.constant(class_weights, tf.float32), labels)
+    return tf.reduce_mean(counted), losses, logits, HEADS[kind].activate(logits)
 
 
 def model_fn_builder(
@@ -180,20 +347,21 @@ def model_fn_builder(
   num_warmup_steps,
   use_tpu,
   use_one_hot_embeddings,
-  is_regression=False,
+  kind=CLASSES,
   options=optimization.DEFAULTS,
+  class_weights=None,
 ):
   """Makes the model_fn of a TPUEstimator.
 
   Args:
     bert_config: modeling.BertConfig.
-    num_labels: int, 1 for regression.
+    num_labels: int, 1 for NUMBER.
     init_checkpoint: str or None, weights to start from; see estimators.resolve_checkpoint.
     learning_rate: float, see optimization.create_optimizer.
     num_train_steps, num_warmup_steps: int or None; needed to train.
     use_tpu: bool.
     use_one_hot_embeddings: bool, see modeling.BertModel.
-    is_regression: bool.
+    kind, class_weights: see create_model.
     options: optimization.Options.
 
   Returns:
@@ -214,10 +382,11 @@ def model_fn_builder(
       features["label_ids"],
       num_labels,
       use_one_hot_embeddings,
-      is_regression,
+      kind,
+      class_weights,
     )
-    is_real = features.get("is_real_example", tf.ones_like(features["label_ids"]))
-    metric_fn = _regression_metrics if is_regression else _classification_metrics
+    is_real = features.get("is_real_example", tf.ones_like(losses, tf.int32))
+    metric_fn = HEADS[kind].streaming_metrics
     train_op = functools.partial(
       optimization.create_optimizer,
       loss,
@@ -241,22 +410,6 @@ def model_fn_builder(
   return model_fn
 
 
-def _classification_metrics(losses, label_ids, logits, is_real):
-  """Streaming metrics of an EVAL graph; rows whose is_real is 0 do not count."""
-  weights = tf.cast(is_real, tf.float32)
-  predictions = tf.argmax(logits, axis=-1, output_type=tf.int32)
-  return {
-    "eval_accuracy": tf.metrics.accuracy(label_ids, predictions, weights),
-    "eval_loss": tf.metrics.mean(losses, weights),
-  }
-
-
-def _regression_metrics(losses, label_ids, logits, is_real):
-  """The same for regression, where the loss is the squared error."""
-  del label_ids, logits
-  return {"eval_loss": tf.metrics.mean(losses, tf.cast(is_real, tf.float32))}
-
-
 # ---- Input --------------------------------------------------------------------------------------
 
 
@@ -265,10 +418,11 @@ def file_based_input_fn_builder(
   seq_length,
   is_training,
   drop_remainder,
-  is_regression=False,
+  kind=CLASSES,
   trim_padding=False,
   seed=None,
   num_seen=0,
+  num_labels=None,
 ):
   """Makes the input_fn that reads what file_based_convert_examples_to_features wrote.
 
@@ -276,12 +430,12 @@ def file_based_input_fn_builder(
     input_file: str, a TFRecord file.
     seq_length: int, S.
     is_training, drop_remainder, trim_padding, seed, num_seen: see records.read_input_fn.
-    is_regression: bool, whether labels are float32.
+    kind, num_labels: see classifier_data.record_features.
 
   Returns:
     Function of params, a dict with "batch_size", to a tf.data.Dataset of batches.
   """
-  features = classifier_data.record_features(seq_length, is_regression)
+  features = classifier_data.record_features(seq_length, kind, num_labels)
   return records.read_input_fn(
     input_file, features, is_training, drop_remainder, trim_padding, seed, num_seen
   )
@@ -313,28 +467,30 @@ class Job(NamedTuple):
   Attributes:
     run: runs.Run.
     task: classifier_data.Task.
-    labels: list of labels in the order of their ids, empty for regression.
+    labels: list of labels in the order of their ids, empty for NUMBER.
     examples: dict of set name -> list of InputExample.
+    class_weights: list of float in the order of labels, or None.
   """
 
   run: runs.Run
   task: classifier_data.Task
   labels: list
   examples: dict
+  class_weights: Optional[list] = None
 
 
 def main(_):
   """Trains, evaluates and predicts as the flags say."""
   estimators.prepare_process()
   job = prepare()
-  if FLAGS.do_train:
-    train(job)
+  parts = train(job) if FLAGS.do_train else []
   if FLAGS.do_eval:
     for number, set_name in enumerate(job.task.dev_sets):
       evaluate(job, set_name, suffix=f"_{set_name}" if number else "")
   if FLAGS.do_predict:
     for number, set_name in enumerate(_predicted_sets(job.task)):
       predict(job, set_name, suffix=f"_{set_name}" if number else "")
+  report.write(job.run, parts)
 
 
 def prepare():
@@ -348,13 +504,17 @@ def prepare():
   """
   if not (FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict):
     raise files.InputError("nothing to do: give --do_train, --do_eval or --do_predict")
-  run = runs.begin(FLAGS, SCRIPT, TASK_FLAGS, identity=["task_name"], needed=["task_name"])
+  identity = ["task_name", "multi_label", "regression"]
+  run = runs.begin(FLAGS, SCRIPT, TASK_FLAGS, identity, needed=["task_name"])
   if FLAGS.do_train or FLAGS.do_eval or not FLAGS.predict_file:
     common_flags.require(FLAGS, ["data_dir"], f"the task {FLAGS.task_name}")
   task, labels = _task_and_labels(run.resumed)
+  _check_kind(task)
+  runs.check_evaluation(FLAGS, (*task.metrics, "loss"))
   job = Job(run, task, labels, _read_examples(task))
   if FLAGS.do_train:
     runs.num_train_steps(FLAGS, len(job.examples["train"]))
+    job = job._replace(class_weights=_class_weights(job))
   num_outputs = _num_outputs(job)
   shape = [num_outputs, run.config.hidden_size]
   runs.check_head(run, "output_weights", shape, f"classifier of {num_outputs} labels")
@@ -377,8 +537,51 @@ def _task_and_labels(resumed):
     has_header=FLAGS.has_header,
     label_file=FLAGS.label_file,
     labels=known,
+    multi_label=FLAGS.multi_label,
+    label_separator=FLAGS.label_separator,
+    regression=FLAGS.regression,
   )
   return task, known or task.get_labels(FLAGS.data_dir)
+
+
+def _check_kind(task):
+  """Makes sure that no flag is for another kind of task, and that a needed threshold is known."""
+  for name, kind, needed in (
+    ("label_separator", LABELS, "several labels a text (--multi_label)"),
+    ("label_threshold", LABELS, "several labels a text (--multi_label)"),
+    ("class_weights", CLASSES, "one label a text, not several and not a number"),
+  ):
+    if FLAGS[name].present and task.kind != kind:
+      raise files.InputError(f"--{name} is for tasks with {needed}; leave it out")
+  if task.kind == LABELS and FLAGS.do_predict and not FLAGS.do_eval:
+    _label_threshold()
+
+
+def _class_weights(job):
+  """What --class_weights says, or None."""
+  if FLAGS.class_weights is None:
+    return None
+  return classifier_data.class_weights(FLAGS.class_weights, job.labels, job.examples["train"])
+
+
+def _label_threshold():
+  """The probability from which on a label is predicted.
+
+  A number on the command line counts before what an evaluation has found, and this before the
+  number that the model was trained with.
+
+  Raises:
+    files.InputError: it is to be found by an evaluation, and there was none.
+  """
+  flag = FLAGS["label_threshold"]
+  path = os.path.join(FLAGS.output_dir, THRESHOLD_FILE)
+  if files.exists(path) and (flag.value == AUTO or not flag.present):
+    return files.read_json(path)["threshold"]
+  if flag.value == AUTO:
+    raise files.InputError(
+      f"--label_threshold={AUTO}: {FLAGS.output_dir} has no threshold yet; find one by --do_eval"
+    )
+  return flag.value
 
 
 def _predicted_sets(task):
@@ -388,7 +591,12 @@ def _predicted_sets(task):
 def _read_examples(task):
   """Dict of set name -> examples, for all sets that this run works on."""
   wanted = ["train"] if FLAGS.do_train else []
-  wanted += task.dev_sets if FLAGS.do_eval else ()
+  if FLAGS.do_eval:
+    if not task.dev_sets:
+      raise files.InputError(f"--do_eval: {task.name} has no dev set; use --do_predict alone")
+    wanted += task.dev_sets
+  elif FLAGS.do_train and FLAGS.eval_steps:
+    wanted += task.dev_sets[:1]
   if FLAGS.do_predict:
     if not _predicted_sets(task):
       raise files.InputError(f"--do_predict: {task.name} has no test set; give --predict_file")
@@ -402,34 +610,35 @@ def _read_examples(task):
 
 
 def _num_outputs(job):
-  return 1 if job.task.is_regression else len(job.labels)
+  return len(job.labels) or 1
 
 
 def _model_and_table(job):
   """What runs.fine_tune and runs.predict need: a builder of the model_fn, and the file's table."""
-  is_regression = job.task.is_regression
+  num_outputs, kind = _num_outputs(job), job.task.kind
   build_model_fn = functools.partial(
-    model_fn_builder, num_labels=_num_outputs(job), is_regression=is_regression
+    model_fn_builder, num_labels=num_outputs, kind=kind, class_weights=job.class_weights
   )
-  return build_model_fn, classifier_data.record_features(FLAGS.max_seq_length, is_regression)
+  table = classifier_data.record_features(FLAGS.max_seq_length, kind, num_outputs)
+  return build_model_fn, table
 
 
 def _convert(job, examples, name):
   """Writes the features of examples to a file in the output directory; returns its path."""
   path = os.path.join(FLAGS.output_dir, name)
   file_based_convert_examples_to_features(
-    examples, job.labels, FLAGS.max_seq_length, job.run.tokenizer, path
+    examples, job.labels, FLAGS.max_seq_length, job.run.tokenizer, path, job.task.kind
   )
   return path
 
 
 def train(job):
-  """Trains, from the last checkpoint in the output directory if there is one."""
+  """Trains, from the last checkpoint in the output directory; returns a list of hooks.Trained."""
   examples = job.examples["train"]
   num_steps = runs.num_train_steps(FLAGS, len(examples))
   done = runs.open_directory(job.run, num_steps, job.labels or None)
   if done is None:
-    return
+    return []
   train_file = _convert(job, examples, "train.tf_record")
   counts = {
     "Num examples": len(examples),
@@ -437,12 +646,13 @@ def train(job):
     "Num steps": num_steps,
   }
   runs.log_training(counts, done)
-  runs.fine_tune(
-    job.run, *_model_and_table(job), train_file, num_steps, done, num_examples=len(examples)
+  evaluate_checkpoint = functools.partial(_dev_metrics, job)
+  return runs.fine_tune(
+    job.run, *_model_and_table(job), train_file, num_steps, len(examples), evaluate_checkpoint
   )
 
 
-def run_model(job, set_name, file_name, batch_size):
+def run_model(job, set_name, file_name, batch_size, checkpoint=None):
   """Runs the model over a set.
 
   Args:
@@ -450,6 +660,7 @@ def run_model(job, set_name, file_name, batch_size):
     set_name: str, key of job.examples.
     file_name: str, name of the file for the features.
     batch_size: int; on a TPU the set is filled up to a multiple of it.
+    checkpoint: str or None, see runs.predict.
 
   Returns:
     A pair: float32 [N, L] probabilities and float32 [N] losses, in the order of the input.
@@ -467,7 +678,7 @@ def run_model(job, set_name, file_name, batch_size):
   )
   logging.info("  Batch size = %d", batch_size)
   rows = runs.predict(
-    job.run, *_model_and_table(job), input_file, num_examples, batch_size, set_name
+    job.run, *_model_and_table(job), input_file, num_examples, batch_size, set_name, checkpoint
   )
   probabilities = np.stack([row["probabilities"] for row in rows])
   runs.check_finite([probabilities], FLAGS.output_dir)
@@ -478,10 +689,8 @@ def evaluate(job, set_name, suffix=""):
   """Evaluates on a set and writes eval_results.txt and eval_metrics.json."""
   logging.info("***** Running evaluation *****")
   batch_size = FLAGS.eval_batch_size
-  probabilities, losses = run_model(job, set_name, f"eval{suffix}.tf_record", batch_size)
-  labels = [example.label for example in job.examples[set_name]]
-  step = estimators.saved_step(FLAGS.output_dir)
-  metrics = score(job.task, job.labels, labels, probabilities)
+  metrics, losses = _measure(job, set_name, f"eval{suffix}.tf_record")
+  step = runs.trained_step(FLAGS.output_dir)
   results = {
     "eval_loss": losses.mean(),
     "global_step": step,
@@ -490,13 +699,13 @@ def evaluate(job, set_name, suffix=""):
       [b.mean() for b in np.split(losses, range(batch_size, len(losses), batch_size))]
     ),
   }
-  if not job.task.is_regression:
+  if "accuracy" in metrics:
     results["eval_accuracy"] = np.float32(metrics["accuracy"])
   judged = {f"eval_{name}": metrics[name] for name in job.task.metrics}
   logging.info("***** Eval results *****")
   for key in sorted({**judged, **results}):
     logging.info("  %s = %s", key, {**judged, **results}[key])
-  estimators.write_scalars(
+  hooks.write_scalars(
     os.path.join(FLAGS.output_dir, "eval"), step, {**judged, "loss": results["eval_loss"]}
   )
   files.write_text(
@@ -507,44 +716,68 @@ def evaluate(job, set_name, suffix=""):
     os.path.join(FLAGS.output_dir, f"eval_metrics{suffix}.json"),
     {**metrics, "loss": float(results["eval_loss"]), "global_step": step, "set": set_name},
   )
+  if job.task.kind == LABELS and FLAGS.label_threshold == AUTO:
+    found = {"threshold": metrics["threshold"], "micro_f1": metrics["micro_f1"]}
+    files.write_json(os.path.join(FLAGS.output_dir, THRESHOLD_FILE), found)
 
 
-def score(task, label_list, labels, probabilities):
+def _measure(job, set_name, file_name, checkpoint=None):
+  """Metrics of a checkpoint, see runs.predict, on a set: a dict, and the losses, float32 [N]."""
+  probabilities, losses = run_model(job, set_name, file_name, FLAGS.eval_batch_size, checkpoint)
+  labels = [example.label for example in job.examples[set_name]]
+  threshold = AUTO if FLAGS.label_threshold == AUTO else _label_threshold()
+  return score(job.task, job.labels, labels, probabilities, threshold), losses
+
+
+def _dev_metrics(job, checkpoint):
+  """Dict of metric -> number of a checkpoint on the (first) dev set, while the model trains."""
+  metrics, losses = _measure(job, job.task.dev_sets[0], "eval.tf_record", checkpoint)
+  return {**{name: metrics[name] for name in job.task.metrics}, "loss": losses.mean()}
+
+
+def score(task, label_list, labels, probabilities, threshold=0.5):
   """The metrics of predictions.
 
   Args:
     task: classifier_data.Task.
     label_list: list of labels in the order of their ids.
-    labels: list of N labels; numbers for regression.
-    probabilities: float32 [N, L]; for regression [N, 1], the predicted numbers.
+    labels: list of N labels; tuples of labels for LABELS, numbers for NUMBER.
+    probabilities: float32 [N, L]; for NUMBER [N, 1], the predicted numbers.
+    threshold: float, for LABELS, the probability from which on a label is predicted; or AUTO for
+      the one with the best micro F1.
 
   Returns:
-    Dict as glue_metrics makes it.
+    Dict as glue_metrics makes it; for LABELS with the threshold.
   """
-  if task.is_regression:
-    return glue_metrics.regression_metrics(np.array(labels, float), probabilities[:, 0])
-  ids = {label: place for place, label in enumerate(label_list)}
-  label_ids = np.array([ids[label] for label in labels])
-  return glue_metrics.classification_metrics(label_ids, probabilities, label_list)
+  return HEADS[task.kind].score(labels, probabilities, label_list, threshold)
 
 
 def predict(job, set_name, suffix=""):
-  """Predicts a set and writes test_results.tsv and predictions.tsv."""
+  """Predicts a set and writes test_results.tsv, predictions.tsv and the leaderboard's file."""
   logging.info("***** Running prediction*****")
   probabilities, _ = run_model(
     job, set_name, f"predict{suffix}.tf_record", FLAGS.predict_batch_size
   )
+  threshold = _label_threshold() if job.task.kind == LABELS else None
+  predictions = HEADS[job.task.kind].decide(probabilities, job.labels, threshold)
+  examples = job.examples[set_name]
   logging.info("***** Predict results *****")
-  files.write_text(
-    os.path.join(FLAGS.output_dir, f"test_results{suffix}.tsv"),
-    "".join("\t".join(map(str, row)) + "\n" for row in probabilities),
-  )
-  path = os.path.join(FLAGS.output_dir, f"predictions{suffix}.tsv")
-  files.write_text(path, prediction_table(job.examples[set_name], job.labels, probabilities))
-  logging.info("  %d predictions in %s", len(probabilities), path)
+  written = {
+    f"test_results{suffix}.tsv": "".join("\t".join(map(str, row)) + "\n" for row in probabilities),
+    f"predictions{suffix}.tsv": prediction_table(
+      examples, job.labels, probabilities, predictions, FLAGS.label_separator
+    ),
+  }
+  submission = job.task.submission(set_name, examples, predictions)
+  if submission:
+    written.update([submission])
+  for name, text in written.items():
+    path = os.path.join(FLAGS.output_dir, name)
+    files.write_text(path, text)
+    logging.info("  %d predictions in %s", len(predictions), path)
 
 
-def prediction_table(examples, label_list, probabilities):
+def prediction_table(examples, label_list, probabilities, predictions, separator=","):
   """Predictions as tab-separated text with a header.
 
     id  prediction  negative     positive
@@ -552,8 +785,10 @@ def prediction_table(examples, label_list, probabilities):
 
   Args:
     examples: list of N InputExample.
-    label_list: list of labels, empty for regression.
-    probabilities: float32 [N, L]; for regression [N, 1].
+    label_list: list of labels, empty for NUMBER.
+    probabilities: float32 [N, L]; for NUMBER [N, 1].
+    predictions: list of N labels, tuples of labels, or numbers.
+    separator: str, what is put between the labels of a tuple.
 
   Returns:
     str, a row an example in their order.
@@ -561,11 +796,9 @@ def prediction_table(examples, label_list, probabilities):
   table = io.StringIO()
   writer = csv.writer(table, delimiter="\t", lineterminator="\n")
   writer.writerow(["id", "prediction", *label_list])
-  for example, row in zip(examples, probabilities):
-    if label_list:
-      writer.writerow([example.guid, label_list[int(row.argmax())], *row])
-    else:
-      writer.writerow([example.guid, row[0]])
+  for example, prediction, row in zip(examples, predictions, probabilities):
+    shown = separator.join(prediction) if isinstance(prediction, tuple) else prediction
+    writer.writerow([example.guid, shown, *row[: len(label_list)]])
   return table.getvalue()
 
 

@@ -26,12 +26,14 @@ from absl import flags, logging
 import common_flags
 import estimators
 import files
+import hooks
 import model_directory
 import modeling
 import ner_data
 import ner_metrics
 import optimization
 import records
+import report
 import runs
 import tokenization
 from predictor import Predictor
@@ -40,6 +42,8 @@ SCRIPT = "run_ner"
 PREDICTIONS_FILE = "predictions.txt"
 RECORDS_FILE = "predictions.jsonl"
 MAX_SEQ_LENGTH = 128
+# What a training can be judged by, the default first.
+METRICS = ("f1", "precision", "recall", "accuracy", "loss")
 
 FLAGS = flags.FlagValues()
 common_flags.define_model_flags(FLAGS, max_seq_length=MAX_SEQ_LENGTH)
@@ -274,14 +278,14 @@ def main(_):
   """Trains, evaluates, predicts and tags as the flags say."""
   estimators.prepare_process()
   job = prepare()
-  if FLAGS.do_train:
-    train(job)
+  parts = train(job) if FLAGS.do_train else []
   if FLAGS.do_eval:
     evaluate(job)
   if FLAGS.do_predict:
     predict(job)
   if FLAGS.text is not None:
     tag_text(job)
+  report.write(job.run, parts)
 
 
 def prepare():
@@ -296,6 +300,7 @@ def prepare():
   if not (FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict or FLAGS.text is not None):
     raise files.InputError("nothing to do: give --do_train, --do_eval, --do_predict or --text")
   run = runs.begin(FLAGS, SCRIPT, TASK_FLAGS)
+  runs.check_evaluation(FLAGS, METRICS)
   corpora = _read_corpora()
   labels = _known_labels(run) or ner_data.find_labels(corpora["train"])
   for corpus in corpora.values():
@@ -315,7 +320,8 @@ def _read_corpora():
   if FLAGS.predict_file and FLAGS.predict_text_file:
     raise files.InputError("--predict_file and --predict_text_file: give one of them")
   corpora = {}
-  for name, flag in (("train", "do_train"), ("dev", "do_eval"), ("test", "do_predict")):
+  dev_flag = "eval_steps" if FLAGS.do_train and FLAGS.eval_steps else "do_eval"
+  for name, flag in (("train", "do_train"), ("dev", dev_flag), ("test", "do_predict")):
     if FLAGS[flag].value:
       corpora[name] = _read_corpus(name, flag)
   return corpora
@@ -375,12 +381,12 @@ def _write_windows(job, set_name, windows, file_name, multiple=1):
 
 
 def train(job):
-  """Trains, from the last checkpoint in the output directory if there is one."""
+  """Trains, from the last checkpoint in the output directory; returns a list of hooks.Trained."""
   windows = _make_windows(job, "train")
   num_steps = runs.num_train_steps(FLAGS, len(windows), "windows")
   done = runs.open_directory(job.run, num_steps, job.labels)
   if done is None:
-    return
+    return []
   train_file = _write_windows(job, "train", windows, "train.tf_record")
   counts = {
     "Num examples": len(job.corpora["train"].sentences),
@@ -389,10 +395,13 @@ def train(job):
     "Num steps": num_steps,
   }
   runs.log_training(counts, done)
-  runs.fine_tune(job.run, *_model_and_table(job), train_file, num_steps, done, len(windows))
+  evaluate = functools.partial(_dev_metrics, job)
+  return runs.fine_tune(
+    job.run, *_model_and_table(job), train_file, num_steps, len(windows), evaluate
+  )
 
 
-def run_model(job, set_name, file_name, batch_size):
+def run_model(job, set_name, file_name, batch_size, checkpoint=None):
   """Runs the model over a set.
 
   Args:
@@ -400,6 +409,7 @@ def run_model(job, set_name, file_name, batch_size):
     set_name: str, key of job.corpora.
     file_name: str, name of the file for the features.
     batch_size: int; on a TPU the set is filled up to a multiple of it.
+    checkpoint: str or None, see runs.predict.
 
   Returns:
     A pair: list of lists of str, a tag for each word of each sentence; float, the mean loss of the
@@ -416,7 +426,7 @@ def run_model(job, set_name, file_name, batch_size):
   logging.info("  Num windows = %d", len(windows))
   logging.info("  Batch size = %d", batch_size)
   rows = runs.predict(
-    job.run, *_model_and_table(job), input_file, len(windows), batch_size, set_name
+    job.run, *_model_and_table(job), input_file, len(windows), batch_size, set_name, checkpoint
   )
   tags = _tags_of(sentences, windows, rows, job.labels)
   losses = np.concatenate([row["losses"][w.positions] for w, row in zip(windows, rows)])
@@ -435,13 +445,12 @@ def _tags_of(sentences, windows, rows, labels):
 def evaluate(job):
   """Evaluates on the dev set and writes eval_results.txt and eval_metrics.json."""
   logging.info("***** Running evaluation *****")
-  tags, loss = run_model(job, "dev", "eval.tf_record", FLAGS.eval_batch_size)
-  step = estimators.saved_step(FLAGS.output_dir)
-  metrics = {**_score(job.corpora["dev"], tags), "loss": loss}
-  numbers = {f"eval_{name}": value for name, value in metrics.items() if name != "per_type"}
+  metrics = _measure(job)
+  step = runs.trained_step(FLAGS.output_dir)
+  numbers = {f"eval_{name}": value for name, value in _overall(metrics).items()}
   logging.info("***** Eval results *****")
   _log_metrics(metrics)
-  estimators.write_scalars(_path("eval"), step, numbers)
+  hooks.write_scalars(_path("eval"), step, numbers)
   results = {**numbers, "global_step": step}
   files.write_text(
     _path("eval_results.txt"), "".join(f"{name} = {results[name]}\n" for name in sorted(results))
@@ -449,14 +458,28 @@ def evaluate(job):
   files.write_json(_path("eval_metrics.json"), {**metrics, "global_step": step, "set": "dev"})
 
 
+def _measure(job, checkpoint=None):
+  """The metrics of a checkpoint, see runs.predict, on the dev set, with its loss."""
+  tags, loss = run_model(job, "dev", "eval.tf_record", FLAGS.eval_batch_size, checkpoint)
+  return {**_score(job.corpora["dev"], tags), "loss": loss}
+
+
+def _dev_metrics(job, checkpoint):
+  """Dict of metric -> number of a checkpoint on the dev set, while the model trains."""
+  return _overall(_measure(job, checkpoint))
+
+
+def _overall(metrics):
+  return {name: value for name, value in metrics.items() if name != "per_type"}
+
+
 def _score(corpus, tags):
   return ner_metrics.entity_metrics([sentence.tags for sentence in corpus.sentences], tags)
 
 
 def _log_metrics(metrics):
-  for name, value in metrics.items():
-    if name != "per_type":
-      logging.info("  %s = %s", name, value)
+  for name, value in _overall(metrics).items():
+    logging.info("  %s = %s", name, value)
   for name, values in metrics["per_type"].items():
     logging.info("  %s: %s", name, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
 
@@ -561,7 +584,7 @@ class Tagger:
 
 def tag_text(job):
   """Prints the entities of --text on standard output."""
-  checkpoint = tf.train.latest_checkpoint(FLAGS.output_dir) or FLAGS.init_checkpoint
+  checkpoint = model_directory.trained_checkpoint(FLAGS.output_dir) or FLAGS.init_checkpoint
   tagger = Tagger(checkpoint, job.run.config, job.run.tokenizer, job.labels, FLAGS.max_seq_length)
   print("\n".join(entity_lines(tagger.tag(FLAGS.text))), flush=True)
 

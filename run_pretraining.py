@@ -23,11 +23,13 @@ from absl import flags, logging
 import common_flags
 import estimators
 import files
+import hooks
 import model_directory
 import modeling
 import optimization
 import pretraining_data
 import records
+import report
 import runs
 import tokenization
 from predictor import Predictor
@@ -242,7 +244,7 @@ def model_fn_builder(
     scores = _scores(features, masked, following)
     if mode == tf.estimator.ModeKeys.TRAIN and not use_tpu:  # a TPU's tensors can't be fetched
       for name, column in scores.items():
-        tf.add_to_collection(estimators.PROGRESS, (name, _weighted_mean(*column)))
+        tf.add_to_collection(hooks.PROGRESS, (name, _weighted_mean(*column)))
     loss = masked[0] + following[0]
     train_op = functools.partial(
       optimization.create_optimizer,
@@ -292,6 +294,8 @@ def _heads(bert_config, features, is_training, use_one_hot_embeddings):
 
 # What training shows and evaluation gives, in this order.
 SCORES = ("masked_lm_accuracy", "masked_lm_loss", "next_sentence_accuracy", "next_sentence_loss")
+# What a training can be judged by, the default first.
+METRICS = ("loss", *SCORES)
 # The mean of the batches' losses. Other than in the mean that an estimator adds, the last batch
 # counts by its examples.
 BATCH_LOSS = "batch_loss"
@@ -458,12 +462,12 @@ def main(_):
   """Trains, evaluates and fills in as the flags say."""
   estimators.prepare_process()
   job = prepare()
-  if FLAGS.do_train:
-    train(job)
+  parts = train(job) if FLAGS.do_train else []
   if FLAGS.do_eval:
     evaluate(job)
   if FLAGS.do_predict:
     predict(job)
+  report.write(job.run, parts)
 
 
 def prepare():
@@ -482,6 +486,7 @@ def prepare():
   if known:  # masked words will be guessed in text of the same casing
     common_flags.adopt(FLAGS, known[0], ["do_lower_case"])
   run = runs.begin(FLAGS, SCRIPT, TASK_FLAGS, needs_vocab=False)
+  runs.check_evaluation(FLAGS, METRICS)
   run.devices.check({flag: paths[0] for flag, paths in found.items()})
   if FLAGS.num_warmup_steps > FLAGS.num_train_steps and FLAGS.do_train:
     logging.warning(
@@ -507,7 +512,7 @@ def prepare():
 def _find_inputs():
   """Dict of flag -> TFRecord files, for those flags that this run needs."""
   wanted = ["input_file"] if FLAGS.do_train else []
-  if FLAGS.do_eval:
+  if FLAGS.do_eval or (FLAGS.do_train and FLAGS.eval_steps is not None):
     wanted.append("eval_file" if FLAGS.eval_file else "input_file")
   common_flags.require(FLAGS, wanted, "--do_train" if FLAGS.do_train else "--do_eval")
   return {flag: find_records(FLAGS[flag].value, flag) for flag in wanted}
@@ -531,13 +536,19 @@ def _make_estimator(job, init_checkpoint):
     num_warmup_steps=FLAGS.num_warmup_steps,
     use_tpu=FLAGS.use_tpu,
     use_one_hot_embeddings=FLAGS.use_tpu,
+    options=optimization.Options(**common_flags.step_settings(FLAGS)),
   )
   batch_sizes = {
     "train_batch_size": FLAGS.train_batch_size,
     "eval_batch_size": FLAGS.eval_batch_size,
   }
   return estimators.make_estimator(
-    model_fn, FLAGS.output_dir, job.run.devices, FLAGS.random_seed, batch_sizes
+    model_fn,
+    FLAGS.output_dir,
+    job.run.devices,
+    FLAGS.random_seed,
+    batch_sizes,
+    FLAGS.keep_checkpoint_max,
   )
 
 
@@ -558,13 +569,16 @@ def _make_input_fn(record_set, is_training, num_seen=0):
 
 
 def train(job):
-  """Trains, from the last checkpoint in the output directory if there is one."""
+  """Trains, from the last checkpoint in the output directory; returns a list of hooks.Trained."""
   num_steps, batch_size = FLAGS.num_train_steps, FLAGS.train_batch_size
   done = runs.open_directory(job.run, num_steps)
   if done is None:
-    return
+    return []
   train_set = job.sets["input_file"]
-  input_fn = _make_input_fn(train_set, is_training=True, num_seen=done * batch_size)
+
+  def make_input_fn(step):
+    return _make_input_fn(train_set, is_training=True, num_seen=step * batch_size)
+
   counts = {
     "Num records": train_set.num_records,
     "Batch size": batch_size,
@@ -573,12 +587,31 @@ def train(job):
   runs.log_training(counts, done)
   estimator = _make_estimator(job, None if done else FLAGS.init_checkpoint)
   with records.explained_damage(train_set.paths):
+    evaluate_checkpoint = functools.partial(_dev_metrics, job)
+    watch = runs.make_watch(job.run, num_steps, train_set.num_records, evaluate_checkpoint)
     # The steps count here, and not the epochs, which may be very short: no checkpoint after each.
-    runs.train(job.run, estimator, input_fn, num_steps, num_steps * batch_size)
+    return runs.train(job.run, estimator, make_input_fn, num_steps, num_steps * batch_size, watch)
 
 
 def evaluate(job):
   """Evaluates on each record once, and writes eval_results.txt and eval_metrics.json."""
+  logging.info("***** Running evaluation *****")
+  logging.info("  Batch size = %d", FLAGS.eval_batch_size)
+  save_results(*_measure(job))
+
+
+def _dev_metrics(job, checkpoint):
+  """Dict of metric -> number of a checkpoint, while the model trains."""
+  results, _ = _measure(job, checkpoint)
+  return {name: results[name] for name in METRICS}
+
+
+def _measure(job, checkpoint=None):
+  """The metrics of a checkpoint, of the trained one by default, and what they were measured on.
+
+  Returns:
+    A pair of dicts: of METRICS and global_step -> NumPy number; what else eval_metrics.json tells.
+  """
   eval_set = job.sets.get("eval_file") or job.sets["input_file"]
   batch_size, limit = FLAGS.eval_batch_size, FLAGS.max_eval_steps
   num_batches = -(-eval_set.num_records // batch_size)
@@ -590,16 +623,14 @@ def evaluate(job):
     )
     num_batches = limit
   input_fn = _make_input_fn(eval_set, is_training=False)
-  logging.info("***** Running evaluation *****")
-  logging.info("  Batch size = %d", batch_size)
-  is_trained = tf.train.latest_checkpoint(FLAGS.output_dir) is not None
-  estimator = _make_estimator(job, None if is_trained else FLAGS.init_checkpoint)
+  checkpoint = checkpoint or model_directory.trained_checkpoint(FLAGS.output_dir)
+  estimator = _make_estimator(job, None if checkpoint else FLAGS.init_checkpoint)
   with records.explained_damage(eval_set.paths):
-    results = estimators.evaluate(estimator, input_fn, num_batches, "eval")
+    results = estimators.evaluate(estimator, input_fn, num_batches, "eval", checkpoint)
   results["loss"] = results.pop(BATCH_LOSS)
   runs.check_finite([results["loss"]], FLAGS.output_dir)
   num_records = min(num_batches * batch_size, eval_set.num_records)
-  save_results(results, {"num_records": num_records, "input_files": eval_set.paths})
+  return results, {"num_records": num_records, "input_files": eval_set.paths}
 
 
 def save_results(results, source):
@@ -794,7 +825,7 @@ def predict(job):
   """Prints the words for each mask, and writes them to mask_predictions.jsonl."""
   logging.info("***** Running prediction *****")
   filler = MaskFiller(
-    tf.train.latest_checkpoint(FLAGS.output_dir) or FLAGS.init_checkpoint,
+    model_directory.trained_checkpoint(FLAGS.output_dir) or FLAGS.init_checkpoint,
     job.run.config,
     FLAGS.vocab_file,
     FLAGS.do_lower_case,

@@ -26,10 +26,12 @@ from absl import flags, logging
 import common_flags
 import estimators
 import files
+import hooks
 import model_directory
 import modeling
 import optimization
 import records
+import report
 import runs
 import squad_answers
 import squad_data
@@ -61,6 +63,8 @@ METRICS_FILE = "eval_metrics.json"
 # Says what the three files of answers were made of, so that they are never taken for other ones.
 ANSWERS_FILE = "answers_source.json"
 AUTO = "auto"
+# What a training can be judged by, the default first; by whether some questions have no answer.
+METRICS = {False: ("f1", "exact_match"), True: ("best_f1", "best_exact")}
 THRESHOLD = "null_score_diff_threshold"
 
 
@@ -339,13 +343,13 @@ def main(_):
   """Trains, answers, scores and asks as the flags say."""
   estimators.prepare_process()
   job = prepare()
-  if FLAGS.do_train:
-    train(job)
+  parts = train(job) if FLAGS.do_train else []
   if FLAGS.do_predict or FLAGS.do_eval:
     answers = (None if FLAGS.do_predict else load_answers()) or predict(job)
     finish(answers)
   if FLAGS.do_ask:
     ask(job)
+  report.write(job.run, parts)
 
 
 def validate_flags_or_throw(bert_config):
@@ -382,12 +386,15 @@ def prepare():
   validate_flags_or_throw(run.config)
   if FLAGS[THRESHOLD].value == AUTO and not FLAGS.do_eval:
     saved_threshold(FLAGS.output_dir)
+  evaluates = FLAGS.do_eval or (FLAGS.do_train and FLAGS.eval_steps is not None)
+  runs.check_evaluation(FLAGS, METRICS[FLAGS.version_2_with_negative])
   examples = {}
   if FLAGS.do_train:
     examples["train"] = read_squad_examples(FLAGS.train_file, True, FLAGS.version_2_with_negative)
-  if FLAGS.do_predict or FLAGS.do_eval:
+  if FLAGS.do_predict or evaluates:
+    common_flags.require(FLAGS, ["predict_file"], "evaluation")
     examples["predict"] = read_squad_examples(FLAGS.predict_file, False)
-  if FLAGS.do_eval:
+  if evaluates:
     _check_scorable()
   shape = [2, run.config.hidden_size]
   runs.check_head(run, "cls/squad/output_weights", shape, "question answering model")
@@ -425,13 +432,13 @@ def _features(examples, input_file, is_training):
 
 
 def train(job):
-  """Trains, from the last checkpoint in the output directory if there is one."""
+  """Trains, from the last checkpoint in the output directory; returns a list of hooks.Trained."""
   examples = job.examples["train"]
   features = _features(examples, FLAGS.train_file, is_training=True)
   num_steps = runs.num_train_steps(FLAGS, len(features), "windows")
   done = runs.open_directory(job.run, num_steps)
   if done is None:
-    return
+    return []
   train_file = os.path.join(FLAGS.output_dir, "train.tf_record")
   squad_data.write_feature_records(features, train_file, FLAGS.num_workers or os.cpu_count())
   counts = {
@@ -442,7 +449,10 @@ def train(job):
   }
   runs.log_training(counts, done)
   table = squad_data.record_features(FLAGS.max_seq_length, is_training=True)
-  runs.fine_tune(job.run, model_fn_builder, table, train_file, num_steps, done, len(features))
+  evaluate = functools.partial(_dev_metrics, job)
+  return runs.fine_tune(
+    job.run, model_fn_builder, table, train_file, num_steps, len(features), evaluate
+  )
 
 
 def predict(job):
@@ -457,10 +467,17 @@ def predict(job):
   logging.info("  Num orig examples = %d", len(examples))
   logging.info("  Num split examples = %d", len(features))
   logging.info("  Batch size = %d", FLAGS.predict_batch_size)
-  answers = squad_answers.compute_answers(
+  answers = _answers_of(examples, features, run_model(job, features))
+  save_answers(answers)
+  return answers
+
+
+def _answers_of(examples, features, results):
+  """squad_answers.Answers, where each question has an answer, however high its null odds."""
+  return squad_answers.compute_answers(
     examples,
     features,
-    run_model(job, features),
+    results,
     FLAGS.n_best_size,
     FLAGS.max_answer_length,
     FLAGS.do_lower_case,
@@ -468,16 +485,26 @@ def predict(job):
     null_score_diff_threshold=np.inf,
     verbose_logging=FLAGS.verbose_logging,
   )
-  save_answers(answers)
-  return answers
 
 
-def run_model(job, features):
+def _dev_metrics(job, checkpoint):
+  """Dict of metric -> number of a checkpoint on --predict_file, while the model trains."""
+  examples = job.examples["predict"]
+  features = _features(examples, FLAGS.predict_file, is_training=False)
+  answers = _answers_of(examples, features, run_model(job, features, checkpoint))
+  dataset = files.read_json(FLAGS.predict_file)
+  if answers.null_odds:
+    return best_thresholds(dataset, answers)
+  return squad_metrics.evaluate(dataset, answers.predictions)
+
+
+def run_model(job, features, checkpoint=None):
   """Runs the model over windows.
 
   Args:
     job: Job.
     features: squad_data.FeatureSet.
+    checkpoint: str or None, see runs.predict.
 
   Returns:
     List of RawResult, one a window in their order; logits are float32 [L], L at least the number of
@@ -493,7 +520,7 @@ def run_model(job, features):
   )
   table = squad_data.record_features(FLAGS.max_seq_length, is_training=False)
   rows = runs.predict(
-    job.run, model_fn_builder, table, input_file, len(features), batch_size, "predict"
+    job.run, model_fn_builder, table, input_file, len(features), batch_size, "predict", checkpoint
   )
   return [RawResult(int(row["unique_ids"]), row["start_logits"], row["end_logits"]) for row in rows]
 
@@ -507,7 +534,7 @@ def _path(name):
 
 def _answers_source():
   """What saved answers depend on; they are used again only if nothing of it has changed."""
-  checkpoint = tf.train.latest_checkpoint(FLAGS.output_dir) or FLAGS.init_checkpoint
+  checkpoint = model_directory.trained_checkpoint(FLAGS.output_dir) or FLAGS.init_checkpoint
   index = estimators.resolve_checkpoint(checkpoint) + ".index"  # has a checksum of each variable
   return {
     "checkpoint": hashlib.sha256(files.read_bytes(index)).hexdigest(),
@@ -579,11 +606,11 @@ def save_metrics(metrics, threshold):
     metrics: dict of name -> number, as the official evaluators name them.
     threshold: float, the null_score_diff_threshold of the predictions.
   """
-  step = estimators.saved_step(FLAGS.output_dir)
+  step = runs.trained_step(FLAGS.output_dir)
   logging.info("***** Eval results *****")
   for name, value in metrics.items():
     logging.info("  %s = %s", name, value)
-  estimators.write_scalars(_path("eval"), step, metrics)
+  hooks.write_scalars(_path("eval"), step, metrics)
   extra = {"global_step": step, "predict_file": FLAGS.predict_file}
   if FLAGS.version_2_with_negative:
     extra[THRESHOLD] = threshold
@@ -705,7 +732,7 @@ def ask(job):
     threshold = saved_threshold(FLAGS.output_dir)
   elif not FLAGS[THRESHOLD].present:
     threshold = known_threshold(FLAGS.output_dir)
-  checkpoint = tf.train.latest_checkpoint(FLAGS.output_dir) or FLAGS.init_checkpoint
+  checkpoint = model_directory.trained_checkpoint(FLAGS.output_dir) or FLAGS.init_checkpoint
   answerer = QuestionAnswerer(
     checkpoint, job.run.config, job.settings, threshold, FLAGS.max_answer_length
   )

@@ -17,8 +17,11 @@ from absl import flags, logging
 import common_flags
 import estimators
 import files
+import history
+import hooks
 import model_directory
 import modeling
+import optimization
 import records
 import tokenization
 
@@ -29,7 +32,8 @@ class Run(NamedTuple):
   Attributes:
     flags: the script's FlagValues.
     script: str, its name without .py.
-    resumed: str or None, the last checkpoint in the output directory.
+    resumed: str or None, the checkpoint in the output directory that the run goes on from, or that
+      it evaluates and predicts with.
     start: pair of the checkpoint that the weights come from, str or None, and the flag naming it.
     devices: estimators.Devices.
     config: modeling.BertConfig.
@@ -66,7 +70,7 @@ def begin(flag_values, script, adopted, identity=(), needed=(), needs_vocab=True
   starts_anew = flag_values.do_train and flag_values.overwrite_output_dir
   if not starts_anew:
     _take_over_flags(flag_values, script, adopted, identity)
-  resumed = None if starts_anew else tf.train.latest_checkpoint(flag_values.output_dir)
+  resumed = None if starts_anew else _found_checkpoint(flag_values)
   if not (flag_values.do_train or resumed or flag_values.init_checkpoint):
     raise files.InputError(
       f"--output_dir: {flag_values.output_dir} has no checkpoint to evaluate or predict with; "
@@ -79,7 +83,17 @@ def begin(flag_values, script, adopted, identity=(), needed=(), needs_vocab=True
   devices.check({name: flag_values[name].value for name in ("output_dir", "init_checkpoint")})
   start = (resumed, "output_dir") if resumed else (flag_values.init_checkpoint, "init_checkpoint")
   config, tokenizer = _load_model(flag_values, *start)
-  return Run(flag_values, script, resumed, start, devices, config, tokenizer)
+  run = Run(flag_values, script, resumed, start, devices, config, tokenizer)
+  if flag_values.do_train:
+    _check_freezing(run)
+  return run
+
+
+def _found_checkpoint(flag_values):
+  """Training goes on from the last checkpoint; everything else uses the best one, if it is kept."""
+  if flag_values.do_train:
+    return tf.train.latest_checkpoint(flag_values.output_dir)
+  return model_directory.trained_checkpoint(flag_values.output_dir)
 
 
 def _take_over_flags(flag_values, script, adopted, identity):
@@ -121,6 +135,44 @@ def _load_model(flag_values, checkpoint, flag):
   return config, tokenizer
 
 
+def _check_freezing(run):
+  """Makes sure that the model has the layers to freeze, and that the others can be trained on."""
+  flag_values, num_layers = run.flags, run.config.num_hidden_layers
+  if flag_values.freeze_layers > num_layers:
+    raise files.InputError(
+      f"--freeze_layers={flag_values.freeze_layers} is more than the {num_layers} layers of the "
+      "model (num_hidden_layers in --bert_config_file)"
+    )
+  if flag_values.freeze_layers and not flag_values.freeze_embeddings:
+    logging.warning(
+      "--freeze_layers without --freeze_embeddings: gradients are still computed down through the "
+      "frozen layers, for the embeddings"
+    )
+  lacking = _lacking_slots(run) if run.resumed else []
+  if lacking:
+    raise files.InputError(
+      f"--output_dir: {run.resumed} has no Adam slots of {len(lacking)} variables to train, such "
+      f"as {lacking[0]}: it was trained with more of them frozen, or stripped; give the same "
+      "--freeze_layers and --freeze_embeddings, or start from it in a new directory: "
+      f"--init_checkpoint={run.resumed}"
+    )
+
+
+def _lacking_slots(run):
+  """Names of variables that are to be trained and have no slots in the last checkpoint."""
+  options = optimization.Options(**common_flags.step_settings(run.flags))
+  saved = estimators.checkpoint_shapes(run.resumed, "output_dir")
+  trained = [
+    name
+    for name in saved
+    # The pooler is left out, for not all tasks train it.
+    if name in model_directory.HEADS or name.startswith(("bert/embeddings/", "bert/encoder/"))
+    if not name.endswith(estimators.SLOT_SUFFIXES) and not optimization.is_frozen(name, options)
+  ]
+  slots = estimators.SLOT_SUFFIXES
+  return [name for name in trained if not all(name + slot in saved for slot in slots)]
+
+
 def check_head(run, variable, shape, what):
   """Makes sure that the weights include a trained head, when nothing trains it.
 
@@ -145,6 +197,12 @@ def check_head(run, variable, shape, what):
     )
 
 
+def trained_step(directory):
+  """The step of the checkpoint that a directory's model is evaluated with; 0 when it has none."""
+  checkpoint = model_directory.trained_checkpoint(directory)
+  return 0 if checkpoint is None else estimators.checkpoint_step(checkpoint)
+
+
 def num_train_steps(flag_values, num_examples, what="examples"):
   """Steps of the whole training.
 
@@ -154,7 +212,7 @@ def num_train_steps(flag_values, num_examples, what="examples"):
     what: str, its name.
 
   Raises:
-    files.InputError: there are none.
+    files.InputError: there are none, or fewer than those of the warm-up.
   """
   batch_size, epochs = flag_values.train_batch_size, flag_values.num_train_epochs
   steps = int(num_examples / batch_size * epochs)
@@ -163,7 +221,39 @@ def num_train_steps(flag_values, num_examples, what="examples"):
       f"no training step: {num_examples} {what}, --num_train_epochs={epochs:g} and "
       f"--train_batch_size={batch_size}; lower the batch size"
     )
+  common_flags.num_warmup_steps(flag_values, steps)  # refuses more than there are steps
   return steps
+
+
+def check_evaluation(flag_values, metrics):
+  """Checks the flags of evaluation while training; without --best_metric the first one is taken.
+
+  Args:
+    flag_values: FlagValues with the flags of common_flags.define_evaluation_flags.
+    metrics: names of the metrics that an evaluation gives, the task's own first.
+
+  Raises:
+    files.InputError: a flag lacks another one, or names no metric.
+  """
+  if flag_values.eval_steps is None:
+    for name in ("keep_best", "early_stopping_patience", "best_metric"):
+      if flag_values[name].present and flag_values[name].value:
+        raise files.InputError(
+          f"--{name} needs evaluation while training: give --eval_steps=N, or --eval_steps="
+          f"{common_flags.EPOCH}"
+        )
+    return
+  metric = flag_values.best_metric or metrics[0]
+  if metric not in metrics:
+    raise files.InputError(
+      f"--best_metric: there is no metric {metric}; choose one of {', '.join(metrics)}"
+    )
+  flag_values["best_metric"].value = metric
+
+
+def _goal(flag_values):
+  names = ("best_metric", "keep_best", "early_stopping_patience")
+  return history.Goal(*(flag_values[name].value for name in names))
 
 
 def open_directory(run, num_steps, labels=None):
@@ -182,9 +272,16 @@ def open_directory(run, num_steps, labels=None):
     start = run.flags.init_checkpoint
     model_directory.clear(directory, start and estimators.resolve_checkpoint(start))
   done = estimators.saved_step(directory)
-  if done >= num_steps:
+  if _is_finished(run.flags, done, num_steps):
     logging.info("Skipping training: %s is at step %d of %d.", directory, done, num_steps)
     return None
+  if history.best_step(directory) is not None and not run.flags.keep_best:
+    logging.warning(
+      "%s/%s is of an earlier training and stays what evaluation and prediction use; give "
+      "--keep_best, or delete it",
+      directory,
+      model_directory.BEST,
+    )
   model_directory.save(
     directory,
     run.flags.bert_config_file,
@@ -194,6 +291,14 @@ def open_directory(run, num_steps, labels=None):
     common_flags.values(run.flags),
   )
   return done
+
+
+def _is_finished(flag_values, done, num_steps):
+  """Whether the training is at its end, its last evaluation included, or was stopped early."""
+  if flag_values.eval_steps is None:
+    return done >= num_steps
+  past = history.History(flag_values.output_dir, _goal(flag_values), done)
+  return past.is_exhausted() or (done >= num_steps and past.has(done))
 
 
 def log_training(counts, done):
@@ -227,29 +332,72 @@ def check_finite(values, directory):
     )
 
 
-def train(run, estimator, input_fn, num_steps, num_examples):
+def train(run, estimator, make_input_fn, num_steps, save_examples, watch=None):
   """Trains up to a step, from the last checkpoint in the directory; see estimators.train.
 
   Args:
     run: Run.
     estimator: from estimators.make_estimator.
-    input_fn: of the training set, which skips what the last checkpoint has seen.
+    make_input_fn: function of a step to the input_fn of the training set that goes on from there.
     num_steps: int.
-    num_examples: int, what is trained on in an epoch.
+    save_examples: int, examples after which there is a checkpoint in any case.
+    watch: from make_watch, or None.
+
+  Returns:
+    List of hooks.Trained, of the parts of the training.
+
+  Raises:
+    files.InputError: the best model of an earlier part of the training is gone.
   """
-  save_steps, save_seconds = common_flags.checkpoint_interval(run.flags, num_examples)
-  estimators.train(
+  save_steps, save_seconds = common_flags.checkpoint_interval(run.flags, save_examples)
+  return estimators.train(
     estimator,
-    input_fn,
+    make_input_fn,
     num_steps,
     run.flags.train_batch_size,
     save_steps,
     save_seconds,
     run.flags.log_every_steps,
+    watch,
+    in_segments=run.flags.use_tpu,
   )
 
 
-def fine_tune(run, build_model_fn, table, train_file, num_steps, done, num_examples):
+def make_watch(run, num_steps, num_examples, evaluate):
+  """What evaluates a run while it trains, if --eval_steps says so.
+
+  Args:
+    run: Run.
+    num_steps: int, the step to end at.
+    num_examples: int, examples in an epoch.
+    evaluate: function of the prefix of a checkpoint to a dict of metric -> number.
+
+  Returns:
+    history.Watch, or None.
+  """
+  directory = run.flags.output_dir
+  if run.flags.eval_steps is None:
+    return None
+
+  def report(step, metrics, best):
+    metric = run.flags.best_metric
+    logging.info(
+      "step %d/%d  evaluation: %s  (best %s %.4f at step %d)",
+      step,
+      num_steps,
+      "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()),
+      metric,
+      best[metric],
+      best["step"],
+    )
+    hooks.write_scalars(os.path.join(directory, "eval"), step, metrics)
+
+  past = history.History(directory, _goal(run.flags), estimators.saved_step(directory))
+  steps = common_flags.evaluation_interval(run.flags, num_examples)
+  return history.Watch(steps, num_steps, past, evaluate, report)
+
+
+def fine_tune(run, build_model_fn, table, train_file, num_steps, num_examples, evaluate):
   """Trains by epochs on a TFRecord file, from the last checkpoint in the directory.
 
   Args:
@@ -259,24 +407,34 @@ def fine_tune(run, build_model_fn, table, train_file, num_steps, done, num_examp
     table: list of tf_example.Feature, what the file has.
     train_file: str.
     num_steps: int, the step to end at.
-    done: int, the step to go on from.
     num_examples: int, records in the file.
+    evaluate: see make_watch.
+
+  Returns:
+    See train.
   """
   flag_values = run.flags
-  input_fn = records.read_input_fn(
-    train_file,
-    table,
-    is_training=True,
-    drop_remainder=True,
-    trim_padding=not flag_values.use_tpu,
-    seed=flag_values.random_seed,
-    num_seen=done * flag_values.train_batch_size,
-  )
+
+  def make_input_fn(step):
+    return records.read_input_fn(
+      train_file,
+      table,
+      is_training=True,
+      drop_remainder=True,
+      trim_padding=not flag_values.use_tpu,
+      seed=flag_values.random_seed,
+      num_seen=step * flag_values.train_batch_size,
+      bucket_by_length=flag_values.bucket_by_length,
+    )
+
   estimator = _make_estimator(run, build_model_fn, num_steps)
-  train(run, estimator, input_fn, num_steps, num_examples)
+  watch = make_watch(run, num_steps, num_examples, evaluate)
+  return train(run, estimator, make_input_fn, num_steps, num_examples, watch)
 
 
-def predict(run, build_model_fn, table, input_file, num_examples, batch_size, description):
+def predict(
+  run, build_model_fn, table, input_file, num_examples, batch_size, description, checkpoint=None
+):
   """Runs the model over a TFRecord file; see estimators.predict.
 
   Args:
@@ -285,6 +443,8 @@ def predict(run, build_model_fn, table, input_file, num_examples, batch_size, de
     num_examples: int, how many results are wanted.
     batch_size: int.
     description: str, what the progress bar says.
+    checkpoint: str, prefix of the checkpoint to use; default: see
+      model_directory.trained_checkpoint, or what the model starts from.
 
   Returns:
     List of dicts of name -> array, in the order of the file.
@@ -294,7 +454,8 @@ def predict(run, build_model_fn, table, input_file, num_examples, batch_size, de
     input_file, table, is_training=False, drop_remainder=use_tpu, trim_padding=not use_tpu
   )
   estimator = _make_estimator(run, build_model_fn, predict_batch_size=batch_size)
-  return list(estimators.predict(estimator, input_fn, num_examples, description))
+  checkpoint = checkpoint or model_directory.trained_checkpoint(run.flags.output_dir)
+  return list(estimators.predict(estimator, input_fn, num_examples, description, checkpoint))
 
 
 def _make_estimator(run, build_model_fn, num_train_steps=None, predict_batch_size=None):
@@ -305,14 +466,21 @@ def _make_estimator(run, build_model_fn, num_train_steps=None, predict_batch_siz
     init_checkpoint=None if is_trained else flag_values.init_checkpoint,
     learning_rate=flag_values.learning_rate,
     num_train_steps=num_train_steps,
-    num_warmup_steps=num_train_steps and int(num_train_steps * flag_values.warmup_proportion),
+    num_warmup_steps=num_train_steps
+    and common_flags.num_warmup_steps(flag_values, num_train_steps),
     use_tpu=flag_values.use_tpu,
     use_one_hot_embeddings=flag_values.use_tpu,
+    options=optimization.Options(**common_flags.step_settings(flag_values)),
   )
   batch_sizes = {
     "train_batch_size": flag_values.train_batch_size,
     "predict_batch_size": predict_batch_size,
   }
   return estimators.make_estimator(
-    model_fn, flag_values.output_dir, run.devices, flag_values.random_seed, batch_sizes
+    model_fn,
+    flag_values.output_dir,
+    run.devices,
+    flag_values.random_seed,
+    batch_sizes,
+    flag_values.keep_checkpoint_max,
   )

@@ -8,6 +8,7 @@ import tempfile
 
 import numpy as np
 import pytest
+import sklearn.utils.class_weight
 import tensorflow.compat.v1 as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 import classifier_data
 import files
 import glue_metrics
+import model_directory
+import records
 import tables
 import tokenization
 from classifier_data import InputExample, find_task
@@ -173,6 +176,28 @@ def test_log_of_the_first_examples(tokenizer, log):
   assert "cut" not in log.text
 
 
+def test_marks_of_several_labels(tokenizer, tmp_path):
+  examples = [
+    InputExample("0", "the dog", label=("c", "a")),
+    InputExample("1", "the cat", label=()),
+    InputExample("2", "the cat"),
+    classifier_data.PaddingInputExample(),
+  ]
+  path = str(tmp_path / "train.tf_record")
+  classifier_data.file_based_convert_examples_to_features(
+    examples, ["a", "b", "c"], 4, tokenizer, path, kind="labels"
+  )
+  table = classifier_data.record_features(4, "labels", 3)
+  rows = records.read_some(path, table)
+  assert [row["label_ids"] for row in rows] == [[1.0, 0.0, 1.0], *[[0.0] * 3] * 3]
+  assert [row["is_real_example"] for row in rows] == [[1], [1], [1], [0]]
+  wrong = InputExample("3", "the", label=("a", "d"), source="f.tsv:9")
+  with pytest.raises(
+    files.InputError, match=r"f.tsv:9: found label 'd'; known labels are 'a', 'b'"
+  ):
+    classifier_data.convert_single_example(9, wrong, ["a", "b"], 4, tokenizer, "labels")
+
+
 @pytest.mark.parametrize(
   ("labels", "first_label", "dtype"), [(["a", "b"], "b", np.int32), ([], 1.25, np.float32)]
 )
@@ -197,7 +222,8 @@ def test_records(tokenizer, tmp_path, log, labels, first_label, dtype):
   label = rows[0].features.feature["label_ids"]
   assert list((label.int64_list if labels else label.float_list).value) == [1 if labels else 1.25]
 
-  table = classifier_data.record_features(4, is_regression=not labels)
+  kind = classifier_data.CLASSES if labels else classifier_data.NUMBER
+  table = classifier_data.record_features(4, kind)
   assert {f.name: (f.dtype, f.shape) for f in table} == {
     "input_ids": (np.int32, (4,)),
     "input_mask": (np.int32, (4,)),
@@ -249,6 +275,8 @@ LAYOUTS = [
   ("qnli", "train", "train.tsv", ["header", "0\tWho ?\tHe did .\tnot_entailment"],
    [("train-0", "Who ?", "He did .", "not_entailment")]),
   ("rte", "test", "test.tsv", ["header", "0\tA .\tB ."], [("test-0", "A .", "B .", "entailment")]),
+  ("AX", "test", "diagnostic.tsv", ["header", "7\tA .\tB ."],
+   [("test-7", "A .", "B .", "contradiction")]),
   ("wnli", "dev", "dev.tsv", ["header", "0\tA .\tB .\t1"], [("dev-0", "A .", "B .", "1")]),
   ("xnli", "train", "multinli/multinli.train.zh.tsv",
    ["premise\thypo\tlabel", "雨\t晴\tcontradictory", "雨\t湿\tentailment"],
@@ -272,10 +300,12 @@ def test_every_task_is_judged_by_metrics_that_exist():
   scores = glue_metrics.regression_metrics([0.0, 1.0], [0.0, 1.0])
   for name in classifier_data.TASKS:
     task = find_task(name)
-    assert set(task.metrics) <= set(scores if task.is_regression else labels)
-    assert task.is_regression == (name == "sts-b") == (task.get_labels() == [])
+    assert set(task.metrics) <= set(scores if task.kind == classifier_data.NUMBER else labels)
+    assert (task.kind == "number") == (name == "sts-b") == (task.get_labels() == [])
   assert set(find_task("csv").metrics) <= set(labels)
-  assert set(find_task("csv", is_regression=True).metrics) <= set(scores)
+  assert set(find_task("csv", regression=True).metrics) <= set(scores)
+  marks = glue_metrics.multi_label_metrics([[0, 1]], [[0, 1]], ["a", "b"])
+  assert set(find_task("csv", multi_label=True).metrics) <= set(marks)
 
 
 def test_sets_and_labels():
@@ -423,6 +453,43 @@ def test_empty_texts_are_counted(write, log):
   assert log.messages == [f"{path}: 2 rows have an empty text, first {path}:3"]
 
 
+# task, set, lines below the header, predictions, name of the leaderboard's file, its lines
+SUBMISSIONS = [
+  ("cola", "test", ["0\tHe ran .", "1\tRan ."], ["1", "0"], "CoLA", ["0\t1", "1\t0"]),
+  ("sst-2", "test", ["0\ta joy", "1\tdull"], ["1", "0"], "SST-2", ["0\t1", "1\t0"]),
+  ("mrpc", "test", ["0\t7\t8\tA\tB", "1\t7", "2\t7\t8\tC\tD"], ["1", "0"], "MRPC",
+   ["0\t1", "2\t0"]),
+  ("sts-b", "test", [STS_ROW % 4, STS_ROW % 5, STS_ROW % 6], [5.25, np.float32(3.14159), -0.1],
+   "STS-B", ["4\t5.000", "5\t3.142", "6\t0.000"]),
+  ("qqp", "test", ["3\tWho ?\tWhich ?"], ["0"], "QQP", ["3\t0"]),
+  ("mnli", "test", [MNLI_TEST_ROW % 9], ["neutral"], "MNLI-m", ["9\tneutral"]),
+  ("mnli", "test_mismatched", [MNLI_TEST_ROW % 8], ["entailment"], "MNLI-mm", ["8\tentailment"]),
+  ("ax", "test", ["0\tA .\tB ."], ["contradiction"], "AX", ["0\tcontradiction"]),
+  ("qnli", "test", ["0\tA ?\tB ."], ["not_entailment"], "QNLI", ["0\tnot_entailment"]),
+  ("rte", "test", ["0\tA .\tB ."], ["entailment"], "RTE", ["0\tentailment"]),
+  ("wnli", "test", ["0\tA .\tB ."], ["1"], "WNLI", ["0\t1"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "set_name", "rows", "predictions", "name", "lines"), SUBMISSIONS)
+def test_files_for_the_leaderboard(write, task, set_name, rows, predictions, name, lines):
+  task = find_task(task)
+  path = write("some.tsv", ["header", *rows])
+  examples = task._read(path, set_name)
+  got = task.submission(set_name, examples, predictions)
+  assert got == (f"{name}.tsv", "\n".join(["index\tprediction", *lines, ""]))
+  assert task.submission("predict_file", examples, predictions) is None
+  assert got[0] in model_directory.WRITTEN
+
+
+def test_the_diagnostic_set_is_for_prediction_alone(write):
+  task = find_task("ax")
+  assert (task.dev_sets, task.test_sets) == ((), ("test",))
+  for read in (task.get_train_examples, task.get_dev_examples):
+    with pytest.raises(classifier_data.MissingSetError, match=r"ax has no set '.*', only 'test'"):
+      read(write.directory)
+
+
 def test_prediction_of_another_file(write):
   path = write("new.tsv", ["index\tsentence", "0\tHe ran ."])
   assert fields(find_task("cola").get_predict_examples(path)) == [("test-1", "He ran .", None, "0")]
@@ -507,7 +574,7 @@ def test_layout_of_cola_by_numbers(write):
     (["text\tlabel", "a\tb\tc"], {}, r"train.tsv:2: found 3 columns, expected 2, as the header"),
     (["text\tlabel", "a\tb", "a\t "], {}, r"train.tsv:3: has no label$"),
     (["text\tlabel", "a\tb", "c\tb"], {}, r"train.tsv: found the label 'b' alone"),
-    (["text\tscore", "a\t4.5", "c\tb"], {"is_regression": True}, r"tsv:3: found 'b' where the sc"),
+    (["text\tscore", "a\t4.5", "c\tb"], {"regression": True}, r"tsv:3: found 'b' where the sc"),
   ],
 )  # fmt: skip
 def test_wrong_columns(write, lines, options, message):
@@ -649,14 +716,120 @@ def test_labels_as_a_list(write):
 
 def test_regression_on_own_files(write):
   write("train.tsv", ["text\tlabel\tscore", "a\tx\t4.5", "b\ty\t-1e-3"])
-  task = find_task("tsv", is_regression=True)
+  task = find_task("tsv", regression=True)
   assert [e.label for e in task.get_train_examples(write.directory)] == [4.5, -0.001]
   assert task.get_labels() == []
+
+
+@pytest.mark.parametrize("file_format", tables.FORMATS)
+def test_several_labels(write, file_format):
+  rows = [("a", " red, big,,red"), ("b", ""), ("c", "10"), ("d", "big")]
+  lines = {
+    "tsv": ["text\tlabels", *map("\t".join, rows)],
+    "csv": ["text,labels", *(f'{text},"{labels}"' for text, labels in rows)],
+    "jsonl": [
+      '{"text": "a", "labels": ["red", " big", "red", ""]}',
+      '{"text": "b"}',
+      '{"text": "c", "labels": [10]}',
+      '{"text": "d", "labels": "big"}',
+    ],
+  }
+  path = write(f"train.{file_format}", lines[file_format])
+  task = find_task(file_format, multi_label=True)
+  examples = task.get_train_examples(write.directory)
+  assert [e.label for e in examples] == [("red", "big"), (), ("10",), ("big",)]
+  assert task.get_labels() == ["10", "big", "red"]
+  assert [e.label for e in task.get_predict_examples(path)] == [None] * 4
+
+
+def test_separator_of_labels(write):
+  write("train.tsv", ["text\tlabel", "a\tred, dark; big", "b\tbig"])
+  task = find_task("tsv", multi_label=True, label_separator=";")
+  assert task.get_labels(write.directory) == ["big", "red, dark"]
+
+
+@pytest.mark.parametrize(
+  ("lines", "message"),
+  [
+    (['{"text": "a", "label": []}'], r"train.jsonl: found no label; there must be two or more"),
+    (['{"text": "a", "label": ["x"]}'], r"train.jsonl: found the label 'x' alone; there must be"),
+    (['{"text": "a", "label": [["x"]]}'], r"jsonl:1: found \[\"x\"\] where a text should be"),
+    (['{"text": "a", "label": {"x": 1}}'], r"jsonl:1: found \{\"x\": 1\} where a text should be"),
+  ],
+)
+def test_unusable_lists_of_labels(write, lines, message):
+  write("train.jsonl", lines)
+  with pytest.raises(files.InputError, match=message):
+    find_task("jsonl", multi_label=True).get_train_examples(write.directory)
+
+
+def test_several_labels_of_which_training_did_not_have_one(write):
+  write("train.tsv", ["text\tlabel", "a\tx,y"])
+  path = write("dev.tsv", ["text\tlabel", "a\tx", "b\ty,z"])
+  with pytest.raises(files.InputError) as error:
+    find_task("tsv", multi_label=True).get_dev_examples(write.directory)
+  assert str(error.value) == f"{path}:3: found label 'z'; known labels are 'x', 'y'"
+
+
+@pytest.mark.parametrize(
+  ("options", "message"),
+  [
+    ({"multi_label": True, "regression": True}, "--multi_label and --regression exclude"),
+    ({"multi_label": True, "label_separator": ""}, "--label_separator is empty"),
+  ],
+)
+def test_options_that_cannot_be(options, message):
+  with pytest.raises(files.InputError, match=message):
+    find_task("tsv", **options)
 
 
 def test_own_files_have_three_sets(write):
   with pytest.raises(classifier_data.MissingSetError, match=r"tsv has no set 'dev_matched'"):
     find_task("tsv").get_examples("dev_matched", write.directory)
+
+
+# ---- Weights of classes --------------------------------------------------------------------------
+
+
+def labelled(*labels):
+  return [InputExample(str(i), "the", label=label) for i, label in enumerate(labels)]
+
+
+def test_balanced_weights():
+  examples = labelled("a", "b", "a", "a", "c", "a")
+  weights = classifier_data.class_weights("balanced", ["c", "b", "a"], examples)
+  assert weights == [6 / 3, 6 / 3, 6 / (3 * 4)]
+  want = sklearn.utils.class_weight.compute_class_weight(
+    "balanced", classes=np.array(["c", "b", "a"]), y=[e.label for e in examples]
+  )
+  assert weights == pytest.approx(list(want))
+  message = r"--class_weights=balanced: the training set has no example of 'd', 'e'"
+  with pytest.raises(files.InputError, match=message):
+    classifier_data.class_weights("balanced", ["a", "d", "b", "e"], examples)
+
+
+def test_weights_of_a_file(write):
+  path = write("weights.tsv", ["not good\t 2.5", "", "good\t1e-1 "])
+  assert classifier_data.class_weights(path, ["good", "not good"], labelled("good")) == [0.1, 2.5]
+
+
+@pytest.mark.parametrize(
+  ("lines", "message"),
+  [
+    (["a\t1", "b\t2", "c\t1"], r"w.tsv:3: found label 'c'; known labels are 'a', 'b'"),
+    (["a\t1", "a\t2"], r"w.tsv:2: found label 'a' again"),
+    (["a\t1"], r"w.tsv: has no weight of 'b'; give one to each label"),
+    (["a 1", "b\t1"], r"w.tsv:1: found 'a 1', should be a label, a tab and its weight"),
+    (["a\t1", "b\t0"], r"w.tsv:2: found '0' where the weight, a finite number above 0, should be"),
+    (["a\t1", "b\t-2"], r"w.tsv:2: found '-2' where the weight"),
+    (["a\tinf", "b\t1"], r"w.tsv:1: found 'inf' where the weight"),
+    (["a\tmuch", "b\t1"], r"w.tsv:1: found 'much' where the weight"),
+  ],
+)
+def test_unusable_weights(write, lines, message):
+  path = write("w.tsv", lines)
+  with pytest.raises(files.InputError, match=message):
+    classifier_data.class_weights(path, ["a", "b"], labelled("a", "b"))
 
 
 # ---- All tasks ----------------------------------------------------------------------------------
@@ -676,6 +849,8 @@ def test_unknown_task():
 
 
 def test_options_of_own_files_with_a_glue_task():
-  with pytest.raises(files.InputError, match=r"^--text_column: cannot be given with the task mrpc"):
-    find_task("mrpc", text_column="3")
+  for options in ({"text_column": "3"}, {"regression": True}, {"multi_label": True}):
+    (name,) = options
+    with pytest.raises(files.InputError, match=rf"^--{name}: cannot be given with the task mrpc"):
+      find_task("mrpc", **options)
   assert find_task("mrpc", labels=["0", "1"], has_header=True).get_labels() == ["0", "1"]

@@ -9,6 +9,7 @@ from absl import flags
 
 import common_flags
 import files
+import optimization
 
 
 @pytest.fixture(name="values")
@@ -27,6 +28,8 @@ def test_defaults_can_be_read_without_a_command_line(values):
   assert (values.train_batch_size, values.learning_rate, values.num_train_epochs) == (32, 5e-5, 3.0)
   assert (values.warmup_proportion, values.save_checkpoints_steps) == (0.1, 1000)
   assert (values.use_tpu, values.num_tpu_cores, values.iterations_per_loop) == (False, 8, 1000)
+  assert optimization.Options(**common_flags.step_settings(values)) == optimization.DEFAULTS
+  assert tuple(optimization.SCHEDULES) == common_flags.SCHEDULES
 
 
 def test_a_parse_forgets_the_one_before(values):
@@ -48,6 +51,14 @@ def test_a_parse_forgets_the_one_before(values):
     ("--learning_rate=nan", r"learning_rate.* must be positive"),
     ("--num_train_epochs=0", r"num_train_epochs.* must be positive"),
     ("--warmup_proportion=1.1", r"warmup_proportion"),
+    ("--num_warmup_steps=-1", r"num_warmup_steps=-1"),
+    ("--lr_schedule=poly", r"lr_schedule=poly: value should be one of <linear\|constant\|cosine>"),
+    ("--gradient_clip_norm=0", r"gradient_clip_norm=0.*: must be positive"),
+    ("--gradient_clip_norm=inf", r"gradient_clip_norm=inf: must be positive and finite"),
+    ("--gradient_clip_norm=nan", r"gradient_clip_norm=nan"),
+    ("--layerwise_lr_decay=0", r"layerwise_lr_decay=0.*: must be above 0 and at most 1"),
+    ("--layerwise_lr_decay=1.01", r"layerwise_lr_decay=1.01: must be above 0 and at most 1"),
+    ("--freeze_layers=-1", r"freeze_layers=-1"),
     ("--max_seq_length=2", r"max_seq_length"),
     ("--save_checkpoints_steps=0", r"save_checkpoints_steps"),
     ("output_dir=x", r"'output_dir=x' is not a flag; flags are written --name=value"),
@@ -97,6 +108,35 @@ def test_required_flags(values):
 def test_checkpoint_interval(values, arguments, num_examples, want):
   common_flags.parse(values, arguments)
   assert common_flags.checkpoint_interval(values, num_examples) == want
+
+
+@pytest.mark.parametrize(
+  ("arguments", "want"),
+  [
+    ([], 3),  # a tenth, rounded down
+    (["--warmup_proportion=0.5"], 15),
+    (["--num_warmup_steps=0"], 0),
+    (["--num_warmup_steps=31"], 31),
+  ],
+)
+def test_warmup_as_a_share_or_as_steps(values, arguments, want):
+  common_flags.parse(values, arguments)
+  assert common_flags.num_warmup_steps(values, 31) == want
+
+
+def test_warmup_that_contradicts(values):
+  with pytest.raises(files.InputError, match="num_warmup_steps=2: only one of them may be given"):
+    common_flags.parse(values, ["--num_warmup_steps=2", "--warmup_proportion=0.1"])
+  common_flags.parse(values, ["--num_warmup_steps=32"])
+  with pytest.raises(files.InputError, match="--num_warmup_steps=32 is more than the 31 steps"):
+    common_flags.num_warmup_steps(values, 31)
+
+
+def test_step_settings(values):
+  arguments = ["--lr_schedule=cosine", "--gradient_clip_norm=2.5", "--layerwise_lr_decay=0.9"]
+  common_flags.parse(values, [*arguments, "--freeze_layers=3", "--freeze_embeddings"])
+  options = optimization.Options(**common_flags.step_settings(values))
+  assert options == optimization.Options(2.5, "cosine", 0.9, 3, True)
 
 
 def test_values_and_device_settings(values):

@@ -10,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import glue_metrics
-from glue_metrics import classification_metrics, regression_metrics
+from glue_metrics import (
+  best_threshold,
+  classification_metrics,
+  multi_label_metrics,
+  regression_metrics,
+)
 
 # 3 true negatives, 1 false positive, 2 false negatives, 4 true positives.
 BINARY_LABELS = [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
@@ -143,8 +148,95 @@ def test_regression_agrees_with_scipy(size, seed):
   )
 
 
+def test_several_labels_by_hand():
+  """{a, b} {} {b} {c}, of which {a} {} {b} {a, b} is predicted: 2 right ones of 4, and of 4."""
+  truth = [[1, 1, 0], [0, 0, 0], [0, 1, 0], [0, 0, 1]]
+  predictions = [[1, 0, 0], [0, 0, 0], [0, 1, 0], [1, 1, 0]]
+  got = multi_label_metrics(truth, predictions, ["a", "b", "c"])
+  assert got["examples"] == 4
+  assert got["micro_f1"] == pytest.approx(2 * 2 / (4 + 4))
+  assert got["macro_f1"] == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
+  assert got["exact_match"] == pytest.approx(2 / 4)
+  assert [list(each.values()) for each in got["per_label"]] == [
+    ["a", 1 / 2, 1.0, pytest.approx(2 / 3), 1],
+    ["b", 1 / 2, 1 / 2, 1 / 2, 2],
+    ["c", 0.0, 0.0, 0.0, 1],
+  ]
+
+
+@no_warnings
+def test_no_label_at_all():
+  got = multi_label_metrics(np.zeros([2, 2]), np.zeros([2, 2]), ["a", "b"])
+  assert (got["micro_f1"], got["macro_f1"], got["exact_match"]) == (0.0, 0.0, 1.0)
+  assert best_threshold(np.zeros([2, 2]), np.full([2, 2], 0.1)) == 0.5
+
+
+MARKS = st.integers(1, 12).flatmap(
+  lambda n: st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=3 * n, max_size=3 * n)
+)
+
+
+@pytest.mark.filterwarnings("ignore:A single label")  # scikit-learn's own
+@given(MARKS)
+@settings(deadline=None, max_examples=50)
+def test_each_of_several_labels_is_a_class_of_two(pairs):
+  truth, predictions = (np.reshape(column, [-1, 3]) > 0 for column in zip(*pairs))
+  got = multi_label_metrics(truth, predictions, ["a", "b", "c"])
+  for place, each in enumerate(got["per_label"]):
+    alone = classification_metrics(truth[:, place] * 1, predictions[:, place] * 1, ["no", "yes"])
+    yes = alone["per_class"][1]
+    assert all(each[key] == pytest.approx(yes[key]) for key in ("precision", "recall", "f1"))
+    assert each["support"] == yes["support"]
+  flat = classification_metrics(truth.ravel() * 1, predictions.ravel() * 1, ["no", "yes"])
+  assert got["micro_f1"] == pytest.approx(flat["f1"])
+  assert got["exact_match"] == pytest.approx((truth == predictions).all(axis=1).mean())
+
+
+@pytest.mark.parametrize(
+  ("truth", "probabilities", "threshold"),
+  [
+    ([[1, 1, 0]], [[0.9, 0.5, 0.1]], 0.3),
+    ([[1, 0, 0]], [[0.9, 0.5, 0.1]], 0.7),
+    ([[1, 0], [0, 1]], [[0.9, 0.75], [0.25, 0.125]], 0.825),  # F1 2/3 with one, 2/3 with all four
+    ([[0, 1], [1, 0]], [[0.5, 0.5], [0.5, 0.25]], 0.375),
+    ([[1, 1]], [[0.5, 0.25]], 0.125),
+  ],
+)
+def test_threshold_by_hand(truth, probabilities, threshold):
+  assert best_threshold(truth, probabilities) == pytest.approx(threshold)
+
+
+@given(MARKS)
+@settings(deadline=None, max_examples=50)
+def test_no_threshold_is_better(pairs):
+  truth, sixths = (np.reshape(column, [-1, 3]) for column in zip(*pairs))
+  probabilities = (sixths / 6).astype(np.float32)
+
+  def micro_f1(threshold):
+    return multi_label_metrics(truth, probabilities >= threshold, ["a", "b", "c"])["micro_f1"]
+
+  best = micro_f1(best_threshold(truth, probabilities))
+  assert best == pytest.approx(max(micro_f1(number / 12) for number in range(-1, 15)))
+
+
+@pytest.mark.parametrize(
+  ("truth", "predictions", "names"),
+  [
+    (np.zeros([0, 2]), np.zeros([0, 2]), ["a", "b"]),
+    (np.zeros([1, 2]), np.zeros([2, 2]), ["a", "b"]),
+    (np.zeros([1, 2]), np.zeros([1, 2]), ["a", "b", "c"]),
+    (np.zeros([2]), np.zeros([2]), ["a", "b"]),
+    (np.zeros([2, 1]), np.zeros([2, 1]), ["a"]),
+  ],
+)
+def test_impossible_marks_are_errors(truth, predictions, names):
+  with pytest.raises(ValueError, match="shapes"):
+    multi_label_metrics(truth, predictions, names)
+
+
 def test_results_are_ready_for_json():
   results = [
+    multi_label_metrics(np.eye(2, dtype=bool), np.ones([2, 2]), ["a", "b"]),
     classification_metrics(np.array([0, 1]), np.eye(2, dtype=np.float32), [0, 1]),
     regression_metrics(np.array([1, 2], np.float32), np.array([2, 1], np.float32)),
   ]

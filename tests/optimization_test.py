@@ -145,9 +145,9 @@ def _data():
   }
 
 
-def _trained_weights(directory, strategy, batch_size):
+def _trained_weights(directory, strategy, batch_size, model_fn=_model_fn):
   config = tf.estimator.RunConfig(train_distribute=strategy, tf_random_seed=1)
-  estimator = tf.estimator.Estimator(_model_fn, str(directory), config)
+  estimator = tf.estimator.Estimator(model_fn, str(directory), config)
   estimator.train(
     lambda: tf.data.Dataset.from_tensor_slices(_data()).repeat().batch(batch_size, True),
     max_steps=6,
@@ -166,3 +166,160 @@ def test_two_replicas_train_like_one(tmp_path):
   for name, value in one.items():
     np.testing.assert_allclose(two[name], value, rtol=2e-5, atol=1e-6, err_msg=name)
   assert np.abs(one["kernel"] - [[0.3], [-0.2]]).max() > 0.05
+
+
+# ---- Schedules ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ("schedule", "warmup", "want"),
+  [
+    ("constant", 4, [0.25, 0.5, 0.75, 1, 1, 1, 1, 1, 1, 1, 1]),
+    ("constant", 0, [1] * 11),
+    ("cosine", 4, [0.25, 0.5, 0.75, 1, 0.933, 0.75, 0.5, 0.25, 0.067, 0, 0]),
+    ("cosine", None, [0.976, 0.905, 0.794, 0.655, 0.5, 0.345, 0.206, 0.095, 0.024, 0, 0]),
+    ("cosine", 10, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1]),  # nothing but warm-up
+    ("linear", None, [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0, 0]),
+  ],
+)
+def test_schedules(schedule, warmup, want):
+  with tf.Graph().as_default(), tf.Session() as session:
+    step = tf.placeholder(tf.int64, [])
+    rate = optimization.learning_rate_schedule(2.0, 10, warmup, step, schedule)
+    rates = [session.run(rate, {step: number}) for number in range(1, 12)]
+  np.testing.assert_allclose(rates, 2 * np.array(want), atol=2e-3)
+
+
+def test_an_unknown_schedule():
+  with pytest.raises(ValueError, match="unknown schedule 'poly'; known are linear, constant, cos"):
+    optimization.learning_rate_schedule(1.0, 10, 0, tf.constant(1, tf.int64), "poly")
+
+
+# ---- What trains --------------------------------------------------------------------------------
+
+LAYERED = {  # variable -> how many times the decay is applied to its learning rate
+  "bert/embeddings/LayerNorm/gamma": 3,
+  "bert/encoder/layer_0/output/dense/kernel": 2,
+  "bert/encoder/layer_1/output/dense/kernel": 1,
+  "bert/pooler/dense/kernel": 0,
+  "output_weights": 0,
+}
+
+
+def _layered_loss(x, width=2):
+  """A chain of products with one matrix for each of LAYERED."""
+  for place, name in enumerate(LAYERED):
+    start = np.eye(width) + 0.1 * np.cos(np.arange(width**2) + place).reshape(width, width)
+    x = tf.matmul(x, tf.get_variable(name, initializer=start.astype("f4")), name=f"product_{place}")
+  return tf.reduce_mean(x**2)
+
+
+def _layered_run(options, rate=RATE):
+  """Values of all variables before and after three steps, and the names of the operations."""
+  with tf.Graph().as_default() as graph, tf.Session() as session:
+    loss = _layered_loss(tf.constant([[1.0, -2.0], [0.5, 3.0]]))
+    train_op = optimization.create_optimizer(loss, rate, STEPS, WARMUP, False, options)
+    session.run(tf.global_variables_initializer())
+    before = variable_values(session)
+    for _ in range(3):
+      session.run(train_op)
+    return before, variable_values(session), [op.name for op in graph.get_operations()]
+
+
+@pytest.mark.parametrize(
+  ("layers", "embeddings", "num_frozen"), [(1, True, 2), (2, True, 3), (0, True, 1), (0, False, 0)]
+)
+def test_frozen_variables_have_no_update_no_slots_and_no_gradient(layers, embeddings, num_frozen):
+  options = optimization.Options(freeze_layers=layers, freeze_embeddings=embeddings)
+  before, after, operations = _layered_run(options)
+  for place, name in enumerate(LAYERED):
+    is_frozen = place < num_frozen
+    assert np.array_equal(before[f"{name}:0"], after[f"{name}:0"]) == is_frozen
+    assert (f"{name}/adam_m:0" in after, f"{name}/adam_v:0" in after) == (not is_frozen,) * 2
+    assert any(op.startswith(f"gradients/product_{place}_grad") for op in operations) != is_frozen
+
+
+def test_layers_frozen_above_embeddings_that_train():
+  options = optimization.Options(freeze_layers=2)
+  before, after, _ = _layered_run(options)
+  changed = [not np.array_equal(before[f"{name}:0"], after[f"{name}:0"]) for name in LAYERED]
+  assert changed == [True, False, False, True, True]
+
+
+def test_frozen_variables_have_no_part_in_the_norm():
+  """The gradients are [3, 4] in the head, and [30, 40] in the embeddings if they had any.
+
+  The head's first moment is a tenth of its gradient, whose norm 5 is cut to 2: [0.12, 0.16].
+  """
+  with tf.Graph().as_default(), tf.Session() as session:
+    head = tf.get_variable("head", initializer=[1.0, 1.0])
+    table = tf.get_variable("bert/embeddings/table", initializer=[1.0, 1.0])
+    loss = tf.reduce_sum((head + 10.0 * table) * [3.0, 4.0])
+    options = optimization.Options(clip_norm=2.0, freeze_embeddings=True)
+    train_op = optimization.create_optimizer(loss, RATE, STEPS, WARMUP, False, options)
+    session.run(tf.global_variables_initializer())
+    session.run(train_op)
+    values = variable_values(session)
+  np.testing.assert_allclose(values["head/adam_m:0"], [0.12, 0.16], rtol=1e-5)
+
+
+def test_learning_rates_fall_from_layer_to_layer():
+  """The same gradient [3] everywhere; by hand each variable has its own rate, weight decay too."""
+  names = list(LAYERED)
+  with tf.Graph().as_default(), tf.Session() as session:
+    variables = [tf.get_variable(name, initializer=[2.0]) for name in names]
+    loss = 3.0 * tf.reduce_sum(tf.add_n(variables))
+    options = optimization.Options(layerwise_decay=0.5)
+    train_op = optimization.create_optimizer(loss, RATE, STEPS, WARMUP, False, options)
+    session.run(tf.global_variables_initializer())
+    for _ in range(6):
+      session.run(train_op)
+    values = variable_values(session)
+  factors = 0.5 ** np.array(list(LAYERED.values()))
+  want, _, _ = adam_by_hand(
+    [2.0] * len(names),
+    lambda w: np.full_like(w, 3.0),
+    6,
+    decay=np.array(["LayerNorm" not in name for name in names]) * 0.01,
+    rate=lambda step: scheduled(step) * factors,
+  )
+  np.testing.assert_allclose([values[f"{name}:0"][0] for name in names], want, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ("name", "want"),
+  [
+    ("bert/embeddings/word_embeddings", True),
+    ("bert/embeddings/LayerNorm/beta", True),
+    ("bert/encoder/layer_2/attention/self/key/bias", True),
+    ("bert/encoder/layer_3/attention/self/key/bias", False),
+    ("bert/encoder/layer_10/output/LayerNorm/gamma", False),
+    ("bert/pooler/dense/kernel", False),
+    ("cls/squad/output_weights", False),
+  ],
+)
+def test_names_decide_about_freezing(name, want):
+  options = optimization.Options(freeze_layers=3, freeze_embeddings=True)
+  assert optimization.is_frozen(name, options) == want
+  assert not optimization.is_frozen(name, optimization.DEFAULTS)
+
+
+def _layered_model_fn(features, labels, mode, params):
+  del labels, params
+  loss = _layered_loss(features["x"])
+  options = optimization.Options(
+    schedule="cosine", layerwise_decay=0.7, freeze_layers=1, freeze_embeddings=True
+  )
+  train_op = optimization.create_optimizer(loss, RATE, STEPS, WARMUP, False, options)
+  return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+
+def test_two_replicas_with_options_train_like_one(tmp_path):
+  one = _trained_weights(tmp_path / "one", None, 8, _layered_model_fn)
+  strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+  two = _trained_weights(tmp_path / "two", strategy, 4, _layered_model_fn)
+  assert sorted(one) == sorted(two)
+  assert "bert/encoder/layer_0/output/dense/kernel/adam_m" not in two
+  assert "bert/encoder/layer_1/output/dense/kernel/adam_m" in two
+  for name, value in one.items():
+    np.testing.assert_allclose(two[name], value, rtol=2e-5, atol=1e-6, err_msg=name)

@@ -161,6 +161,37 @@ def test_lost_and_repeated_predictions_are_errors(order):
 # ---- Sets in many files -------------------------------------------------------------------------
 
 
+def read_by_length(path, count, **options):
+  options = {"trim_padding": True, "bucket_by_length": True, "seed": 1, **options}
+  return read(path, is_training=True, batch_size=2, count=count, **options)
+
+
+def test_batches_by_length_are_dealt_out_of_the_same_examples(path, monkeypatch):
+  monkeypatch.setattr(records, "BUCKET_WINDOW", 5)  # the ten examples of an epoch
+  batches = read_by_length(path, 10)
+  plain = read(path, is_training=True, batch_size=2, count=10, seed=1)
+  for epoch in (batches[:5], batches[5:]):
+    assert sorted(numbers(epoch)) == list(range(10))
+    by_length = sorted(int(batch["input_mask"].sum(1).max()) for batch in epoch)
+    assert by_length == [2, 4, 5, 9, 20]
+  widths = [batch["input_ids"].shape[1] for batch in batches]
+  assert widths != sorted(widths)
+  assert sorted(numbers(batches[:5])) == sorted(numbers(plain[:5]))
+  assert numbers(batches[:5]) != numbers(batches[5:])
+  assert numbers(read_by_length(path, 10)) == numbers(batches)
+  assert numbers(read_by_length(path, 10, seed=2)) != numbers(batches)
+  for name in ("positions", "score"):
+    assert batches[0][name].shape[0] == 2
+
+
+@pytest.mark.parametrize("num_seen", [2, 6, 8, 14, 30])
+def test_batches_by_length_go_on_in_the_same_order(path, num_seen, monkeypatch):
+  monkeypatch.setattr(records, "BUCKET_WINDOW", 3)  # six examples, of one epoch or two
+  whole = numbers(read_by_length(path, 20))
+  rest = read_by_length(path, 20 - num_seen // 2, num_seen=num_seen)
+  assert numbers(rest) == whole[num_seen:]
+
+
 @pytest.fixture(name="paths")
 def _paths(tmp_path):
   """Four files with 13 records in all, of 1 to 13 tokens."""

@@ -328,6 +328,10 @@ def test_regression(model, tmp_path):
     probabilities(out)[:, 0], np.array([row[1] for row in predictions], np.float32)
   )
   assert not (out / "label_list.txt").exists()
+  submitted = table(out, "STS-B.tsv")
+  assert [row[0] for row in submitted] == ["index", *map(str, range(12))]
+  for (_, rounded), (_, exact) in zip(submitted[1:], predictions):
+    assert float(rounded) == pytest.approx(np.clip(float(exact), 0, 5), abs=6e-4)
 
 
 def test_pairs_and_a_task_with_two_dev_sets(model, tmp_path):
@@ -359,6 +363,149 @@ def test_pairs_and_a_task_with_two_dev_sets(model, tmp_path):
   record = next(tf.python_io.tf_record_iterator(str(out / "eval.tf_record")))
   feature = tf.train.Example.FromString(record).features.feature
   assert list(feature["segment_ids"].int64_list.value) == [0] * 7 + [1] * 4 + [0] * 5
+  for name, suffix in (("MNLI-m", ""), ("MNLI-mm", "_test_mismatched")):
+    predicted = [row[1] for row in table(out, f"predictions{suffix}.tsv")]
+    submitted = table(out, f"{name}.tsv")
+    assert [row[1] for row in submitted] == predicted and set(predicted[1:]) <= set(labels)
+    assert [row[0] for row in submitted] == ["index", *map(str, range(len(predicted) - 1))]
+
+  # GLUE's diagnostic set, predicted by the model of MNLI.
+  write_rows(tmp_path / "diagnostic.tsv", [["index", "a", "b"], ["0", "the film", "was fine"]])
+  flags.update(task_name="AX", init_checkpoint=out)
+  run(tmp_path / "ax", "--do_predict", **flags)
+  (line,) = table(tmp_path / "ax", "predictions.tsv")[1:]
+  assert table(tmp_path / "ax", "AX.tsv")[1:] == [["0", line[1]]]
+  with pytest.raises(files.InputError, match=r"--do_eval: ax has no dev set"):
+    run(tmp_path / "ax2", "--do_eval", **flags)
+  (tmp_path / "diagnostic.tsv").unlink()
+  with pytest.raises(files.InputError, match=r"diagnostic\.tsv: cannot be read: No such file"):
+    run(tmp_path / "ax2", "--do_predict", **flags)
+
+
+def mixed(things):
+  """Rows of (text, labels): with a good word, a bad one, both, and none."""
+  return [
+    row
+    for thing, good, bad in zip(things, GOOD, BAD)
+    for row in (
+      (f"{good} {thing} {good} .", "good"),
+      (f"{bad} {thing} {bad}", "bad"),
+      (f"{good} {thing} and {bad} {thing}", "good | bad"),
+      (f"the {thing} was a {thing} .", ""),
+    )
+  ]
+
+
+def test_several_labels(model, tmp_path):
+  for name, things in (("train", THINGS[:6]), ("dev", THINGS[5:])):
+    write_rows(tmp_path / f"{name}.tsv", [("sentence", "labels"), *mixed(things)])
+  write_rows(tmp_path / "test.tsv", [("sentence",), *((text,) for text, _ in mixed(THINGS[5:]))])
+  out = tmp_path / "out"
+  kind = {"multi_label": True, "label_separator": "|", "label_threshold": "auto"}
+  flags = start(model, tmp_path, id_column=None, **kind)
+  run(out, "--do_train", "--do_eval", "--do_predict", **flags)
+
+  assert (out / "label_list.txt").read_text() == "bad\ngood\n"
+  assert [key for key, _ in results(out)] == ["eval_loss", "global_step", "loss"]
+  metrics = json.loads((out / "eval_metrics.json").read_text())
+  assert metrics["micro_f1"] > 0.8 and metrics["examples"] == 12
+  assert [each["support"] for each in metrics["per_label"]] == [6, 6]
+  saved = json.loads((out / "label_threshold.json").read_text())
+  assert saved == {name: metrics[name] for name in ("threshold", "micro_f1")}
+
+  rows = probabilities(out)
+  assert rows.shape == (12, 2) and rows.sum(1).max() > 1.3 and rows.sum(1).min() < 0.7
+  header, *predictions = table(out)
+  assert header == ["id", "prediction", "bad", "good"]
+  for line, (bad, good) in zip(predictions, rows >= saved["threshold"]):
+    assert line[1] == "|".join(["bad"] * bad + ["good"] * good)
+  # What the dev set's labels are; the test set has the same texts.
+  right = [
+    set(line[1].split("|")) == {label.strip() for label in labels.split("|")}
+    for line, (_, labels) in zip(predictions, mixed(THINGS[5:]))
+  ]
+  assert np.mean(right) == pytest.approx(metrics["exact_match"])
+
+  run(out, "--do_predict")  # all settings, and the threshold, are those of the directory
+  assert table(out)[1:] == predictions
+  run(out, "--do_predict", label_threshold=0.9999)
+  assert {line[1] for line in table(out)[1:]} == {""}
+  with pytest.raises(files.InputError, match=r"holds a model with --multi_label=True, not False"):
+    run(out, "--do_predict", multi_label=False)
+  (out / "label_threshold.json").unlink()
+  with pytest.raises(files.InputError, match=r"--label_threshold=auto: .* find one by --do_eval"):
+    run(out, "--do_predict")
+
+
+def test_regression_on_own_files(model, tmp_path):
+  rows = [(f"the {THINGS[i]} was {word}", str(i / 2)) for i, word in enumerate(BAD)]
+  for name in ("train", "dev", "test"):
+    write_rows(tmp_path / f"{name}.tsv", [("text", "score"), *rows])
+  out = tmp_path / "out"
+  flags = start(model, tmp_path, id_column=None, regression=True, train_batch_size=6)
+  run(out, "--do_train", "--do_eval", **flags)
+  metrics = json.loads((out / "eval_metrics.json").read_text())
+  assert {"pearson", "spearman", "mean_squared_error"} <= set(metrics)
+  run(out, "--do_predict")
+  numbers = np.array([row[1] for row in table(out)[1:]], float)
+  error = np.mean((numbers - [float(score) for _, score in rows]) ** 2)
+  assert error == pytest.approx(metrics["mean_squared_error"], rel=1e-4)
+
+
+# ---- The head -----------------------------------------------------------------------------------
+
+
+def head(labels, kind, is_training=False, **options):
+  """What create_model gives for three texts and three outputs, and a gradient, in numpy."""
+  with tf.Graph().as_default(), tf.Session() as session:
+    tf.set_random_seed(2)
+    ids = tf.constant([[2, 5, 6, 3], [2, 7, 3, 0], [2, 8, 9, 3]])
+    config = modeling.BertConfig.from_dict(CONFIG)
+    created = run_classifier.create_model(
+      *(config, is_training, ids, tf.sign(ids), ids * 0, tf.constant(labels), 3, False),
+      **({"kind": kind} if kind else {}),
+      **options,
+    )
+    (weights,) = [v for v in tf.trainable_variables() if v.op.name == "output_weights"]
+    session.run(tf.global_variables_initializer())
+    return session.run([*created, tf.gradients(created[0], weights)[0]])
+
+
+def test_loss_of_several_labels():
+  marks = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0]], np.float32)
+  loss, losses, logits, probabilities, _ = head(marks, "labels")
+  np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-logits)), rtol=1e-5)
+  entropies = -np.log(np.where(marks == 1, probabilities, 1 - probabilities))
+  np.testing.assert_allclose(losses, entropies.mean(axis=1), rtol=1e-5)
+  assert loss == pytest.approx(entropies.mean(), rel=1e-5)
+
+
+def test_weights_of_classes_count_in_training_alone():
+  labels = [2, 0, 2]
+  weights = [0.5, 9.0, 3.0]
+  loss, losses, *_ = head(labels, None, is_training=True, class_weights=weights)
+  assert loss == pytest.approx((3 * losses[0] + 0.5 * losses[1] + 3 * losses[2]) / 3, rel=1e-6)
+  loss, losses, *_ = head(labels, None, class_weights=weights)
+  assert loss == pytest.approx(losses.mean(), rel=1e-6)
+
+
+def test_weights_of_one_change_nothing():
+  for plain, weighted in zip(
+    head([2, 0, 2], "classes", is_training=True),
+    head([2, 0, 2], "classes", is_training=True, class_weights=[1.0, 1.0, 1.0]),
+  ):
+    np.testing.assert_array_equal(plain, weighted)
+
+
+def test_class_weights_reach_the_model(model, data, tmp_path):
+  weights = tmp_path / "weights.tsv"
+  weights.write_text("positive\t0.5\nnegative\t2\n")
+  for choice, want in ((weights, [2.0, 0.5]), ("balanced", [1.0, 1.0]), (None, None)):
+    named = start(model, data, output_dir=tmp_path / "out", class_weights=choice)
+    arguments = [f"--{name}={value}" for name, value in named.items()]
+    common_flags.parse(run_classifier.FLAGS, ["--do_train", *arguments])
+    build_model_fn, _ = run_classifier._model_and_table(run_classifier.prepare())
+    assert build_model_fn.keywords["class_weights"] == want
 
 
 # ---- Parts used by other programs ---------------------------------------------------------------
@@ -420,7 +567,7 @@ def test_metrics_leave_padding_out():
   with tf.Graph().as_default(), tf.Session() as session:
     tensors = [tf.constant(value) for value in arguments]
     classes = run_classifier._classification_metrics(*tensors)
-    numbers = run_classifier._regression_metrics(*tensors)
+    numbers = run_classifier._loss_metrics(*tensors)
     session.run(tf.local_variables_initializer())
     session.run([update for _, update in (*classes.values(), *numbers.values())])
     got = {name: session.run(value) for name, (value, _) in classes.items()}
@@ -468,11 +615,26 @@ def _refused(model, data, tmp_path):
     ("vocab_file", "/nowhere", r"/nowhere: cannot be read"),
     ("bert_config_file", "/nowhere", r"/nowhere: cannot be read"),
     ("init_checkpoint", "/nowhere/x", r"--init_checkpoint: there is no checkpoint /nowhere/x"),
+    ("label_threshold", 1, r"label_threshold.*must be above 0 and below 1, or auto"),
+    ("label_threshold", "much", r"label_threshold"),
+    ("label_threshold", 0.4, r"--label_threshold is for tasks with several labels a text"),
+    ("label_separator", ";", r"--label_separator is for tasks with several labels a text"),
+    ("class_weights", "/nowhere", r"/nowhere: cannot be read"),
+    ("regression", True, r"train\.tsv:2: found 'positive' where the score, a finite number"),
     ("text_column", "txt", r"--text_column: there is no column 'txt'.*'sentence'"),
   ],
 )
 def test_impossible_flags(refused, flag, value, match):
   refused(match, **{flag: value})
+
+
+@pytest.mark.parametrize("kind", ["multi_label", "regression"])
+def test_weights_of_what_has_no_classes(refused, tmp_path, kind):
+  for name in ("train", "dev"):
+    write_rows(tmp_path / f"{name}.tsv", [("sentence", "label"), ("a", "1"), ("b", "2")])
+  match = r"--class_weights is for tasks with one label a text, not several and not a number"
+  flags = {kind: True, "class_weights": "balanced", "data_dir": tmp_path, "id_column": None}
+  refused(match, output_dir=tmp_path / "out", **flags)
 
 
 def test_nothing_to_do(refused):

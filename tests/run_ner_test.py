@@ -11,6 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from tiny_runs import (
   SPECIAL,
+  assert_best_is_used,
   checkpoint_steps,
   copied,
   save_checkpoint,
@@ -334,6 +335,12 @@ def test_model_fn_knows_two_modes():
 
 
 # ---- Refusals -----------------------------------------------------------------------------------
+
+
+def test_evaluation_while_training(model, data, tmp_path):
+  flags = {"num_train_epochs": 1, "eval_steps": 10, "keep_best": True}
+  run(tmp_path, "--do_train", "--do_eval", **start(model, data, **flags))
+  assert_best_is_used(tmp_path, "f1", [10, 20])
 
 
 @pytest.fixture(name="refused")

@@ -11,6 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from tiny_runs import (
   SPECIAL,
+  assert_best_is_used,
   checkpoint_steps,
   config_of,
   copied,
@@ -435,6 +436,12 @@ def test_records_with_metadata_and_no_vocabulary(model, corpus, tmp_path, monkey
     run(out, "--do_predict", text="the [MASK]")
   run(out, "--do_predict", text="the [MASK]", vocab_file=model / "vocab.txt")
   assert (out / "mask_predictions.jsonl").exists()
+
+
+def test_evaluation_while_training(model, data, tmp_path):
+  flags = {"num_train_steps": 20, "eval_steps": 15, "keep_best": True}
+  run(tmp_path, "--do_train", "--do_eval", **start(model, data, **flags))
+  assert_best_is_used(tmp_path, "loss", [15, 20], sign=-1)
 
 
 @pytest.fixture(name="refused")

@@ -7,7 +7,15 @@ import logging
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from tiny_runs import SPECIAL, checkpoint_steps, copied, save_model, snapshot, start_flags
+from tiny_runs import (
+  SPECIAL,
+  assert_best_is_used,
+  checkpoint_steps,
+  copied,
+  save_model,
+  snapshot,
+  start_flags,
+)
 
 import common_flags
 import estimators
@@ -327,6 +335,14 @@ def test_loss_is_the_mean_of_both_cross_entropies():
 
 
 # ---- Refusals -----------------------------------------------------------------------------------
+
+
+def test_evaluation_while_training(model, data, tmp_path):
+  flags = {"num_train_epochs": 2, "eval_steps": "epoch", "keep_best": True}
+  run(tmp_path, "--do_train", "--do_eval", **start(model, data, **flags))
+  steps = [json.loads(s)["step"] for s in (tmp_path / "eval_history.jsonl").open()]
+  assert len(steps) == 2 and steps[1] == 2 * steps[0]
+  assert_best_is_used(tmp_path, "best_f1", steps)
 
 
 @pytest.fixture(name="refused")

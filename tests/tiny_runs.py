@@ -7,7 +7,7 @@ import shutil
 
 import tensorflow.compat.v1 as tf
 
-import estimators
+import hooks
 import modeling
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -79,6 +79,24 @@ def weights(directory):
   return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
+def assert_best_is_used(directory, metric, steps, sign=1):
+  """Makes sure that a directory was evaluated at steps, and at the end with the best of them.
+
+  Args:
+    directory: pathlib.Path, of a run with --eval_steps, --keep_best and --do_eval.
+    metric: str, what decides; sign 1 if larger is better, else -1.
+    steps: list of int.
+  """
+  lines = (directory / "eval_history.jsonl").read_text().splitlines()
+  history = [json.loads(line) for line in lines]
+  assert [entry["step"] for entry in history] == steps
+  best = max(history, key=lambda entry: sign * entry[metric])
+  assert json.loads((directory / "best" / "best.json").read_text()) == {**best, "metric": metric}
+  metrics = json.loads((directory / "eval_metrics.json").read_text())
+  assert metrics["global_step"] == best["step"]
+  assert abs(metrics[metric] - best[metric]) < 1e-6
+
+
 def snapshot(directory):
   """What is in a directory: dict of path -> content."""
   paths = sorted(directory.rglob("*")) if directory.is_dir() else []
@@ -87,11 +105,11 @@ def snapshot(directory):
 
 def send_once(monkeypatch, number, at_step):
   """Lets the process send itself a signal after a step of training."""
-  after_run = estimators.ProgressHook.after_run
+  after_run = hooks.ProgressHook.after_run
 
   def after_run_with_signal(self, *arguments):
     after_run(self, *arguments)
     if self._step == at_step:
       os.kill(os.getpid(), number)
 
-  monkeypatch.setattr(estimators.ProgressHook, "after_run", after_run_with_signal)
+  monkeypatch.setattr(hooks.ProgressHook, "after_run", after_run_with_signal)
