@@ -45,7 +45,7 @@ POOLINGS = ("none", "cls", "mean", "max", "mean_max")
 
 _NUM_LOGGED_EXAMPLES = 5
 # Lines run in order of length within windows whose vectors take this much memory.
-_WINDOW_BYTES = 2**28
+_WINDOW_BYTES = 2**26
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(

@@ -17,6 +17,9 @@ A shard has the arrays (numpy.load reads them, without pickle; N lines, T word p
 import glob
 import json
 import os
+import shutil
+import tempfile
+import zipfile
 
 import numpy as np
 
@@ -124,7 +127,7 @@ class NpzWriter:
       path: str that ends in .npz.
       layers: list of int, indexes of the layers.
       num_lines: int, how many lines will be written in all.
-      shard_size: int, lines in a shard; they are in memory together.
+      shard_size: int, lines in a shard.
       is_half: bool, whether values are stored as float16.
     """
     self._path = path
@@ -133,37 +136,68 @@ class NpzWriter:
     self._num_shards = -(-num_lines // shard_size)
     self._dtype = np.float16 if is_half else np.float32
     self._num_written = 0
-    self._lines = []  # tuples of number, tokens, values
+    self._begin_shard()
+
+  def _begin_shard(self):
+    self._numbers, self._tokens = [], []
+    self._spools = []  # files with the values so far: one of each layer, or of pooled vectors
+    self._width = None  # numbers in a vector
 
   def __enter__(self):
     return self
 
   def __exit__(self, error_type, error, traceback):
-    if error_type is None and self._lines:
+    if error_type is None and self._numbers:
       self._write_shard()
+    for spool in self._spools:
+      spool.close()
 
   def write(self, number, tokens, values):
     """Appends a line; see JsonLinesWriter.write."""
-    self._lines.append((number, tokens, values.astype(self._dtype)))
-    if len(self._lines) == self._shard_size:
+    layers = values if values.ndim == 3 else [values]
+    with files.explained_write_errors(self._path):
+      if not self._spools:
+        directory = None if files.is_remote(self._path) else os.path.dirname(self._path) or "."
+        self._spools = [tempfile.TemporaryFile(dir=directory) for _ in layers]  # noqa: SIM115
+      for spool, vectors in zip(self._spools, layers):
+        spool.write(vectors.astype(self._dtype).tobytes())
+    self._numbers.append(number)
+    self._tokens.append(tokens if values.ndim == 3 else None)
+    self._width = values.shape[-1]
+    if len(self._numbers) == self._shard_size:
       self._write_shard()
 
   def _write_shard(self):
-    numbers, tokens, values = zip(*self._lines)
-    arrays = {"linex_index": np.array(numbers), "layers": np.array(self._layers)}
-    if values[0].ndim == 1:
-      arrays["values"] = np.stack(values)
-    else:
-      arrays["values"] = np.concatenate(values, axis=1)
-      arrays["offsets"] = np.cumsum([0, *map(len, tokens)])
-      arrays["tokens"] = np.array([token for line in tokens for token in line])
-    self._lines = []
+    arrays = {"linex_index": np.array(self._numbers), "layers": np.array(self._layers)}
+    shape = [len(self._numbers), self._width]
+    if self._tokens[0] is not None:
+      arrays["offsets"] = np.cumsum([0, *map(len, self._tokens)])
+      arrays["tokens"] = np.array([token for line in self._tokens for token in line])
+      shape = [len(self._spools), len(arrays["tokens"]), self._width]
     name = self._name(self._num_written)
-    with files.new_file(name) as f:
-      np.savez(f, **arrays)
+    with files.new_file(name) as f, zipfile.ZipFile(f, "w") as archive:
+      for key, array in arrays.items():
+        with archive.open(f"{key}.npy", "w") as member:
+          np.lib.format.write_array(member, array, allow_pickle=False)
+      self._write_values(archive, shape)
+    self._begin_shard()
     if self._num_written == 0:
       self._remove_old_shards(name)
     self._num_written += 1
+
+  def _write_values(self, archive, shape):
+    """Moves the values from the spools into an archive, without having them in memory."""
+    header = {
+      "descr": np.lib.format.dtype_to_descr(np.dtype(self._dtype)),
+      "fortran_order": False,
+      "shape": tuple(shape),
+    }
+    with archive.open("values.npy", "w", force_zip64=True) as member:
+      np.lib.format.write_array_header_1_0(member, header)
+      for spool in self._spools:
+        spool.seek(0)
+        shutil.copyfileobj(spool, member, 2**20)
+        spool.close()
 
   def _name(self, number):
     if self._num_shards == 1:

@@ -274,6 +274,15 @@ def write_bytes(path, data):
 
 
 @contextlib.contextmanager
+def explained_write_errors(path):
+  """Turns a failure of the disk into an InputError that names the file that was to be written."""
+  try:
+    yield
+  except OSError as error:
+    raise InputError(f"{path}: cannot be written: {describe(error)}") from error
+
+
+@contextlib.contextmanager
 def new_file(path):
   """Opens a file for bytes, to be written piece by piece, that gets its name when it is complete.
 
@@ -287,17 +296,16 @@ def new_file(path):
   """
   temporary = f"{path}.tmp{os.getpid()}"
   try:
-    with open_binary(temporary, "w") as stored, _compressing(path, stored) as f:
-      yield f
-    if is_remote(path):
-      _gfile().rename(temporary, path, overwrite=True)
-    else:
-      os.replace(temporary, path)
-  except BaseException as error:
+    with explained_write_errors(path):
+      with open_binary(temporary, "w") as stored, _compressing(path, stored) as f:
+        yield f
+      if is_remote(path):
+        _gfile().rename(temporary, path, overwrite=True)
+      else:
+        os.replace(temporary, path)
+  except BaseException:
     if exists(temporary):
       remove(temporary)
-    if isinstance(error, OSError):
-      raise InputError(f"{path}: cannot be written: {describe(error)}") from error
     raise
 
 

@@ -1,10 +1,11 @@
-"""Evaluation, the best checkpoint and early stopping while a tiny classifier trains."""
+"""While a tiny classifier trains: evaluation, the best checkpoint, early stopping, going on."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
-from tiny_runs import SPECIAL, save_model, snapshot, start_flags, weights
+from tiny_runs import SPECIAL, save_model, send_once, snapshot, start_flags, weights
 
 import common_flags
 import estimators
@@ -152,6 +153,18 @@ def test_early_stopping(model, tmp_path, log):
   run(tmp_path, model, **flags)
   assert any(message.startswith("Skipping training") for message in log.messages)
   assert [entry["step"] for entry in entries(tmp_path)] == [2, 4]
+
+
+def test_the_training_of_an_older_toolkit_goes_on(model, plain, tmp_path, monkeypatch):
+  send_once(monkeypatch, signal.SIGTERM, at_step=3)
+  with pytest.raises(estimators.Interrupted):
+    run(tmp_path, model)
+  monkeypatch.undo()
+  for path in tmp_path.iterdir():  # it left checkpoints, events and records, and no description
+    if not path.name.startswith(("checkpoint", "model.ckpt", "events", "graph", "train")):
+      path.unlink()
+  run(tmp_path, model)
+  assert_same_weights(tmp_path, plain)
 
 
 @pytest.mark.parametrize(
