@@ -1,13 +1,29 @@
-"""Converts encoders between HuggingFace directories and TensorFlow checkpoints, and strips them.
+"""Converts models between HuggingFace directories and TensorFlow checkpoints, and strips them.
 
   --mode              --input                 writes into --output
-  from_huggingface    HuggingFace directory   bert_model.ckpt, bert_config.json, vocab.txt
+  from_huggingface    HuggingFace directory   bert_model.ckpt, bert_config.json, vocab.txt,
+                                              label_list.txt where there are labels
   to_huggingface      TensorFlow checkpoint   model.safetensors, config.json, vocab.txt,
                                               tokenizer_config.json where the casing is known
   strip               training checkpoint     bert_model.ckpt without optimizer slots and step, and
                                               the descriptions that lie beside the checkpoint
 
-Values are copied bit by bit, 16-bit floats widened to 32. PyTorch is not needed.
+What is converted, both ways: the encoder, and these heads.
+
+  HuggingFace                                           script that uses it
+  BertForPreTraining, BertForMaskedLM                   run_pretraining.py
+  BertForNextSentencePrediction                         as a start for run_pretraining.py
+  BertForSequenceClassification                         run_classifier.py
+  BertForQuestionAnswering                              run_squad.py
+  BertForTokenClassification                            run_ner.py
+  DistilBertForMaskedLM, ForQuestionAnswering, ForTokenClassification: as those of BERT
+
+DistilBERT becomes a BERT whose token types are all zeros, and returns to DistilBERT as long as they
+are. For a directory that a script has trained, --input needs only its name: its checkpoint is the
+best one, in best/, if that is kept, or the last.
+
+Values are copied bit by bit, 16-bit floats widened to 32. PyTorch is needed for pytorch_model.bin
+alone; nothing in it is run.
 
 What HuggingFace's files say and BERT's configuration has no place for is kept in bert_config.json
 under the key "huggingface", and returns to them with --mode=to_huggingface:
@@ -18,18 +34,16 @@ under the key "huggingface", and returns to them with --mode=to_huggingface:
 
 "gelu" names two functions: the tanh form in BERT's configuration, the exact one in HuggingFace's,
 which calls the tanh form "gelu_new". The name under "huggingface" is used again as long as it
-converts to the present hidden_act.
+converts to the present hidden_act, and the model has not been trained since (there is no run.json).
 """
 
 import quiet_start  # noqa: F401, first of all  # isort: skip
 
 import json
 import os
-import re
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 import tensorflow.compat.v1 as tf
 from absl import flags, logging
@@ -37,11 +51,15 @@ from absl import flags, logging
 import common_flags
 import estimators
 import files
+import huggingface_config
+import huggingface_names
+import model_directory
 import modeling
+from huggingface_files import SAFETENSORS, bad_type, read_object, read_weights
+from huggingface_names import BERT, DISTILBERT, HEADS, NO_HEAD, TOKEN_TYPES, Family
 from model_directory import CONFIG_FILE, LABEL_FILE, RUN_FILE, VOCAB_FILE
 
 CHECKPOINT = "bert_model.ckpt"
-SAFETENSORS = "model.safetensors"
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_enum(
@@ -55,7 +73,8 @@ flags.DEFINE_enum(
 flags.DEFINE_string(
   "input",
   None,
-  "HuggingFace directory, or a checkpoint: its prefix (bert_model.ckpt) or its directory.",
+  "HuggingFace directory, or a checkpoint: its prefix (bert_model.ckpt) or its directory, of which "
+  "the best checkpoint is taken if it keeps one.",
   flag_values=FLAGS,
 )
 flags.DEFINE_string(
@@ -79,7 +98,7 @@ flags.DEFINE_bool(
 flags.DEFINE_bool(
   "allow_unplaced",
   False,
-  "Leave out heads (what stands on top of the encoder) instead of refusing them.",
+  "Leave out what cannot be converted on top of the encoder, instead of refusing it.",
   flag_values=FLAGS,
 )
 flags.DEFINE_bool("overwrite", False, "Replace a model in --output.", flag_values=FLAGS)
@@ -93,123 +112,6 @@ MODE_FLAGS = {
 }
 
 
-# ---- The table of names -------------------------------------------------------------------------
-
-
-class Tensor(NamedTuple):
-  """A row of the table of names.
-
-  Attributes:
-    scope: key in SCOPES.
-    tensorflow: name of the variable in its scope.
-    huggingface: name of the parameter in its scope.
-    shape: of the variable, a letter a dimension; see SIZES.
-    transposed: whether the parameter is the transposed variable. TensorFlow's dense layers multiply
-      by [inputs, outputs], PyTorch's by [outputs, inputs].
-  """
-
-  scope: str
-  tensorflow: str
-  huggingface: str
-  shape: str
-  transposed: bool = False
-
-
-SIZES = {
-  "V": "vocab_size",
-  "T": "type_vocab_size",
-  "P": "max_position_embeddings",
-  "H": "hidden_size",
-  "I": "intermediate_size",
-}
-
-SCOPES = {  # {} is the number of the layer
-  "embeddings": ("bert/embeddings/", "bert.embeddings."),
-  "layer": ("bert/encoder/layer_{}/", "bert.encoder.layer.{}."),
-  "pooler": ("bert/pooler/", "bert.pooler."),
-}
-
-TENSORS = (
-  Tensor("embeddings", "word_embeddings", "word_embeddings.weight", "VH"),
-  Tensor("embeddings", "token_type_embeddings", "token_type_embeddings.weight", "TH"),
-  Tensor("embeddings", "position_embeddings", "position_embeddings.weight", "PH"),
-  Tensor("embeddings", "LayerNorm/beta", "LayerNorm.bias", "H"),
-  Tensor("embeddings", "LayerNorm/gamma", "LayerNorm.weight", "H"),
-  Tensor("layer", "attention/self/query/kernel", "attention.self.query.weight", "HH", True),
-  Tensor("layer", "attention/self/query/bias", "attention.self.query.bias", "H"),
-  Tensor("layer", "attention/self/key/kernel", "attention.self.key.weight", "HH", True),
-  Tensor("layer", "attention/self/key/bias", "attention.self.key.bias", "H"),
-  Tensor("layer", "attention/self/value/kernel", "attention.self.value.weight", "HH", True),
-  Tensor("layer", "attention/self/value/bias", "attention.self.value.bias", "H"),
-  Tensor("layer", "attention/output/dense/kernel", "attention.output.dense.weight", "HH", True),
-  Tensor("layer", "attention/output/dense/bias", "attention.output.dense.bias", "H"),
-  Tensor("layer", "attention/output/LayerNorm/beta", "attention.output.LayerNorm.bias", "H"),
-  Tensor("layer", "attention/output/LayerNorm/gamma", "attention.output.LayerNorm.weight", "H"),
-  Tensor("layer", "intermediate/dense/kernel", "intermediate.dense.weight", "HI", True),
-  Tensor("layer", "intermediate/dense/bias", "intermediate.dense.bias", "I"),
-  Tensor("layer", "output/dense/kernel", "output.dense.weight", "IH", True),
-  Tensor("layer", "output/dense/bias", "output.dense.bias", "H"),
-  Tensor("layer", "output/LayerNorm/beta", "output.LayerNorm.bias", "H"),
-  Tensor("layer", "output/LayerNorm/gamma", "output.LayerNorm.weight", "H"),
-  Tensor("pooler", "dense/kernel", "dense.weight", "HH", True),
-  Tensor("pooler", "dense/bias", "dense.bias", "H"),
-)
-
-
-class Route(NamedTuple):
-  """The way of one tensor: names, the shape at its source, and whether it is transposed."""
-
-  source: str
-  target: str
-  shape: tuple
-  transposed: bool
-
-  def reversed(self):
-    """The way back."""
-    shape = self.shape[::-1] if self.transposed else self.shape
-    return Route(self.target, self.source, shape, self.transposed)
-
-
-def encoder_routes(config):
-  """The routes of all tensors of an encoder from TensorFlow to HuggingFace.
-
-  bert/encoder/layer_0/output/dense/kernel [I, H] -> bert.encoder.layer.0.output.dense.weight [H, I]
-
-  Args:
-    config: modeling.BertConfig.
-
-  Returns:
-    List of Route, from the embeddings up.
-  """
-  sizes = {letter: getattr(config, key) for letter, key in SIZES.items()}
-  return [
-    Route(
-      scope_tf.format(number) + row.tensorflow,
-      scope_hf.format(number) + row.huggingface,
-      tuple(sizes[letter] for letter in row.shape),
-      row.transposed,
-    )
-    for scope, (scope_tf, scope_hf) in SCOPES.items()
-    for number in range(config.num_hidden_layers if scope == "layer" else 1)
-    for row in TENSORS
-    if row.scope == scope
-  ]
-
-
-def canonical_name(name):
-  """The name that a parameter has in the table.
-
-  encoder.layer.0.output.LayerNorm.gamma -> bert.encoder.layer.0.output.LayerNorm.weight
-  cls.predictions.bias                   -> cls.predictions.bias
-  """
-  name = re.sub(r"^(embeddings|encoder|pooler)\.", r"bert.\1.", name)
-  return re.sub(
-    r"\bLayerNorm\.(gamma|beta)$",
-    lambda match: "LayerNorm." + {"gamma": "weight", "beta": "bias"}[match[1]],
-    name,
-  )
-
-
 # ---- The three conversions ----------------------------------------------------------------------
 
 
@@ -219,10 +121,10 @@ class Conversion(NamedTuple):
   Attributes:
     weights: file name of the weights, CHECKPOINT or SAFETENSORS.
     tensors: dict of name -> array.
-    texts: dict of file name -> content; the configuration, without which a directory is no model,
-      comes last.
+    texts: dict of file name -> content, None for a file that the model has not; the configuration,
+      without which a directory is no model, comes last.
     rows: the table of what went where, tuples (source, its shape, target, its shape).
-    ignored: int, slots, steps and buffers that are in no row.
+    ignored: int, slots, steps, buffers and copies that are in no row.
   """
 
   weights: str
@@ -236,39 +138,43 @@ def from_huggingface(directory, vocab_file=None, do_lower_case=None, allow_unpla
   """Converts a HuggingFace directory to a checkpoint.
 
   Args:
-    directory: str, with model.safetensors, config.json and vocab.txt (or tokenizer.json).
+    directory: str, with the weights (see huggingface_files.read_weights), config.json and vocab.txt
+      (or tokenizer.json).
     vocab_file: str, the vocabulary if it is elsewhere.
     do_lower_case: bool, the casing if tokenizer_config.json does not say it, or says it wrongly.
-    allow_unplaced: bool, leave out heads instead of refusing them.
+    allow_unplaced: bool, leave out heads that cannot be converted instead of refusing them.
 
   Returns:
     Conversion with float32 arrays.
 
   Raises:
-    files.InputError: a file is missing or damaged, the model is no BERT encoder, tensors are
-      missing, have no place, or contradict the configuration.
+    files.InputError: a file is missing or damaged, the model is neither BERT nor DistilBERT,
+      tensors are missing, have no place, or contradict the configuration.
   """
-  config = config_from_huggingface(os.path.join(directory, "config.json"))
+  config_path = os.path.join(directory, "config.json")
+  config = huggingface_config.read_config(config_path)
+  family, described = huggingface_config.origin_of(config)
   vocab = _read_vocab(vocab_file or _find_vocab(directory), config.vocab_size)
-  config.huggingface["tokenizer_config"] = _read_tokenizer_config(directory, do_lower_case)
-  path = os.path.join(directory, SAFETENSORS)
-  tensors = read_safetensors(path)
-  buffers = [name for name in tensors if canonical_name(name) == "bert.embeddings.position_ids"]
-  for name in buffers:
-    del tensors[name]
-  # Two names for the same tensor leave one of them without a route, which is an error.
-  in_file = {canonical_name(name): name for name in tensors}
-  routes = [route.reversed() for route in encoder_routes(config)]
-  routes = [route._replace(source=in_file.get(route.source, route.source)) for route in routes]
-  converted, rows = carry(tensors, routes, path, allow_unplaced)
-  texts = {VOCAB_FILE: vocab, CONFIG_FILE: config.to_json_string()}
-  return Conversion(CHECKPOINT, converted, texts, rows, len(buffers))
+  tokenizer = huggingface_config.read_tokenizer_config(directory, do_lower_case)
+  config.huggingface["tokenizer_config"] = tokenizer
+  path, tensors = read_weights(directory)
+  ignored = _drop_doubles(tensors, family, path)
+  plan = _plan_from_huggingface(tensors, config)
+  labels = huggingface_config.find_labels(described, plan.num_labels, config_path)
+  converted, rows = carry(tensors, plan, path, allow_unplaced, _why_no_head(family, described))
+  rows += _add_token_types(converted, config)
+  texts = {
+    VOCAB_FILE: vocab,
+    LABEL_FILE: labels and "".join(label + "\n" for label in labels),
+    CONFIG_FILE: config.to_json_string(),
+  }
+  return Conversion(CHECKPOINT, converted, texts, rows, ignored)
 
 
 def to_huggingface(
   checkpoint, bert_config_file=None, vocab_file=None, do_lower_case=None, allow_unplaced=False
 ):
-  """Converts a checkpoint to a HuggingFace directory that BertModel.from_pretrained reads.
+  """Converts a checkpoint to a HuggingFace directory that from_pretrained reads.
 
   Args:
     checkpoint: str, prefix of the checkpoint or its directory.
@@ -276,7 +182,7 @@ def to_huggingface(
     vocab_file: str, default the vocab.txt beside the checkpoint.
     do_lower_case: bool, the casing if neither the run.json beside the checkpoint nor
       bert_config.json knows it.
-    allow_unplaced: bool, leave out heads instead of refusing them.
+    allow_unplaced: bool, leave out heads that cannot be converted instead of refusing them.
 
   Returns:
     Conversion with float32 arrays.
@@ -284,24 +190,28 @@ def to_huggingface(
   Raises:
     files.InputError: see from_huggingface.
   """
-  prefix = estimators.resolve_checkpoint(checkpoint, "input")
-  directory = os.path.dirname(prefix)
+  prefix, directory = find_checkpoint(checkpoint)
   config = modeling.BertConfig.from_json_file(
     bert_config_file or _beside(directory, CONFIG_FILE, "bert_config_file")
   )
   vocab = _read_vocab(vocab_file or _beside(directory, VOCAB_FILE, "vocab_file"), config.vocab_size)
   tensors, ignored = read_checkpoint(prefix)
-  routes = [
-    route._replace(target=route.target.removeprefix("bert.")) for route in encoder_routes(config)
-  ]
-  converted, rows = carry(tensors, routes, prefix, allow_unplaced)
+  plan = _plan_to_huggingface(tensors, config)
+  ignored += _drop_what_is_lacking(tensors, plan.family)
+  converted, rows = carry(tensors, plan, prefix, allow_unplaced)
+  rows += _add_untied_copies(converted, config, plan)
+  trained = _trained_flags(directory)
   if do_lower_case is None:
-    do_lower_case = _trained_casing(directory)
-  tokenizer = tokenizer_config_to_huggingface(config, do_lower_case)
+    do_lower_case = trained.get("do_lower_case")
+  tokenizer = huggingface_config.make_tokenizer_config(config, plan.family, do_lower_case)
+  labels = _read_labels(directory, plan)
+  description = huggingface_config.make_config(
+    config, plan.family, plan.head, plan.num_labels, labels, trained
+  )
   texts = {
     VOCAB_FILE: vocab,
-    **({"tokenizer_config.json": _json_text(tokenizer)} if tokenizer else {}),
-    "config.json": _json_text(config_to_huggingface(config)),
+    "tokenizer_config.json": _json_text(tokenizer) if tokenizer else None,
+    "config.json": _json_text(description),
   }
   return Conversion(SAFETENSORS, converted, texts, rows, ignored)
 
@@ -319,11 +229,11 @@ def strip(checkpoint, bert_config_file=None, vocab_file=None):
   Raises:
     files.InputError: the checkpoint or a description cannot be read.
   """
-  prefix = estimators.resolve_checkpoint(checkpoint, "input")
+  prefix, directory = find_checkpoint(checkpoint)
   tensors, ignored = read_checkpoint(prefix)
   given = {VOCAB_FILE: vocab_file, CONFIG_FILE: bert_config_file}
   paths = {
-    name: given.get(name) or os.path.join(os.path.dirname(prefix), name)
+    name: given.get(name) or os.path.join(directory, name)
     for name in (LABEL_FILE, RUN_FILE, VOCAB_FILE, CONFIG_FILE)
   }
   texts = {
@@ -335,17 +245,159 @@ def strip(checkpoint, bert_config_file=None, vocab_file=None):
   return Conversion(CHECKPOINT, tensors, texts, rows, ignored)
 
 
+def find_checkpoint(path):
+  """The checkpoint that --input means, the best one of a directory that keeps it.
+
+  Args:
+    path: str, see estimators.resolve_checkpoint.
+
+  Returns:
+    A pair of str: its prefix, and the directory with the files that explain it.
+
+  Raises:
+    files.InputError: there is no checkpoint.
+  """
+  prefix = estimators.resolve_checkpoint(model_directory.trained_checkpoint(path) or path, "input")
+  logging.info("The checkpoint is %s", prefix)
+  directory = os.path.dirname(prefix)
+  is_best = os.path.basename(directory) == model_directory.BEST
+  if is_best and not files.exists(os.path.join(directory, CONFIG_FILE)):
+    directory = os.path.dirname(directory)
+  return prefix, directory
+
+
+# ---- What a model is ----------------------------------------------------------------------------
+
+
+class Plan(NamedTuple):
+  """What is to be converted, and how.
+
+  Attributes:
+    family: huggingface_names.Family.
+    head: key of huggingface_names.HEADS.
+    num_labels: int, of the head; None for a head that has no labels.
+    routes: list of huggingface_names.Route.
+  """
+
+  family: Family
+  head: str
+  num_labels: Optional[int]
+  routes: list
+
+
+def _plan_from_huggingface(tensors, config):
+  family, described = huggingface_config.origin_of(config)
+  # Two names for the same tensor leave one of them without a route, which is an error.
+  in_file = {family.canonical_name(name): name for name in tensors}
+  head = family.head_of(in_file, huggingface_config.architectures(described))
+  num_labels = _num_labels(head, 1, {name: tensors[in_file[name]] for name in in_file})
+  routes = [route.reversed() for route in family.routes(config, head, num_labels)]
+  routes = [route._replace(source=in_file.get(route.source, route.source)) for route in routes]
+  return Plan(family, head, num_labels, routes)
+
+
+def _plan_to_huggingface(tensors, config):
+  head = huggingface_names.head_of_checkpoint(tensors)
+  family = _find_family(config, tensors, head)
+  num_labels = _num_labels(head, 0, tensors)
+  routes = family.routes(config, head, num_labels)
+  if head == NO_HEAD:
+    base = family.model_type + "."
+    routes = [route._replace(target=route.target.removeprefix(base)) for route in routes]
+  return Plan(family, head, num_labels, routes)
+
+
+def _num_labels(head, side, tensors):
+  """How many labels a head has, None without labels; `side` is 0 for TensorFlow's names, else 1."""
+  names = huggingface_names.label_bias(head)
+  return tensors[names[side]].size if names else None
+
+
+def _why_no_head(family, described):
+  """What there is to say about tensors on top of an encoder from HuggingFace without a place."""
+  architectures = huggingface_config.architectures(described)
+  if family is DISTILBERT and "DistilBertForSequenceClassification" in architectures:
+    return "its classifier has a layer with ReLU where BERT's has the pooler with tanh"
+  return f"config.json says it is {', '.join(map(str, architectures)) or 'no architecture'}"
+
+
+def _drop_doubles(tensors, family, origin):
+  """Removes buffers and copies of other tensors; returns how many.
+
+  A copy whose original is not in the file takes its place.
+  """
+  before = len(tensors)
+  in_file = {family.canonical_name(name): name for name in tensors}
+  tensors.pop(in_file.get(family.rename(huggingface_names.POSITION_IDS)), None)
+  for copy, name in family.copies().items():
+    if copy in in_file:
+      value = tensors.pop(in_file[copy])
+      original = tensors.setdefault(in_file.get(name, name), value)
+      if original.tobytes() != value.tobytes():
+        raise files.InputError(
+          f"{origin}: {in_file[copy]} differs from {in_file[name]}, where BERT has one table for "
+          "both; such a head cannot be converted"
+        )
+  return before - len(tensors)
+
+
+def _add_untied_copies(converted, config, plan):
+  """Adds the copies that a configuration without tied weights asks for; returns their rows."""
+  _, described = huggingface_config.origin_of(config)
+  if "masked_lm" not in HEADS[plan.head] or described.get("tie_word_embeddings") is not False:
+    return []
+  copies = plan.family.copies()
+  converted.update({copy: converted[name] for copy, name in copies.items()})
+  return [(f"({name})", None, copy, converted[copy].shape) for copy, name in copies.items()]
+
+
+def _add_token_types(converted, config):
+  """Adds to a checkpoint the token types that DistilBERT does without: zeros; returns their row."""
+  if TOKEN_TYPES in converted:
+    return []
+  converted[TOKEN_TYPES] = np.zeros([config.type_vocab_size, config.hidden_size], np.float32)
+  return [("(zeros)", None, TOKEN_TYPES, converted[TOKEN_TYPES].shape)]
+
+
+def _find_family(config, tensors, head):
+  """The family that a checkpoint came from if it still has its form, else BERT."""
+  family, _ = huggingface_config.origin_of(config)
+  extra = [name for name in _lacking(tensors, family) if tensors[name].any()]
+  if family is DISTILBERT and (extra or head not in family.heads):
+    logging.warning(
+      "The model was a DistilBERT and has become a BERT by training (%s); it is written as BERT",
+      _enumerate(extra or [f"head {head}"]),
+    )
+    return BERT
+  return family
+
+
+def _lacking(tensors, family):
+  """Names of the encoder's variables that a family has not."""
+  prefixes = tuple(prefix.replace(".", "/") for prefix in family.lacks)
+  return [name for name in tensors if (name + "/").startswith(prefixes)]
+
+
+def _drop_what_is_lacking(tensors, family):
+  """Removes the variables that a family has not, all zeros; returns how many."""
+  names = _lacking(tensors, family)
+  for name in names:
+    del tensors[name]
+  return len(names)
+
+
 # ---- Tensors on their way -----------------------------------------------------------------------
 
 
-def carry(tensors, routes, origin, allow_unplaced):
+def carry(tensors, plan, origin, allow_unplaced, reason=""):
   """Sends tensors along their routes.
 
   Args:
     tensors: dict of source name -> array.
-    routes: list of Route.
+    plan: Plan.
     origin: str, where the tensors come from, for messages.
-    allow_unplaced: bool, leave out heads instead of refusing them.
+    allow_unplaced: bool, leave out heads that have no routes instead of refusing them.
+    reason: str, why there are such, for the message.
 
   Returns:
     A pair: dict of target name -> float32 array, and the rows of the table (see Conversion).
@@ -353,8 +405,8 @@ def carry(tensors, routes, origin, allow_unplaced):
   Raises:
     files.InputError: tensors are missing, have no place, or have a wrong shape or type.
   """
-  routes = _without_missing_pooler(tensors, routes, origin)
-  left_out = _find_unplaced(tensors, routes, origin, allow_unplaced)
+  routes = _without_missing_pooler(tensors, plan, origin)
+  left_out = _find_unplaced(tensors, routes, origin, allow_unplaced, reason)
   converted = {}
   for route in routes:
     value = _widen(tensors[route.source], f"{origin}: {route.source}")
@@ -364,39 +416,43 @@ def carry(tensors, routes, origin, allow_unplaced):
         f"{list(route.shape)}"
       )
     converted[route.target] = np.ascontiguousarray(value.T if route.transposed else value)
+  if plan.head == NO_HEAD and not any("pooler" in name for name in converted):
+    logging.warning("%s has no pooler, so neither has the output", origin)
   rows = [(r.source, r.shape, r.target, converted[r.target].shape) for r in routes]
   rows += [(name, tensors[name].shape, "(left out)", None) for name in left_out]
   return converted, rows
 
 
-def _without_missing_pooler(tensors, routes, origin):
-  """The routes whose sources exist; only the pooler may be missing, as there are such models."""
-  missing = [route for route in routes if route.source not in tensors]
+def _without_missing_pooler(tensors, plan, origin):
+  """The routes whose sources exist. The whole pooler may be missing where no head stands on it."""
+  missing = [route for route in plan.routes if route.source not in tensors]
   if not missing:
-    return routes
-  if missing != [route for route in routes if "pooler" in route.source]:
+    return plan.routes
+  is_needed = huggingface_names.OVER_POOLER & set(HEADS[plan.head])
+  if is_needed or missing != [route for route in plan.routes if "pooler" in route.source]:
     raise files.InputError(
       f"{origin}: lacks {_enumerate([route.source for route in missing])}, which the configuration "
       "describes"
     )
-  logging.warning("%s has no pooler, so neither has the output", origin)
-  return [route for route in routes if route not in missing]
+  return [route for route in plan.routes if route not in missing]
 
 
-def _find_unplaced(tensors, routes, origin, allow_unplaced):
+def _find_unplaced(tensors, routes, origin, allow_unplaced, reason):
   """Names without a route. Heads may be left out; an encoder without a part of it is another."""
   sources = {route.source for route in routes}
   unplaced = [name for name in tensors if name not in sources]
-  encoder = [name for name in unplaced if canonical_name(name).startswith(("bert.", "bert/"))]
+  encoder = [name for name in unplaced if huggingface_names.ENCODER_NAME.match(name)]
   if encoder:
     raise files.InputError(
       f"{origin}: the encoder that the configuration describes has no {_enumerate(encoder)}"
     )
   if unplaced and not allow_unplaced:
     raise files.InputError(
-      f"{origin}: only encoders can be converted, and {_enumerate(unplaced)} belongs to none; give "
-      "--allow_unplaced to leave it out"
+      f"{origin}: {_enumerate(unplaced)} is not the whole of a head that can be converted"
+      f"{reason and f' ({reason})'}; give --allow_unplaced to leave it out"
     )
+  if unplaced:
+    logging.warning("%s is left out: training starts such a head anew", _enumerate(unplaced))
   return unplaced
 
 
@@ -409,150 +465,8 @@ def _enumerate(names, most=12):
 def _widen(value, place):
   """An array as float32, which holds every 16-bit float exactly."""
   if value.dtype not in (np.float32, np.float16, tf.bfloat16.as_numpy_dtype):
-    raise _bad_type(place, value.dtype)
+    raise bad_type(place, value.dtype)
   return value.astype(np.float32, copy=False)
-
-
-def _bad_type(place, name):
-  return files.InputError(f"{place} is of type {name}; only 32- and 16-bit floats can be converted")
-
-
-# ---- Configurations -----------------------------------------------------------------------------
-
-# HuggingFace's names of activations -> BERT's.
-TANH_GELUS = ("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_accurate", "gelu_fast")
-EXACT_GELUS = ("gelu", "gelu_python")
-ACTIVATIONS = {
-  **dict.fromkeys(TANH_GELUS + EXACT_GELUS, "gelu"),
-  **{name: name for name in ("relu", "tanh", "linear")},
-}
-
-# Kinds of HuggingFace model whose computation is another one than BERT's encoder's.
-NECESSARY_SETTINGS = {
-  "model_type": "bert",
-  "position_embedding_type": "absolute",
-  "is_decoder": False,
-  "add_cross_attention": False,
-}
-
-
-def config_from_huggingface(path):
-  """Reads a HuggingFace config.json.
-
-  Args:
-    path: str.
-
-  Returns:
-    modeling.BertConfig with the attribute `huggingface`, a dict whose "config" holds the keys that
-    BERT has no place for, and the original hidden_act.
-
-  Raises:
-    files.InputError: the file is missing or damaged, or the model is no BERT encoder.
-  """
-  values = _read_object(path)
-  for key, necessary in NECESSARY_SETTINGS.items():
-    if values.get(key, necessary) != necessary:
-      raise files.InputError(
-        f"{path}: {key} is {values[key]!r}, but only models with {necessary!r} can be converted"
-      )
-  # What config.json does not name has HuggingFace's defaults: those of BERT-base, uncased.
-  defaults = modeling.BertConfig(vocab_size=30522, type_vocab_size=2).to_dict()
-  activation = values.get("hidden_act", defaults["hidden_act"])
-  config = modeling.BertConfig.from_dict(
-    {**defaults, **{key: values[key] for key in defaults if key in values}}
-  )
-  config.hidden_act = _activation_from_huggingface(activation, path)
-  try:
-    config.validate()
-  except ValueError as error:
-    raise files.InputError(f"{path}: {error}") from error
-  epsilon = values.get("layer_norm_eps", modeling.LAYER_NORM_EPSILON)
-  if epsilon != modeling.LAYER_NORM_EPSILON:
-    logging.warning(
-      "%s: layer_norm_eps is %s, but BERT computes with %s: activations differ slightly",
-      *(path, epsilon, modeling.LAYER_NORM_EPSILON),
-    )
-  others = {key: value for key, value in values.items() if key not in defaults}
-  config.huggingface = {"config": {**others, "hidden_act": activation}}
-  return config
-
-
-def _activation_from_huggingface(activation, path):
-  if activation in EXACT_GELUS:
-    logging.warning(
-      "%s: hidden_act %s is the exact GELU, for which BERT computes its tanh form: activations "
-      "differ slightly, each by less than 0.001",
-      *(path, activation),
-    )
-  try:
-    return ACTIVATIONS[str(activation)]
-  except KeyError:
-    raise files.InputError(
-      f"{path}: hidden_act is {activation!r}, but BERT knows only {', '.join(ACTIVATIONS)}"
-    ) from None
-
-
-def config_to_huggingface(config):
-  """The content of config.json for an encoder, with what HuggingFace once said of it.
-
-  Args:
-    config: modeling.BertConfig.
-
-  Returns:
-    Dict.
-  """
-  values = config.to_dict()
-  original = values.pop("huggingface", {}).get("config", {})
-  values.update(original, architectures=["BertModel"], model_type="bert")
-  activation = str(config.hidden_act or "linear").lower()
-  if ACTIVATIONS.get(original.get("hidden_act")) != activation:
-    values["hidden_act"] = {"gelu": "gelu_new"}.get(activation, activation)
-  for key in {"dtype", "torch_dtype"} & values.keys():  # the type of the weights in the file
-    values[key] = "float32"
-  return values
-
-
-def tokenizer_config_to_huggingface(config, do_lower_case=None):
-  """The content of tokenizer_config.json, empty when nothing is known.
-
-  Args:
-    config: modeling.BertConfig.
-    do_lower_case: bool, overrides what HuggingFace once said; None does not.
-
-  Returns:
-    Dict.
-  """
-  original = getattr(config, "huggingface", {}).get("tokenizer_config", {})
-  values = _with_casing(original, do_lower_case)
-  if not (values.get("tokenizer_class") or "Bert").startswith("Bert"):
-    values["tokenizer_class"] = "BertTokenizer"  # others do not read vocab.txt
-  return values
-
-
-def _read_tokenizer_config(directory, do_lower_case):
-  path = os.path.join(directory, "tokenizer_config.json")
-  values = _with_casing(_read_object(path) if files.exists(path) else {}, do_lower_case)
-  if values.get("strip_accents") not in (None, values.get("do_lower_case")):
-    logging.warning("%s: strip_accents is not as do_lower_case, which BERT's scripts assume", path)
-  if values.get("tokenize_chinese_chars") is False:
-    logging.warning("%s: tokenize_chinese_chars is off, which BERT's tokenization lacks", path)
-  return values
-
-
-def _with_casing(tokenizer_config, do_lower_case):
-  values = dict(tokenizer_config)
-  if do_lower_case is not None:
-    values["do_lower_case"] = do_lower_case
-  if "do_lower_case" not in values:
-    logging.warning("It is not known whether the model is uncased; give --do_lower_case")
-  return values
-
-
-def _trained_casing(directory):
-  """The --do_lower_case of the training that made a directory, or None."""
-  path = os.path.join(directory, RUN_FILE)
-  run = _read_object(path) if files.exists(path) else {}
-  return run.get("flags", {}).get("do_lower_case")
 
 
 # ---- Texts --------------------------------------------------------------------------------------
@@ -582,7 +496,7 @@ def _read_vocab(path, vocab_size):
 
 def _vocab_of_tokenizer(path):
   """{"model": {"type": "WordPiece", "vocab": {"b": 1, "a": 0}}} -> "a\\nb\\n"."""
-  model = _read_object(path).get("model") or {}
+  model = read_object(path).get("model") or {}
   vocab = model.get("vocab") or {}
   if model.get("type") != "WordPiece" or sorted(vocab.values()) != list(range(len(vocab))):
     raise files.InputError(f"{path}: holds no word pieces numbered from 0; give --vocab_file")
@@ -592,13 +506,6 @@ def _vocab_of_tokenizer(path):
 def _read_exactly(path):
   """The text of a file with its own newlines; files.read_text would unify them."""
   return files.decode(files.read_bytes(path), path)
-
-
-def _read_object(path):
-  value = files.read_json(path)
-  if not isinstance(value, dict):
-    raise files.InputError(f"{path}: is no JSON object")
-  return value
 
 
 def _json_text(value):
@@ -612,49 +519,25 @@ def _beside(directory, name, flag):
   return path
 
 
-# ---- Weights on disk ----------------------------------------------------------------------------
-
-SAFETENSORS_TYPES = {
-  "F32": np.float32,
-  "F16": np.float16,
-  "BF16": tf.bfloat16.as_numpy_dtype,
-  "I64": np.int64,  # buffers
-}
-
-
-def read_safetensors(path):
-  """Reads a safetensors file.
-
-  Args:
-    path: str.
-
-  Returns:
-    Dict of name -> array, in the types of the file.
-
-  Raises:
-    files.InputError: the file is missing, truncated or no safetensors file.
-  """
-  if not files.exists(path):
+def _read_labels(directory, plan):
+  """The labels of a checkpoint's head, None where they are not known."""
+  has_labels = huggingface_names.label_bias(plan.head) is not None
+  labels = model_directory.read_labels(directory) if has_labels else None
+  if labels and len(labels) != plan.num_labels:
     raise files.InputError(
-      f"{path}: not found; save the model in one piece with a recent version of transformers"
+      f"{os.path.join(directory, LABEL_FILE)}: has {len(labels)} labels, where the head has "
+      f"{plan.num_labels}; it belongs to another model"
     )
-  try:
-    entries = safetensors.deserialize(files.read_bytes(path))
-  except safetensors.SafetensorError as error:
-    raise files.InputError(
-      f"{path}: is damaged or no safetensors file: {files.describe(error)}"
-    ) from error
-  return {name: _array(entry, f"{path}: {name}") for name, entry in entries}
+  return labels
 
 
-def _array(entry, place):
-  """The array of an entry that safetensors.deserialize returns.
+def _trained_flags(directory):
+  """The flags of the training that made a directory, by its run.json; an empty dict without one."""
+  path = os.path.join(directory, RUN_FILE)
+  return read_object(path).get("flags", {}) if files.exists(path) else {}
 
-  safetensors.numpy.load would do but for bfloat16, which NumPy lacks and TensorFlow has.
-  """
-  if entry["dtype"] not in SAFETENSORS_TYPES:
-    raise _bad_type(place, entry["dtype"])
-  return np.frombuffer(entry["data"], SAFETENSORS_TYPES[entry["dtype"]]).reshape(entry["shape"])
+
+# ---- Weights on disk ----------------------------------------------------------------------------
 
 
 def is_training_state(name):
@@ -726,8 +609,8 @@ def save_safetensors(path, tensors):
 def write(conversion, directory, overwrite=False):
   """Writes a converted model.
 
-  A configuration or vocabulary of another model goes first and the new ones come after the weights,
-  so that a directory never holds parts of two models.
+  A description of another model goes first and the new ones come after the weights, so that a
+  directory never holds parts of two models.
 
   Args:
     conversion: Conversion.
@@ -751,7 +634,8 @@ def write(conversion, directory, overwrite=False):
     save = save_safetensors if conversion.weights == SAFETENSORS else save_checkpoint
     save(weights, conversion.tensors)
     for path, text in texts.items():
-      files.write_text(path, text)
+      if text is not None:
+        files.write_text(path, text)
   except (OSError, tf.errors.OpError) as error:
     raise files.InputError(
       f"--output: cannot write in {directory}: {files.describe(error)}"
@@ -770,7 +654,7 @@ def table(conversion):
 
   bert.pooler.dense.bias [384] -> bert/pooler/dense/bias [384]
   cls.predictions.bias [30522] -> (left out)
-  converted 1 tensors, 384 parameters; left out 1; ignored 1 (slots, steps, buffers)
+  converted 1 tensors, 384 parameters; left out 1; ignored 1 (slots, steps, buffers, copies)
   """
   sides = [
     (_name_and_shape(source, shape), _name_and_shape(target, target_shape))
@@ -782,7 +666,7 @@ def table(conversion):
   return [
     *(f"{source:<{width}} -> {target}" for source, target in sides),
     f"converted {converted} tensors, {parameters:,} parameters; left out {len(sides) - converted}; "
-    f"ignored {conversion.ignored} (slots, steps, buffers)",
+    f"ignored {conversion.ignored} (slots, steps, buffers, copies)",
   ]
 
 

@@ -25,6 +25,7 @@ import modeling
 import records
 
 ENCODER_SCOPE = "bert/"
+POOLER = "bert/pooler/"
 SLOT_SUFFIXES = ("/adam_m", "/adam_v")
 
 # Numbers of malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD (32 MiB is its maximum).
@@ -391,7 +392,10 @@ def _report(coverage, prefix):
     logging.warning(
       "%s is initialised anew: its shape is %s here and %s in %s", name, shape, saved_shape, prefix
     )
-  encoder = [name for name in coverage.missing if name.startswith(ENCODER_SCOPE)]
+  # Without a pooler come encoders of question answering and tagging, which do not use it.
+  encoder = [
+    name for name in coverage.missing if name.startswith(ENCODER_SCOPE) and POOLER not in name
+  ]
   if encoder:
     logging.warning(
       "%d variables of the encoder are NOT in %s and start at random%s. Is --bert_config_file the "

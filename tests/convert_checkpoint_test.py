@@ -2,101 +2,52 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-import safetensors
 import safetensors.numpy
 import tensorflow.compat.v1 as tf
+from tiny_huggingface import (
+  HEAD_SHAPES,
+  HEADS,
+  INNER,
+  LAYERS,
+  PIECES,
+  H,
+  P,
+  V,
+  assert_identical,
+  labels_of,
+  random_tensors,
+  read_bytes,
+  read_json,
+  shapes_of,
+  write_huggingface,
+  write_json,
+)
 
 import common_flags
 import convert_checkpoint
 import files
+import model_directory
 import modeling
+import run_classifier
+import run_ner
+import run_pretraining
+import run_squad
 
-V, T, P, H, INNER, LAYERS, HEADS = 11, 2, 7, 4, 6, 2, 2
-PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "##d", "é", "\u2028"]
-CONFIG = {
-  "architectures": ["BertModel"],
-  "model_type": "bert",
-  "vocab_size": V,
-  "hidden_size": H,
-  "num_hidden_layers": LAYERS,
-  "num_attention_heads": HEADS,
-  "intermediate_size": INNER,
-  "hidden_act": "gelu_new",
-  "hidden_dropout_prob": 0.1,
-  "attention_probs_dropout_prob": 0.2,
-  "max_position_embeddings": P,
-  "type_vocab_size": T,
-  "initializer_range": 0.03,
-  "layer_norm_eps": 1e-12,
-  "pad_token_id": 0,
-  "id2label": {"0": "no", "1": "yes"},
+LABELS = {
+  "BertForSequenceClassification": ["no", "maybe", "yes"],
+  "BertForTokenClassification": ["O", "B-A", "B-B", "I-A", "I-B"],
+  "DistilBertForTokenClassification": ["O", "B-A", "B-B", "I-A", "I-B"],
 }
-TOKENIZER_CONFIG = {"do_lower_case": False, "tokenizer_class": "BertTokenizer"}
 
 
-def dense(name, inputs, outputs):
-  return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
-
-
-def norm(name):
-  return {f"{name}.LayerNorm.weight": (H,), f"{name}.LayerNorm.bias": (H,)}
-
-
-def huggingface_shapes():
-  """What transformers' BertModel of these sizes saves."""
-  shapes = {
-    "embeddings.word_embeddings.weight": (V, H),
-    "embeddings.position_embeddings.weight": (P, H),
-    "embeddings.token_type_embeddings.weight": (T, H),
-    **norm("embeddings"),
-    **dense("pooler.dense", H, H),
-  }
-  for layer in (f"encoder.layer.{i}" for i in range(LAYERS)):
-    for name in ("query", "key", "value"):
-      shapes.update(dense(f"{layer}.attention.self.{name}", H, H))
-    shapes.update(dense(f"{layer}.attention.output.dense", H, H))
-    shapes.update(norm(f"{layer}.attention.output"))
-    shapes.update(dense(f"{layer}.intermediate.dense", H, INNER))
-    shapes.update(dense(f"{layer}.output.dense", INNER, H))
-    shapes.update(norm(f"{layer}.output"))
-  return shapes
-
-
-def random_tensors(dtype=np.float32):
-  rng = np.random.default_rng(7)
-  return {
-    name: rng.normal(size=shape).astype(dtype) for name, shape in huggingface_shapes().items()
-  }
-
-
-def write_json(path, value):
-  with open(path, "w", encoding="utf-8") as f:
-    json.dump(value, f)
-
-
-def read_json(path):
-  with open(path, encoding="utf-8") as f:
-    return json.load(f)
-
-
-def read_bytes(path):
-  with open(path, "rb") as f:
-    return f.read()
-
-
-def write_huggingface(directory, tensors=None, tokenizer=TOKENIZER_CONFIG, **config):
-  directory.mkdir()
-  safetensors.numpy.save_file(tensors or random_tensors(), directory / "model.safetensors")
-  write_json(directory / "config.json", {**CONFIG, **config})
-  if tokenizer is not None:
-    write_json(directory / "tokenizer_config.json", tokenizer)
-  (directory / "vocab.txt").write_bytes("".join(p + "\n" for p in PIECES).encode())
-  return str(directory)
+def with_labels(architecture):
+  return labels_of(LABELS[architecture]) if architecture in LABELS else {}
 
 
 def written(conversion, directory, **options):
@@ -126,14 +77,20 @@ def add_tensors(prefix, **extra):
   convert_checkpoint.save_checkpoint(prefix, {**saved_tensors(prefix), **extra})
 
 
-def assert_identical(got, want):
-  assert got.keys() == want.keys()
-  for name, value in want.items():
-    assert (got[name].dtype, got[name].shape) == (value.dtype, value.shape), name
-    assert got[name].tobytes() == value.tobytes(), name
-
-
 # ---- An encoder in NumPy, by HuggingFace's names ------------------------------------------------
+
+
+def linear(w, name, x):
+  return x @ w[name + ".weight"].T.astype(np.float64) + w[name + ".bias"]
+
+
+def normalise(w, name, x):
+  x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
+  return x * w[name + ".weight"] + w[name + ".bias"]
+
+
+def gelu(x):
+  return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
 def softmax(x):
@@ -144,33 +101,32 @@ def softmax(x):
 def encode(w, ids, types):
   """(sequence output [S, H], pooled output [H]) of one sequence, float64."""
 
-  def linear(name, x):
-    return x @ w[name + ".weight"].T.astype(np.float64) + w[name + ".bias"]
-
-  def normalise(name, x):
-    x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-12)
-    return x * w[name + ".LayerNorm.weight"] + w[name + ".LayerNorm.bias"]
-
   def heads(name, x):
-    return linear(name, x).reshape(len(x), HEADS, -1).transpose(1, 0, 2)  # [N, S, D]
+    return linear(w, name, x).reshape(len(x), HEADS, -1).transpose(1, 0, 2)  # [N, S, D]
 
   def attention(name, x):
     q, k, v = (heads(f"{name}.self.{kind}", x) for kind in ("query", "key", "value"))
     context = softmax(q @ k.transpose(0, 2, 1) / np.sqrt(H // HEADS)) @ v
-    return linear(name + ".output.dense", context.transpose(1, 0, 2).reshape(len(x), H))
-
-  def gelu(x):
-    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
+    return linear(w, name + ".output.dense", context.transpose(1, 0, 2).reshape(len(x), H))
 
   tables = [
     w[f"embeddings.{kind}_embeddings.weight"] for kind in ("word", "token_type", "position")
   ]
-  x = normalise("embeddings", sum(t[i] for t, i in zip(tables, (ids, types, range(len(ids))))))
+  x = sum(t[i] for t, i in zip(tables, (ids, types, range(len(ids)))))
+  x = normalise(w, "embeddings.LayerNorm", x)
   for layer in (f"encoder.layer.{i}" for i in range(LAYERS)):
-    x = normalise(layer + ".attention.output", x + attention(layer + ".attention", x))
-    inner = gelu(linear(layer + ".intermediate.dense", x))
-    x = normalise(layer + ".output", x + linear(layer + ".output.dense", inner))
-  return x, np.tanh(linear("pooler.dense", x[0]))
+    attended = x + attention(layer + ".attention", x)
+    x = normalise(w, layer + ".attention.output.LayerNorm", attended)
+    inner = gelu(linear(w, layer + ".intermediate.dense", x))
+    x = normalise(w, layer + ".output.LayerNorm", x + linear(w, layer + ".output.dense", inner))
+  return x, np.tanh(linear(w, "pooler.dense", x[0])) if "pooler.dense.bias" in w else None
+
+
+def masked_lm(w, x):
+  """Logits [S, V] of the masked language model."""
+  x = gelu(linear(w, "cls.predictions.transform.dense", x))
+  x = normalise(w, "cls.predictions.transform.LayerNorm", x)
+  return x @ w["embeddings.word_embeddings.weight"].T + w["cls.predictions.bias"]
 
 
 # ---- From HuggingFace ---------------------------------------------------------------------------
@@ -204,20 +160,6 @@ def test_dense_weights_are_transposed(checkpoint):
   np.testing.assert_array_equal(got["bert/embeddings/token_type_embeddings"], w[f"{name}.weight"])
 
 
-def test_routes_of_base():
-  config = modeling.BertConfig(vocab_size=30522, type_vocab_size=2)
-  routes = convert_checkpoint.encoder_routes(config)
-  assert len(routes) == 199
-  assert sum(np.prod(route.shape) for route in routes) == 109_482_240
-  assert routes[-5] == convert_checkpoint.Route(
-    "bert/encoder/layer_11/output/dense/bias",
-    "bert.encoder.layer.11.output.dense.bias",
-    (768,),
-    False,
-  )
-  assert all(route.reversed().reversed() == route for route in routes)
-
-
 def test_other_spellings_of_names_give_the_same(huggingface, tmp_path):
   old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
   respelled = {}
@@ -240,25 +182,11 @@ def test_position_ids_are_dropped(tmp_path):
   assert conversion.ignored == 1
 
 
-def save_as_bfloat16(path, tensors):
-  """Writes the upper halves of float32 numbers, which are bfloat16 numbers."""
-  halves = {name: (t.view(np.uint32) >> 16).astype(np.uint16) for name, t in tensors.items()}
-  entries = {
-    name: {"dtype": "bfloat16", "shape": t.shape, "data": t.tobytes()} for name, t in halves.items()
-  }
-  safetensors.serialize_file(entries, path)
-  return {name: (t.astype(np.uint32) << 16).view(np.float32) for name, t in halves.items()}
-
-
 def test_16_bit_floats_are_widened(tmp_path):
-  half = write_huggingface(tmp_path / "half", random_tensors(np.float16))
-  brain = write_huggingface(tmp_path / "brain")
-  brain_values = save_as_bfloat16(tmp_path / "brain" / "model.safetensors", random_tensors())
-  for directory, values in ((half, random_tensors(np.float16)), (brain, brain_values)):
-    converted = convert_checkpoint.from_huggingface(directory).tensors
-    got, want = converted["bert/pooler/dense/kernel"], values["pooler.dense.weight"]
-    assert got.dtype == np.float32
-    np.testing.assert_array_equal(got, want.T.astype(np.float32))
+  half = write_huggingface(tmp_path / "half", random_tensors(dtype=np.float16))
+  got = convert_checkpoint.from_huggingface(half).tensors["bert/pooler/dense/kernel"]
+  want = random_tensors(dtype=np.float16)["pooler.dense.weight"].T.astype(np.float32)
+  assert_identical({"kernel": got}, {"kernel": want})
 
 
 def test_vocabulary_out_of_tokenizer_json(huggingface, checkpoint):
@@ -318,24 +246,10 @@ def test_tensorflow_and_back_is_identical(checkpoint, tmp_path):
   ]
 
 
-def test_plain_configuration_to_huggingface():
-  config = modeling.BertConfig(V, type_vocab_size=2)
-  got = convert_checkpoint.config_to_huggingface(config)
-  want = {**config.to_dict(), "hidden_act": "gelu_new"}
-  assert got == {**want, "model_type": "bert", "architectures": ["BertModel"]}
-
-
-def test_what_changed_since_overrides_what_huggingface_said():
-  config = modeling.BertConfig(V, hidden_act="relu")
-  config.huggingface = {"config": {"hidden_act": "gelu", "dtype": "float16", "label": 1}}
-  got = convert_checkpoint.config_to_huggingface(config)
-  assert (got["hidden_act"], got["dtype"], got["label"]) == ("relu", "float32", 1)
-
-
 def test_casing_by_flag_then_training_then_huggingface(checkpoint, caplog):
   def casing(**options):
     texts = convert_checkpoint.to_huggingface(checkpoint, **options).texts
-    return json.loads(texts.get("tokenizer_config.json", "{}")).get("do_lower_case")
+    return json.loads(texts["tokenizer_config.json"] or "{}").get("do_lower_case")
 
   directory = os.path.dirname(checkpoint)
   assert casing() is False
@@ -359,25 +273,331 @@ def test_slots_and_step_do_not_go_to_huggingface(checkpoint):
   assert conversion.ignored == 2
 
 
-# ---- Heads and missing parts --------------------------------------------------------------------
+# ---- Heads --------------------------------------------------------------------------------------
 
 
-def test_heads_are_refused_by_name_or_left_out(checkpoint, tmp_path):
-  head = np.zeros([2, H], np.float32)
-  heads = {"cls.predictions.bias": head[0], "classifier.weight": head}
-  directory = write_huggingface(tmp_path / "heads", {**random_tensors(), **heads})
-  add_tensors(checkpoint, output_weights=head, cls__squad__output_bias=head[0])
-  for convert, source, names in (
-    (convert_checkpoint.from_huggingface, directory, list(heads)),
-    (convert_checkpoint.to_huggingface, checkpoint, ["output_weights", "cls/squad/output_bias"]),
+def by_berts_names(w):
+  """The parameters of a model with a head by the names that BertModel and the head have in BERT."""
+  names = {
+    "transformer.layer": "encoder.layer",
+    "q_lin": "self.query",
+    "k_lin": "self.key",
+    "v_lin": "self.value",
+    "out_lin": "output.dense",
+    "sa_layer_norm": "attention.output.LayerNorm",
+    "ffn.lin1": "intermediate.dense",
+    "ffn.lin2": "output.dense",
+    "output_layer_norm": "output.LayerNorm",
+    "vocab_transform": "cls.predictions.transform.dense",
+    "vocab_layer_norm": "cls.predictions.transform.LayerNorm",
+    "vocab_projector": "cls.predictions",
+  }
+  renamed = {"embeddings.token_type_embeddings.weight": np.zeros([2, H])}
+  for name, value in w.items():
+    name = name.removeprefix("bert.").removeprefix("distilbert.")
+    for its_part, part in names.items():
+      name = name.replace(its_part, part)
+    renamed[name] = value
+  return renamed
+
+
+def wanted_logits(w, ids, types):
+  """What a model with a head computes for one sequence, by the names of the head's scopes."""
+  w = by_berts_names(w)
+  sequence, pooled = encode(w, ids, types)
+  logits = {}
+  if "cls.predictions.bias" in w:
+    logits["masked_lm"] = masked_lm(w, sequence)
+  if "cls.seq_relationship.bias" in w:
+    logits["next_sentence"] = np.log(softmax(linear(w, "cls.seq_relationship", pooled)))
+  if "qa_outputs.bias" in w:
+    logits["answers"] = linear(w, "qa_outputs", sequence).T
+  if "classifier.bias" in w and len(w["classifier.bias"]) == 3:
+    logits["classes"] = linear(w, "classifier", pooled)
+  elif "classifier.bias" in w:
+    logits["tags"] = linear(w, "classifier", sequence)
+  return logits
+
+
+def build_logits(scope, config, inputs):
+  """What the scripts' graphs compute for a batch, by the same names."""
+  ids = inputs[0]
+  if scope == "answers":
+    return tf.stack(run_squad.create_model(config, False, *inputs, False), axis=1)
+  if scope == "classes":
+    return run_classifier.create_model(config, False, *inputs, ids[:, 0], 3, False)[2]
+  if scope == "tags":
+    return run_ner.create_model(config, False, *inputs, ids, ids, 5, False)[2]
+  model = modeling.BertModel(config, False, *inputs)
+  if scope == "next_sentence":
+    pooled = model.get_pooled_output()
+    return run_pretraining.get_next_sentence_output(config, pooled, ids[:, 0] * 0)[2]
+  hidden = model.get_sequence_output()[0]  # of the only sequence
+  return run_pretraining.masked_lm_logits(config, hidden, model.get_embedding_table())[tf.newaxis]
+
+
+def scripts_logits(scope, directory, ids, types):
+  """The same of the model in a directory. Only a pooler may be missing that nothing asks for."""
+  config = modeling.BertConfig.from_json_file(os.path.join(directory, "bert_config.json"))
+  prefix = os.path.join(directory, "bert_model.ckpt")
+  with tf.Graph().as_default(), tf.Session() as session:
+    inputs = [tf.constant([row]) for row in (ids, [1] * len(ids), types)]
+    logits = build_logits(scope, config, inputs)
+    saved = saved_tensors(prefix)
+    variables = [v for v in tf.trainable_variables() if v.op.name in saved]
+    missing = {v.op.name for v in tf.trainable_variables()} - saved.keys()
+    assert all("pooler" in name for name in missing)
+    session.run(tf.global_variables_initializer())
+    tf.train.Saver(variables).restore(session, prefix)
+    return session.run(logits)[0]
+
+
+@pytest.mark.parametrize("architecture", HEAD_SHAPES)
+def test_heads_compute_the_same(tmp_path, architecture):
+  ids, types = [2, 5, 8, 3, 6, 3], [0, 0, 0, 0, 1, 1]
+  directory = write_huggingface(tmp_path / "huggingface", architecture=architecture)
+  bert = written(convert_checkpoint.from_huggingface(directory), tmp_path / "bert")
+  wanted = wanted_logits(random_tensors(architecture), ids, types)
+  assert wanted
+  for scope, logits in wanted.items():
+    got = scripts_logits(scope, bert, ids, types)
+    np.testing.assert_allclose(got, logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["DistilBertModel", *HEAD_SHAPES])
+def test_heads_there_and_back_are_identical(tmp_path, architecture):
+  labels = with_labels(architecture)
+  first = write_huggingface(tmp_path / "first", architecture=architecture, **labels)
+  conversion = convert_checkpoint.from_huggingface(first)
+  bert = written(conversion, tmp_path / "bert")
+  last = written(convert_checkpoint.to_huggingface(bert), tmp_path / "last")
+  got = safetensors.numpy.load_file(os.path.join(last, "model.safetensors"))
+  assert_identical(got, random_tensors(architecture))
+  for name in ("config.json", "tokenizer_config.json"):
+    assert read_json(os.path.join(last, name)) == read_json(os.path.join(first, name))
+  again = convert_checkpoint.from_huggingface(last)
+  assert_identical(again.tensors, conversion.tensors)
+  assert again.texts == conversion.texts
+  assert model_directory.read_labels(bert) == LABELS.get(architecture)
+
+
+def test_masked_lm_with_the_whole_head_of_pretraining(tmp_path):
+  tensors = random_tensors("BertForPreTraining")
+  tensors["cls.predictions.decoder.weight"] = tensors["bert.embeddings.word_embeddings.weight"]
+  tensors["cls.predictions.decoder.bias"] = tensors.pop("cls.predictions.bias")
+  directory = write_huggingface(tmp_path / "x", tensors, "BertForMaskedLM")
+  conversion = convert_checkpoint.from_huggingface(directory)
+  assert conversion.ignored == 1  # the weight; the bias stands for the missing one
+  bert = written(conversion, tmp_path / "bert")
+  back = convert_checkpoint.to_huggingface(bert)
+  assert_identical(back.tensors, random_tensors("BertForPreTraining"))
+  assert json.loads(back.texts["config.json"])["architectures"] == ["BertForMaskedLM"]
+
+
+@pytest.mark.parametrize("architecture", ["BertForMaskedLM", "DistilBertForMaskedLM"])
+def test_untied_decoder(tmp_path, architecture):
+  tensors = random_tensors(architecture)
+  copies = {
+    "BertForMaskedLM": {
+      "cls.predictions.decoder.weight": tensors.get("bert.embeddings.word_embeddings.weight"),
+      "cls.predictions.decoder.bias": tensors.get("cls.predictions.bias"),
+    },
+    "DistilBertForMaskedLM": {
+      "vocab_projector.weight": tensors.get("distilbert.embeddings.word_embeddings.weight")
+    },
+  }[architecture]
+  untied = {"architecture": architecture, "tie_word_embeddings": False}
+  directory = write_huggingface(tmp_path / "same", {**tensors, **copies}, **untied)
+  bert = written(convert_checkpoint.from_huggingface(directory), tmp_path / "bert")
+  back = convert_checkpoint.to_huggingface(bert)
+  assert_identical(back.tensors, {**tensors, **copies})
+  for name, value in copies.items():
+    other = {**tensors, **copies, name: value + 1}
+    directory = write_huggingface(tmp_path / name, other, **untied)
+    with pytest.raises(files.InputError, match=f": {name} differs from .*; such a head cannot be"):
+      convert_checkpoint.from_huggingface(directory)
+
+
+def test_trained_distilbert_is_a_bert(tmp_path, caplog):
+  directory = write_huggingface(tmp_path / "x", architecture="DistilBertForQuestionAnswering")
+  bert = written(convert_checkpoint.from_huggingface(directory), tmp_path / "bert")
+  types = np.array([[0] * H, [0.5] * H], np.float32)
+  prefix = os.path.join(bert, "bert_model.ckpt")
+  add_tensors(prefix, bert__embeddings__token_type_embeddings=types)
+  there = written(convert_checkpoint.to_huggingface(bert), tmp_path / "there")
+  assert "was a DistilBERT and has become a BERT" in caplog.text
+  config = read_json(os.path.join(there, "config.json"))
+  assert (config["model_type"], config["hidden_size"], config["type_vocab_size"]) == ("bert", H, 2)
+  assert config["architectures"] == ["BertForQuestionAnswering"]
+  back = convert_checkpoint.from_huggingface(there)
+  assert_identical(back.tensors, saved_tensors(prefix))
+
+
+# ---- Finished directories -----------------------------------------------------------------------
+
+
+def finish(bert, tensors, step, labels=None, **flags):
+  """Makes a converted model an output directory of a training with its last checkpoint."""
+  for path in ("bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001"):
+    os.remove(os.path.join(bert, path))
+  paths = [os.path.join(bert, name) for name in ("bert_config.json", "vocab.txt")]
+  flags = {"do_lower_case": True, **flags}
+  model_directory.save(bert, *paths, labels, "run_classifier", flags)
+  save_training(bert, tensors, step)
+
+
+def save_training(directory, tensors, step):
+  prefix = os.path.join(directory, f"model.ckpt-{step}")
+  slots = {"output_bias/adam_m": tensors["output_bias"], "global_step": np.int64(step)}
+  convert_checkpoint.save_checkpoint(prefix, {**tensors, **slots})
+  tf.train.update_checkpoint_state(directory, f"model.ckpt-{step}")
+
+
+def test_finished_directory_needs_no_other_flag(tmp_path):
+  source = write_huggingface(tmp_path / "x", architecture="BertModel", hidden_act="gelu")
+  tensors = convert_checkpoint.from_huggingface(source).tensors
+  bert = written(convert_checkpoint.from_huggingface(source), tmp_path / "bert")
+  head = {"output_weights": np.ones([3, H], np.float32), "output_bias": np.ones(3, np.float32)}
+  finish(bert, {**tensors, **head}, 9, ["no", "maybe", "yes"], multi_label=True)
+  last = convert_checkpoint.to_huggingface(bert)
+  config = json.loads(last.texts["config.json"])
+  assert config["architectures"] == ["BertForSequenceClassification"]
+  assert config["id2label"] == {"0": "no", "1": "maybe", "2": "yes"}
+  assert config["label2id"] == {"no": 0, "maybe": 1, "yes": 2}
+  assert config["problem_type"] == "multi_label_classification"
+  assert config["hidden_act"] == "gelu_new"  # which it was trained with
+  assert json.loads(last.texts["tokenizer_config.json"])["do_lower_case"] is True
+  np.testing.assert_array_equal(last.tensors["classifier.bias"], head["output_bias"])
+  assert last.ignored == 2
+  back = convert_checkpoint.from_huggingface(written(last, tmp_path / "last"))
+  assert_identical(back.tensors, {**tensors, **head})
+  assert back.texts["label_list.txt"] == "no\nmaybe\nyes\n"
+
+
+@pytest.mark.parametrize("convert", [convert_checkpoint.to_huggingface, convert_checkpoint.strip])
+def test_best_checkpoint_is_used_in_place_of_the_last(tmp_path, convert):
+  architecture = "BertForSequenceClassification"
+  source = write_huggingface(tmp_path / "x", architecture=architecture)
+  tensors = convert_checkpoint.from_huggingface(source).tensors
+  bert = written(convert_checkpoint.from_huggingface(source), tmp_path / "bert")
+  finish(bert, tensors, 9, LABELS[architecture])
+  best = os.path.join(bert, "best")
+  os.mkdir(best)
+  save_training(best, {**tensors, "output_bias": tensors["output_bias"] + 1}, 6)
+  bias = "classifier.bias" if convert is convert_checkpoint.to_huggingface else "output_bias"
+  from_best = convert(bert)
+  np.testing.assert_array_equal(from_best.tensors[bias], tensors["output_bias"] + 1)
+  assert convert(os.path.join(best, "model.ckpt-6")).texts == from_best.texts
+  last = convert(os.path.join(bert, "model.ckpt-9"))
+  np.testing.assert_array_equal(last.tensors[bias], tensors["output_bias"])
+  assert last.texts == from_best.texts
+  shutil.rmtree(best)
+  np.testing.assert_array_equal(convert(bert).tensors[bias], tensors["output_bias"])
+
+
+def test_labels_of_another_model(tmp_path):
+  source = write_huggingface(tmp_path / "x", architecture="BertForTokenClassification")
+  bert = written(convert_checkpoint.from_huggingface(source), tmp_path / "bert")
+  with open(os.path.join(bert, "label_list.txt"), "w", encoding="utf-8") as f:
+    f.write("O\nB-A\n")
+  with pytest.raises(
+    files.InputError, match=r"label_list\.txt: has 2 labels, where the head has 5;"
   ):
-    with pytest.raises(files.InputError) as refusal:
-      convert(source)
-    assert all(name in str(refusal.value) for name in [*names, "--allow_unplaced"])
-    lines = convert_checkpoint.table(convert(source, allow_unplaced=True))
-    left_out = [line.split() for line in lines if line.endswith("-> (left out)")]
-    assert sorted(words[0] for words in left_out) == sorted(names)
-    assert lines[-1].startswith("converted 39 tensors, 416 parameters; left out 2;")
+    convert_checkpoint.to_huggingface(bert)
+
+
+def test_a_score_is_no_label(tmp_path):
+  tensors = random_tensors("BertForSequenceClassification")
+  tensors.update({"classifier.weight": np.ones([1, H], np.float32), "classifier.bias": np.ones(1)})
+  tensors["classifier.bias"] = tensors["classifier.bias"].astype(np.float32)
+  score = {"architecture": "BertForSequenceClassification", **labels_of(["LABEL_0"])}
+  directory = write_huggingface(tmp_path / "x", tensors, **score)
+  conversion = convert_checkpoint.from_huggingface(directory)
+  assert conversion.texts["label_list.txt"] is None
+  bert = written(conversion, tmp_path / "bert")
+  back = json.loads(convert_checkpoint.to_huggingface(bert).texts["config.json"])
+  assert back == read_json(os.path.join(directory, "config.json"))
+
+
+def test_labels_of_an_earlier_model_do_not_stay(huggingface, tmp_path):
+  conversion = convert_checkpoint.from_huggingface(huggingface)
+  (tmp_path / "out").mkdir()
+  (tmp_path / "out" / "label_list.txt").write_text("no\nyes\n")
+  with pytest.raises(files.InputError, match=r"label_list\.txt exists; give another directory"):
+    written(conversion, tmp_path / "out")
+  written(conversion, tmp_path / "out", overwrite=True)
+  assert not (tmp_path / "out" / "label_list.txt").exists()
+
+
+# ---- What cannot be converted -------------------------------------------------------------------
+
+
+CLASSIFIER = {
+  "classifier.weight": np.zeros([2, H], np.float32),
+  "classifier.bias": np.zeros(2, "f"),
+}
+PRE_CLASSIFIER = {"pre_classifier.weight": np.zeros([H, H], np.float32)}
+
+
+@pytest.mark.parametrize(
+  ("architecture", "base", "head", "reason"),
+  [
+    ("BertForMultipleChoice", "BertModel", CLASSIFIER, "config.json says it is BertForMultipleCh"),
+    ("BertModel", "BertModel", {"cls.predictions.bias": np.zeros(V, "f")}, "it is BertModel"),
+    (
+      "DistilBertForSequenceClassification",
+      "DistilBertModel",
+      {**CLASSIFIER, **PRE_CLASSIFIER},
+      "a layer with ReLU where BERT's has the pooler with tanh",
+    ),
+  ],
+)
+def test_heads_of_huggingface_are_refused_or_left_out(
+  tmp_path, caplog, architecture, base, head, reason
+):
+  directory = write_huggingface(
+    tmp_path / "x", {**random_tensors(base), **head}, base, architectures=[architecture]
+  )
+  with pytest.raises(files.InputError) as refusal:
+    convert_checkpoint.from_huggingface(directory)
+  assert all(word in str(refusal.value) for word in [*head, reason, "--allow_unplaced"])
+  conversion = convert_checkpoint.from_huggingface(directory, allow_unplaced=True)
+  left_out = [row[0] for row in conversion.rows if row[2] == "(left out)"]
+  assert sorted(left_out) == sorted(head)
+  assert "starts such a head anew" in caplog.text
+  plain = convert_checkpoint.from_huggingface(
+    write_huggingface(tmp_path / "plain", architecture=base)
+  )
+  assert_identical(conversion.tensors, plain.tensors)
+
+
+def test_heads_of_a_checkpoint_are_refused_or_left_out(checkpoint):
+  head = {"output_weights": np.zeros([2, H], "f"), "output_bias": np.zeros(2, "f")}
+  add_tensors(checkpoint, **head, cls__squad__output_bias=np.zeros(2, "f"))
+  conversion = convert_checkpoint.to_huggingface(checkpoint, allow_unplaced=True)
+  lines = convert_checkpoint.table(conversion)
+  assert [line.split()[0] for line in lines if line.endswith("-> (left out)")] == [
+    "cls/squad/output_bias"
+  ]
+  assert lines[-1].startswith("converted 41 tensors, 426 parameters; left out 1;")
+  # Two whole heads: HuggingFace has no model with both.
+  add_tensors(checkpoint, cls__squad__output_weights=np.zeros([2, H], "f"))
+  with pytest.raises(files.InputError) as refusal:
+    convert_checkpoint.to_huggingface(checkpoint)
+  assert all(word in str(refusal.value) for word in [*head, "cls/squad/output_bias", "--allow_"])
+  conversion = convert_checkpoint.to_huggingface(checkpoint, allow_unplaced=True)
+  assert_identical(conversion.tensors, random_tensors())
+
+
+@pytest.mark.parametrize(
+  "architecture", ["BertForSequenceClassification", "BertForNextSentencePrediction"]
+)
+def test_heads_over_a_pooler_need_it(tmp_path, architecture):
+  tensors = random_tensors(architecture)
+  tensors = {name: value for name, value in tensors.items() if "pooler" not in name}
+  directory = write_huggingface(tmp_path / "x", tensors, architecture)
+  with pytest.raises(files.InputError, match=r"lacks bert\.pooler\.dense\.weight, bert\.pooler"):
+    convert_checkpoint.from_huggingface(directory)
 
 
 def test_parts_of_another_encoder_are_never_left_out(tmp_path):
@@ -527,7 +747,7 @@ def test_missing_and_damaged_files(huggingface, name):
 
 
 def test_integer_weights_are_refused(tmp_path):
-  weights = {name: np.ones(shape, np.int64) for name, shape in huggingface_shapes().items()}
+  weights = {name: np.ones(shape, np.int64) for name, shape in shapes_of("BertModel").items()}
   with pytest.raises(files.InputError, match=r"word_embeddings\.weight is of type int64; only"):
     convert_checkpoint.from_huggingface(write_huggingface(tmp_path / "x", weights))
   weights = {name: value.astype(np.int8) for name, value in weights.items()}
@@ -572,7 +792,7 @@ def test_table_of_a_pooler():
   assert convert_checkpoint.table(conversion) == [
     "pooler.dense.weight [30, 40] -> bert/pooler/dense/kernel [40, 30]",
     "classifier.bias [2]          -> (left out)",
-    "converted 1 tensors, 1,200 parameters; left out 1; ignored 1 (slots, steps, buffers)",
+    "converted 1 tensors, 1,200 parameters; left out 1; ignored 1 (slots, steps, buffers, copies)",
   ]
 
 

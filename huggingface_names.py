@@ -1,0 +1,311 @@
+"""The names of tensors in TensorFlow's checkpoints and in HuggingFace's files, as tables.
+
+bert/encoder/layer_0/output/dense/kernel [I, H] -> bert.encoder.layer.0.output.dense.weight [H, I]
+                                    DistilBERT: -> distilbert.transformer.layer.0.ffn.lin2.weight
+cls/squad/output_weights [2, H]                 -> qa_outputs.weight [2, H]
+
+Names on HuggingFace's side are BERT's with the prefix "bert." unless Family.rename makes others.
+"""
+
+import re
+from typing import NamedTuple
+
+
+class Tensor(NamedTuple):
+  """A row of the table of names.
+
+  Attributes:
+    scope: key in SCOPES.
+    tensorflow: name of the variable in its scope.
+    huggingface: name of the parameter in its scope.
+    shape: of the variable, a letter a dimension; see SIZES.
+    transposed: whether the parameter is the transposed variable. TensorFlow's dense layers multiply
+      by [inputs, outputs], PyTorch's by [outputs, inputs].
+  """
+
+  scope: str
+  tensorflow: str
+  huggingface: str
+  shape: str
+  transposed: bool = False
+
+
+SIZES = {  # besides, L is the number of labels, and 2 is 2
+  "V": "vocab_size",
+  "T": "type_vocab_size",
+  "P": "max_position_embeddings",
+  "H": "hidden_size",
+  "I": "intermediate_size",
+}
+
+SCOPES = {  # {} is the number of the layer
+  "embeddings": ("bert/embeddings/", "bert.embeddings."),
+  "layer": ("bert/encoder/layer_{}/", "bert.encoder.layer.{}."),
+  "pooler": ("bert/pooler/", "bert.pooler."),
+  "masked_lm": ("cls/predictions/", "cls.predictions."),
+  "next_sentence": ("cls/seq_relationship/", "cls.seq_relationship."),
+  "classes": ("", "classifier."),
+  "answers": ("cls/squad/", "qa_outputs."),
+  "tags": ("cls/ner/", "classifier."),
+}
+
+# The architecture of HuggingFace, without its prefix -> the scopes of its head.
+NO_HEAD = "Model"
+HEADS = {
+  NO_HEAD: (),
+  "ForPreTraining": ("masked_lm", "next_sentence"),
+  "ForMaskedLM": ("masked_lm",),
+  "ForNextSentencePrediction": ("next_sentence",),
+  "ForSequenceClassification": ("classes",),
+  "ForQuestionAnswering": ("answers",),
+  "ForTokenClassification": ("tags",),
+}
+ENCODER_SCOPES = ("embeddings", "layer", "pooler")
+HEAD_SCOPES = tuple(scope for scope in SCOPES if scope not in ENCODER_SCOPES)
+OVER_POOLER = {"next_sentence", "classes"}
+_SAME_NAMES = {"classes", "tags"}  # on HuggingFace's side
+
+
+def _dense(scope, outputs):
+  """The rows of an output layer, whose weights have PyTorch's order on both sides."""
+  return (
+    Tensor(scope, "output_weights", "weight", outputs + "H"),
+    Tensor(scope, "output_bias", "bias", outputs),
+  )
+
+
+TENSORS = (
+  Tensor("embeddings", "word_embeddings", "word_embeddings.weight", "VH"),
+  Tensor("embeddings", "token_type_embeddings", "token_type_embeddings.weight", "TH"),
+  Tensor("embeddings", "position_embeddings", "position_embeddings.weight", "PH"),
+  Tensor("embeddings", "LayerNorm/beta", "LayerNorm.bias", "H"),
+  Tensor("embeddings", "LayerNorm/gamma", "LayerNorm.weight", "H"),
+  Tensor("layer", "attention/self/query/kernel", "attention.self.query.weight", "HH", True),
+  Tensor("layer", "attention/self/query/bias", "attention.self.query.bias", "H"),
+  Tensor("layer", "attention/self/key/kernel", "attention.self.key.weight", "HH", True),
+  Tensor("layer", "attention/self/key/bias", "attention.self.key.bias", "H"),
+  Tensor("layer", "attention/self/value/kernel", "attention.self.value.weight", "HH", True),
+  Tensor("layer", "attention/self/value/bias", "attention.self.value.bias", "H"),
+  Tensor("layer", "attention/output/dense/kernel", "attention.output.dense.weight", "HH", True),
+  Tensor("layer", "attention/output/dense/bias", "attention.output.dense.bias", "H"),
+  Tensor("layer", "attention/output/LayerNorm/beta", "attention.output.LayerNorm.bias", "H"),
+  Tensor("layer", "attention/output/LayerNorm/gamma", "attention.output.LayerNorm.weight", "H"),
+  Tensor("layer", "intermediate/dense/kernel", "intermediate.dense.weight", "HI", True),
+  Tensor("layer", "intermediate/dense/bias", "intermediate.dense.bias", "I"),
+  Tensor("layer", "output/dense/kernel", "output.dense.weight", "IH", True),
+  Tensor("layer", "output/dense/bias", "output.dense.bias", "H"),
+  Tensor("layer", "output/LayerNorm/beta", "output.LayerNorm.bias", "H"),
+  Tensor("layer", "output/LayerNorm/gamma", "output.LayerNorm.weight", "H"),
+  Tensor("pooler", "dense/kernel", "dense.weight", "HH", True),
+  Tensor("pooler", "dense/bias", "dense.bias", "H"),
+  Tensor("masked_lm", "transform/dense/kernel", "transform.dense.weight", "HH", True),
+  Tensor("masked_lm", "transform/dense/bias", "transform.dense.bias", "H"),
+  Tensor("masked_lm", "transform/LayerNorm/beta", "transform.LayerNorm.bias", "H"),
+  Tensor("masked_lm", "transform/LayerNorm/gamma", "transform.LayerNorm.weight", "H"),
+  Tensor("masked_lm", "output_bias", "bias", "V"),
+  *_dense("next_sentence", "2"),
+  *_dense("classes", "L"),
+  *_dense("answers", "2"),
+  *_dense("tags", "L"),
+)
+
+TOKEN_TYPES = "bert/embeddings/token_type_embeddings"
+POSITION_IDS = "bert.embeddings.position_ids"  # a buffer: 0, 1, 2, ...
+# How the names of an encoder's tensors begin, on both sides.
+ENCODER_NAME = re.compile(r"bert/|(distil)?bert\.|(embeddings|encoder|transformer|pooler)\.")
+
+# Tensors of HuggingFace's that are others once more, and that many files leave out.
+COPIES = {
+  "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+  "cls.predictions.decoder.bias": "cls.predictions.bias",
+}
+
+
+class Family(NamedTuple):
+  """A kind of HuggingFace model that is a BERT of other names.
+
+  Attributes:
+    model_type: str, as config.json has it.
+    prefix: str, how the names of its architectures begin.
+    heads: those keys of HEADS that compute here as they do in BERT.
+    keys: dict of BERT's key in the configuration -> the family's, where it is another; None where
+      there is none.
+    defaults: dict of BERT's key -> value for a configuration that does not name it, where it is
+      another than BERT's.
+    parts: pairs (part of a BERT name, the family's), to be replaced in this order.
+    lacks: how BERT names begin of tensors that the family does not have.
+  """
+
+  model_type: str
+  prefix: str
+  heads: tuple
+  keys: dict
+  defaults: dict
+  parts: tuple
+  lacks: tuple
+
+  def rename(self, name):
+    """The family's name of a tensor that BERT has on HuggingFace's side."""
+    for part, its_part in self.parts:
+      name = name.replace(part, its_part)
+    return name
+
+  def canonical_name(self, name):
+    """The name that a tensor of a file has in the table.
+
+    encoder.layer.0.output.LayerNorm.gamma -> bert.encoder.layer.0.output.LayerNorm.weight
+    cls.predictions.bias                   -> cls.predictions.bias
+    """
+    name = re.sub(r"^(embeddings|encoder|transformer|pooler)\.", rf"{self.model_type}.\1.", name)
+    return re.sub(
+      r"\bLayerNorm\.(gamma|beta)$",
+      lambda match: "LayerNorm." + {"gamma": "weight", "beta": "bias"}[match[1]],
+      name,
+    )
+
+  def copies(self):
+    """COPIES by the family's names."""
+    pairs = [(self.rename(copy), self.rename(name)) for copy, name in COPIES.items()]
+    return {copy: name for copy, name in pairs if copy != name}
+
+  def head_of(self, names, architectures):
+    """The head of a HuggingFace model.
+
+    Args:
+      names: canonical names of its tensors.
+      architectures: list of str as config.json has it; tells classes from tags, which have the same
+        names.
+
+    Returns:
+      Key of HEADS; "Model" where there is no head, or none of the family's heads.
+    """
+    declared = {scope for name in architectures for scope in self.scopes_of(name) or ()}
+    scopes = _scopes_with(names, lambda row: self.rename(_full_name(row, 1)))
+    head = _head_with(scopes - (_SAME_NAMES - declared))
+    return head if head in self.heads else NO_HEAD
+
+  def scopes_of(self, architecture):
+    """The scopes of the head of an architecture: BertForMaskedLM -> (masked_lm,); None: unknown."""
+    begins = architecture.startswith(self.prefix)
+    return HEADS.get(architecture[len(self.prefix) :]) if begins else None
+
+  def routes(self, config, head, num_labels):
+    """The routes of a model's tensors from TensorFlow to HuggingFace; see the function routes."""
+    return [
+      route._replace(target=self.rename(route.target))
+      for route in routes(config, head, num_labels)
+      if not route.target.startswith(self.lacks)
+    ]
+
+
+BERT = Family("bert", "Bert", tuple(HEADS), keys={}, defaults={}, parts=(), lacks=())
+
+DISTILBERT = Family(
+  "distilbert",
+  "DistilBert",
+  # Its classifier has a layer with ReLU where BERT has the pooler with tanh.
+  heads=(NO_HEAD, "ForMaskedLM", "ForQuestionAnswering", "ForTokenClassification"),
+  keys={
+    "hidden_size": "dim",
+    "num_hidden_layers": "n_layers",
+    "num_attention_heads": "n_heads",
+    "intermediate_size": "hidden_dim",
+    "hidden_act": "activation",
+    "hidden_dropout_prob": "dropout",
+    "attention_probs_dropout_prob": "attention_dropout",
+    "type_vocab_size": None,
+  },
+  defaults={"num_hidden_layers": 6},
+  parts=(
+    ("bert.embeddings.", "distilbert.embeddings."),
+    ("bert.encoder.layer.", "distilbert.transformer.layer."),
+    ("attention.self.query.", "attention.q_lin."),
+    ("attention.self.key.", "attention.k_lin."),
+    ("attention.self.value.", "attention.v_lin."),
+    ("attention.output.dense.", "attention.out_lin."),
+    ("attention.output.LayerNorm.", "sa_layer_norm."),
+    ("intermediate.dense.", "ffn.lin1."),
+    ("output.dense.", "ffn.lin2."),
+    ("output.LayerNorm.", "output_layer_norm."),
+    ("cls.predictions.transform.dense.", "vocab_transform."),
+    ("cls.predictions.transform.LayerNorm.", "vocab_layer_norm."),
+    ("cls.predictions.decoder.", "vocab_projector."),
+    ("cls.predictions.bias", "vocab_projector.bias"),
+  ),
+  lacks=("bert.pooler.", "bert.embeddings.token_type_embeddings."),
+)
+
+FAMILIES = {family.model_type: family for family in (BERT, DISTILBERT)}
+
+
+class Route(NamedTuple):
+  """The way of one tensor: names, the shape at its source, and whether it is transposed."""
+
+  source: str
+  target: str
+  shape: tuple
+  transposed: bool
+
+  def reversed(self):
+    """The way back."""
+    shape = self.shape[::-1] if self.transposed else self.shape
+    return Route(self.target, self.source, shape, self.transposed)
+
+
+def routes(config, head=NO_HEAD, num_labels=None):
+  """The routes of all tensors of a BERT from TensorFlow to HuggingFace.
+
+  Args:
+    config: modeling.BertConfig.
+    head: key of HEADS.
+    num_labels: int, of the head; None for a head without labels.
+
+  Returns:
+    List of Route, from the embeddings up.
+  """
+  sizes = {letter: getattr(config, key) for letter, key in SIZES.items()}
+  sizes.update({"L": num_labels, "2": 2})
+  return [
+    Route(
+      _full_name(row, 0).format(number),
+      _full_name(row, 1).format(number),
+      tuple(sizes[letter] for letter in row.shape),
+      row.transposed,
+    )
+    for scope in (*ENCODER_SCOPES, *HEADS[head])
+    for number in range(config.num_hidden_layers if scope == "layer" else 1)
+    for row in TENSORS
+    if row.scope == scope
+  ]
+
+
+def head_of_checkpoint(names):
+  """The head of a TensorFlow model, a key of HEADS; "Model" for none, or none of HuggingFace's.
+
+  Args:
+    names: names of its variables.
+  """
+  return _head_with(_scopes_with(names, lambda row: _full_name(row, 0)))
+
+
+def label_bias(head):
+  """The pair of names of the tensor with a number for each label; None for other heads."""
+  for row in TENSORS:
+    if row.scope in HEADS[head] and row.shape == "L":
+      return _full_name(row, 0), _full_name(row, 1)
+  return None
+
+
+def _full_name(row, side):
+  return SCOPES[row.scope][side] + row[1 + side]
+
+
+def _scopes_with(names, name_of):
+  """The scopes of heads of which all tensors are there."""
+  lacking = {row.scope for row in TENSORS if name_of(row) not in names}
+  return set(HEAD_SCOPES) - lacking
+
+
+def _head_with(scopes):
+  """The head that consists of some scopes; no head has others."""
+  return next((head for head, its_scopes in HEADS.items() if set(its_scopes) == scopes), NO_HEAD)
