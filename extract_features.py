@@ -19,6 +19,7 @@ feature_files.py describes what is written. The same vectors in Python, the mode
 
 import quiet_start  # noqa: F401, first of all  # isort: skip
 
+import collections
 import itertools
 import os
 import re
@@ -45,7 +46,7 @@ POOLINGS = ("none", "cls", "mean", "max", "mean_max")
 
 _NUM_LOGGED_EXAMPLES = 5
 # Lines run in order of length within windows whose vectors take this much memory.
-_WINDOW_BYTES = 2**26
+_WINDOW_BYTES = 2**25
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -570,9 +571,9 @@ class FeatureExtractor:
         for feature in window
       ]
       with estimators.explained_memory_errors("--batch_size or --max_seq_length"):
-        outputs = self._predictor.run(rows, on_batch)
-      for feature, output in zip(window, outputs):
-        yield feature, values_of(output, len(feature.tokens))
+        outputs = collections.deque(self._predictor.run(rows, on_batch))
+      for feature in window:  # taken away one by one: the next window finds this memory free
+        yield feature, values_of(outputs.popleft(), len(feature.tokens))
 
 
 def unit_length(vectors):
