@@ -28,6 +28,18 @@ CHECKPOINT_SECONDS = 600.0
 # The value of --eval_steps that stands for as many steps as an epoch has.
 EPOCH = "epoch"
 
+# The value of flags of a threshold that stands for the one that evaluation has found.
+AUTO = "auto"
+
+
+class ThresholdParser(flags.ArgumentParser):
+  """Parses a flag that is a number, or AUTO."""
+
+  syntactic_help = f"a number or {AUTO}"
+
+  def parse(self, argument):
+    return AUTO if argument == AUTO else float(argument)
+
 
 def define_model_flags(flag_values, max_seq_length):
   """Flags that say which model is used and where its files are."""

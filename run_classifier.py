@@ -53,17 +53,6 @@ from classifier_data import (  # noqa: F401, names that were always importable f
 
 SCRIPT = "run_classifier"
 THRESHOLD_FILE = "label_threshold.json"
-AUTO = "auto"
-
-
-class _ThresholdParser(flags.ArgumentParser):
-  """A number, or AUTO."""
-
-  syntactic_help = "a number or auto"
-
-  def parse(self, argument):
-    return AUTO if argument == AUTO else float(argument)
-
 
 FLAGS = flags.FlagValues()
 common_flags.define_model_flags(FLAGS, max_seq_length=128)
@@ -130,7 +119,7 @@ flags.DEFINE_string(
   flag_values=FLAGS,
 )
 flags.DEFINE(
-  _ThresholdParser(),
+  common_flags.ThresholdParser(),
   "label_threshold",
   0.5,
   "Probability from which on a label is predicted (--multi_label). `auto`: that with the best "
@@ -139,8 +128,8 @@ flags.DEFINE(
 )
 flags.register_validator(
   "label_threshold",
-  lambda threshold: threshold == AUTO or 0 < threshold < 1,
-  f"must be above 0 and below 1, or {AUTO}",
+  lambda threshold: threshold == common_flags.AUTO or 0 < threshold < 1,
+  f"must be above 0 and below 1, or {common_flags.AUTO}",
   flag_values=FLAGS,
 )
 flags.DEFINE_bool(
@@ -240,7 +229,7 @@ def _score_classes(labels, probabilities, label_list, threshold):
 
 def _score_marks(labels, probabilities, label_list, threshold):
   truth = np.array([[label in chosen for label in label_list] for chosen in labels])
-  if threshold == AUTO:
+  if threshold == common_flags.AUTO:
     threshold = glue_metrics.best_threshold(truth, probabilities)
   predictions = _reach(probabilities, threshold)
   metrics = glue_metrics.multi_label_metrics(truth, predictions, label_list)
@@ -575,11 +564,12 @@ def _label_threshold():
   """
   flag = FLAGS["label_threshold"]
   path = os.path.join(FLAGS.output_dir, THRESHOLD_FILE)
-  if files.exists(path) and (flag.value == AUTO or not flag.present):
+  if files.exists(path) and (flag.value == common_flags.AUTO or not flag.present):
     return files.read_json(path)["threshold"]
-  if flag.value == AUTO:
+  if flag.value == common_flags.AUTO:
     raise files.InputError(
-      f"--label_threshold={AUTO}: {FLAGS.output_dir} has no threshold yet; find one by --do_eval"
+      f"--label_threshold={common_flags.AUTO}: {FLAGS.output_dir} has no threshold yet; find one "
+      "by --do_eval"
     )
   return flag.value
 
@@ -716,7 +706,7 @@ def evaluate(job, set_name, suffix=""):
     os.path.join(FLAGS.output_dir, f"eval_metrics{suffix}.json"),
     {**metrics, "loss": float(results["eval_loss"]), "global_step": step, "set": set_name},
   )
-  if job.task.kind == LABELS and FLAGS.label_threshold == AUTO:
+  if job.task.kind == LABELS and FLAGS.label_threshold == common_flags.AUTO:
     found = {"threshold": metrics["threshold"], "micro_f1": metrics["micro_f1"]}
     files.write_json(os.path.join(FLAGS.output_dir, THRESHOLD_FILE), found)
 
@@ -725,7 +715,9 @@ def _measure(job, set_name, file_name, checkpoint=None):
   """Metrics of a checkpoint, see runs.predict, on a set: a dict, and the losses, float32 [N]."""
   probabilities, losses = run_model(job, set_name, file_name, FLAGS.eval_batch_size, checkpoint)
   labels = [example.label for example in job.examples[set_name]]
-  threshold = AUTO if FLAGS.label_threshold == AUTO else _label_threshold()
+  threshold = (
+    common_flags.AUTO if FLAGS.label_threshold == common_flags.AUTO else _label_threshold()
+  )
   return score(job.task, job.labels, labels, probabilities, threshold), losses
 
 
@@ -743,8 +735,8 @@ def score(task, label_list, labels, probabilities, threshold=0.5):
     label_list: list of labels in the order of their ids.
     labels: list of N labels; tuples of labels for LABELS, numbers for NUMBER.
     probabilities: float32 [N, L]; for NUMBER [N, 1], the predicted numbers.
-    threshold: float, for LABELS, the probability from which on a label is predicted; or AUTO for
-      the one with the best micro F1.
+    threshold: float, for LABELS, the probability from which on a label is predicted; or
+      common_flags.AUTO for the one with the best micro F1.
 
   Returns:
     Dict as glue_metrics makes it; for LABELS with the threshold.

@@ -62,20 +62,9 @@ NULL_ODDS_FILE = "null_odds.json"
 METRICS_FILE = "eval_metrics.json"
 # Says what the three files of answers were made of, so that they are never taken for other ones.
 ANSWERS_FILE = "answers_source.json"
-AUTO = "auto"
 # What a training can be judged by, the default first; by whether some questions have no answer.
 METRICS = {False: ("f1", "exact_match"), True: ("best_f1", "best_exact")}
 THRESHOLD = "null_score_diff_threshold"
-
-
-class _ThresholdParser(flags.ArgumentParser):
-  """A number, or AUTO."""
-
-  syntactic_help = "a number or auto"
-
-  def parse(self, argument):
-    return AUTO if argument == AUTO else float(argument)
-
 
 FLAGS = flags.FlagValues()
 common_flags.define_model_flags(FLAGS, max_seq_length=384)
@@ -148,7 +137,7 @@ flags.DEFINE_bool(
   flag_values=FLAGS,
 )
 flags.DEFINE(
-  _ThresholdParser(),
+  common_flags.ThresholdParser(),
   THRESHOLD,
   0.0,
   "No answer is given where its score minus that of the best answer is higher. `auto`: the "
@@ -384,7 +373,7 @@ def prepare():
   """
   run = runs.begin(FLAGS, SCRIPT, TASK_FLAGS)
   validate_flags_or_throw(run.config)
-  if FLAGS[THRESHOLD].value == AUTO and not FLAGS.do_eval:
+  if FLAGS[THRESHOLD].value == common_flags.AUTO and not FLAGS.do_eval:
     saved_threshold(FLAGS.output_dir)
   evaluates = FLAGS.do_eval or (FLAGS.do_train and FLAGS.eval_steps is not None)
   runs.check_evaluation(FLAGS, METRICS[FLAGS.version_2_with_negative])
@@ -572,7 +561,7 @@ def finish(answers):
   dataset = files.read_json(FLAGS.predict_file) if FLAGS.do_eval else None
   best = best_thresholds(dataset, answers) if dataset and answers.null_odds else {}
   threshold = FLAGS[THRESHOLD].value
-  if threshold == AUTO:
+  if threshold == common_flags.AUTO:
     threshold = best["best_f1_thresh"] if best else saved_threshold(FLAGS.output_dir)
     logging.info("--%s=auto: %s", THRESHOLD, threshold)
   predictions = {
@@ -728,7 +717,7 @@ def known_threshold(output_dir):
 def ask(job):
   """Answers --question, or what is typed, on standard output."""
   threshold = FLAGS[THRESHOLD].value
-  if threshold == AUTO:
+  if threshold == common_flags.AUTO:
     threshold = saved_threshold(FLAGS.output_dir)
   elif not FLAGS[THRESHOLD].present:
     threshold = known_threshold(FLAGS.output_dir)
