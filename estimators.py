@@ -22,6 +22,7 @@ import files
 import hooks
 import model_directory
 import modeling
+import optimization
 import records
 
 ENCODER_SCOPE = "bert/"
@@ -335,7 +336,8 @@ def make_spec(
   init_checkpoint,
   use_tpu,
   loss=None,
-  train_op=None,
+  training=None,
+  options=optimization.DEFAULTS,
   eval_metrics=None,
   predictions=None,
 ):
@@ -347,8 +349,9 @@ def make_spec(
     init_checkpoint: str or None, see load_init_checkpoint.
     use_tpu: bool.
     loss: float32 scalar; may be None for prediction.
-    train_op: function without arguments that builds the operation of a training step; None for a
-      model_fn that does not train.
+    training: tuple of learning_rate, num_train_steps and num_warmup_steps, as
+      optimization.create_optimizer takes them; None for a model_fn that does not train.
+    options: optimization.Options of the training.
     eval_metrics: pair of a function and the list of tensors that it takes, as TPUEstimatorSpec has
       it; None for a model_fn that does not evaluate.
     predictions: dict of name -> tensor [B, ...], to which records.EXAMPLE_INDEX is added where the
@@ -362,14 +365,15 @@ def make_spec(
     files.InputError: the checkpoint does not fit; see compare.
   """
   keys = tf.estimator.ModeKeys
-  parts = {keys.TRAIN: train_op, keys.EVAL: eval_metrics, keys.PREDICT: predictions}
+  parts = {keys.TRAIN: training, keys.EVAL: eval_metrics, keys.PREDICT: predictions}
   if parts.get(mode) is None:
     known = ", ".join(key for key, part in parts.items() if part is not None)
     raise ValueError(f"this model_fn has the modes {known}, not {mode}")
   initialized, scaffold_fn = load_init_checkpoint(init_checkpoint, use_tpu)
   log_variables(tf.trainable_variables(), initialized)
   if mode == keys.TRAIN:
-    outcome = {"loss": loss, "train_op": train_op()}
+    train_op = optimization.create_optimizer(loss, *training, use_tpu, options)
+    outcome = {"loss": loss, "train_op": train_op}
   elif mode == keys.EVAL:
     outcome = {"loss": loss, "eval_metrics": eval_metrics}
   else:

@@ -376,22 +376,14 @@ def model_fn_builder(
     )
     is_real = features.get("is_real_example", tf.ones_like(losses, tf.int32))
     metric_fn = HEADS[kind].streaming_metrics
-    train_op = functools.partial(
-      optimization.create_optimizer,
-      loss,
-      learning_rate,
-      num_train_steps,
-      num_warmup_steps,
-      use_tpu,
-      options,
-    )
     return estimators.make_spec(
       mode,
       features,
       init_checkpoint,
       use_tpu,
       loss=loss,
-      train_op=train_op,
+      training=(learning_rate, num_train_steps, num_warmup_steps),
+      options=options,
       eval_metrics=(metric_fn, [losses, features["label_ids"], logits, is_real]),
       predictions={"probabilities": probabilities, "per_example_loss": losses},
     )

@@ -212,22 +212,14 @@ def model_fn_builder(
       num_labels,
       use_one_hot_embeddings,
     )
-    train_op = functools.partial(
-      optimization.create_optimizer,
-      loss,
-      learning_rate,
-      num_train_steps,
-      num_warmup_steps,
-      use_tpu,
-      options,
-    )
     return estimators.make_spec(
       mode,
       features,
       init_checkpoint,
       use_tpu,
       loss=loss,
-      train_op=train_op,
+      training=(learning_rate, num_train_steps, num_warmup_steps),
+      options=options,
       predictions=_predictions(losses, logits),
     )
 

@@ -246,22 +246,14 @@ def model_fn_builder(
       for name, column in scores.items():
         tf.add_to_collection(hooks.PROGRESS, (name, _weighted_mean(*column)))
     loss = masked[0] + following[0]
-    train_op = functools.partial(
-      optimization.create_optimizer,
-      loss,
-      learning_rate,
-      num_train_steps,
-      num_warmup_steps,
-      use_tpu,
-      options,
-    )
     return estimators.make_spec(
       mode,
       features,
       init_checkpoint,
       use_tpu,
       loss=loss,
-      train_op=train_op,
+      training=(learning_rate, num_train_steps, num_warmup_steps),
+      options=options,
       eval_metrics=(_metrics, [tensor for column in scores.values() for tensor in column]),
     )
 
