@@ -11,6 +11,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from tiny_runs import (
   SPECIAL,
+  Refusal,
   assert_best_is_used,
   checkpoint_steps,
   config_of,
@@ -18,7 +19,6 @@ from tiny_runs import (
   save_checkpoint,
   save_model,
   send_once,
-  snapshot,
   start_flags,
   weights,
 )
@@ -446,18 +446,10 @@ def test_evaluation_while_training(model, data, tmp_path):
 
 @pytest.fixture(name="refused")
 def _refused(model, data, tmp_path):
-  """Function that makes sure that a command is refused with a message and leaves no trace."""
-
-  def refused(match, *switches, output_dir=None, **flags):
-    output_dir = output_dir or tmp_path / "out"
-    before = snapshot(output_dir)
-    with pytest.raises(files.InputError, match=match) as caught:
-      run(output_dir, *(switches or ("--do_train", "--do_eval")), **start(model, data, **flags))
-    assert "\n" not in str(caught.value)
-    assert snapshot(output_dir) == before
-    assert before or not output_dir.exists()
-
-  return refused
+  """See tiny_runs.Refusal."""
+  return Refusal(
+    run, lambda **flags: start(model, data, **flags), tmp_path / "out", "--do_train", "--do_eval"
+  )
 
 
 @pytest.mark.parametrize(

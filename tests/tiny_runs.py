@@ -5,8 +5,10 @@ import os
 import pathlib
 import shutil
 
+import pytest
 import tensorflow.compat.v1 as tf
 
+import files
 import hooks
 import modeling
 
@@ -101,6 +103,33 @@ def snapshot(directory):
   """What is in a directory: dict of path -> content."""
   paths = sorted(directory.rglob("*")) if directory.is_dir() else []
   return {str(path): path.read_bytes() for path in paths if path.is_file()}
+
+
+class Refusal:
+  """Function that makes sure that a command is refused with a message and leaves no trace."""
+
+  def __init__(self, run, start, output_dir, *switches):
+    """Makes one for a script.
+
+    Args:
+      run: function of an output directory, switches and flags that runs the script's main.
+      start: function of changed flags to a dict of the flags of a training run.
+      output_dir: pathlib.Path, where the script is told to write unless a call says otherwise.
+      switches: those of a call that gives none.
+    """
+    self._run = run
+    self._start = start
+    self._output_dir = output_dir
+    self._switches = switches
+
+  def __call__(self, match, *switches, output_dir=None, **flags):
+    output_dir = output_dir or self._output_dir
+    before = snapshot(output_dir)
+    with pytest.raises(files.InputError, match=match) as caught:
+      self._run(output_dir, *(switches or self._switches), **self._start(**flags))
+    assert "\n" not in str(caught.value)
+    assert snapshot(output_dir) == before
+    assert before or not output_dir.exists()
 
 
 def send_once(monkeypatch, number, at_step):
