@@ -295,23 +295,21 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
 
     That kernel corrects the bias by factors made of beta1_power and beta2_power; 0 makes both 1.
     """
-    prefix = ""
-    variables = [variable, self.get_slot(variable, "adam_m"), self.get_slot(variable, "adam_v")]
-    if hasattr(variable, "handle"):
-      prefix = "Resource"
-      variables = [v.handle for v in variables]
-    weights, m, v = variables
     name = self._get_variable_name(variable.name)
     rate = tf.cast(self.learning_rate * self.rate_factor(name), variable.dtype.base_dtype)
     # The gradient first: what computes it must read the weights from before the decay.
     with tf.control_dependencies([gradient]):
       decay = []
       if self._do_use_weight_decay(name):
-        descend = getattr(tf.raw_ops, prefix + "ApplyGradientDescent")
-        alpha = rate * self.weight_decay_rate
-        decay = [descend(var=weights, alpha=alpha, delta=variable.read_value())]
+        decayed = variable.read_value() * (1.0 - rate * self.weight_decay_rate)
+        decay = [variable.assign(decayed, read_value=False)]
+    kernel = tf.raw_ops.ApplyAdam
+    variables = [variable, self.get_slot(variable, "adam_m"), self.get_slot(variable, "adam_v")]
+    if hasattr(variable, "handle"):
+      kernel, variables = tf.raw_ops.ResourceApplyAdam, [v.handle for v in variables]
+    weights, m, v = variables
     with tf.control_dependencies(decay):
-      return getattr(tf.raw_ops, prefix + "ApplyAdam")(
+      return kernel(
         var=weights,
         m=m,
         v=v,

@@ -3,6 +3,7 @@
 import itertools
 import json
 import logging
+import math
 import os
 
 import numpy as np
@@ -197,7 +198,7 @@ def dropout_masks(seed, steps):
 
 def test_dropout_is_a_function_of_seed_place_and_step():
   masks = dropout_masks(1, [0, 1, 2])
-  assert set(np.unique(masks)) == {0, np.float32(1.25)}
+  np.testing.assert_allclose(np.unique(masks), [0, 1.25], rtol=1e-5)
   np.testing.assert_allclose(masks.mean(axis=2), 1, atol=0.04)  # 0.04 is 5 standard deviations
   flat = masks.reshape(6, -1) > 0
   for one, other in itertools.combinations(flat, 2):  # independent: 0.8 x 0.8 is kept by both
@@ -236,6 +237,36 @@ def test_gelu_is_the_tanh_form():
   with tf.Graph().as_default(), tf.Session() as session:
     got = session.run(modeling.gelu(tf.constant([-1.0, 0.0, 1.0, 3.0])))
   np.testing.assert_allclose(got, [-0.158808, 0.0, 0.841192, 2.996363], atol=1e-5)
+
+
+def gradients_of(function, *arrays):
+  """The gradients of sum(function(*arrays) * weights), the weights being 0, 1, 2, ... in order."""
+  with tf.Graph().as_default(), tf.Session() as session:
+    inputs = [tf.constant(array, tf.float32) for array in arrays]
+    output = function(*inputs)
+    weights = tf.reshape(tf.range(tf.size(output, out_type=tf.int32)), tf.shape(output))
+    return session.run(tf.gradients(output * tf.cast(weights, tf.float32), inputs))
+
+
+def test_gelu_has_the_gradient_of_its_formula():
+  def plain(x):
+    return 0.5 * x * (1.0 + tf.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
+
+  x = np.linspace(-6, 6, 25)
+  wanted, got = gradients_of(plain, x), gradients_of(modeling.gelu, x)
+  np.testing.assert_allclose(got, wanted, atol=1e-4)  # the weights go up to 24
+
+
+def test_layer_norm_has_the_gradients_of_its_formula():
+  def plain(x, gamma, beta):
+    mean, variance = tf.nn.moments(x, [-1], keepdims=True)
+    return tf.nn.batch_normalization(x, mean, variance, beta, gamma, 1e-12)
+
+  random = np.random.default_rng(0)
+  arrays = random.normal(size=(2, 3, 8)), random.normal(size=8), random.normal(size=8)
+  wanted, got = gradients_of(plain, *arrays), gradients_of(modeling._normalize, *arrays)
+  for one, other in zip(got, wanted):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_activations_are_found_by_name():
