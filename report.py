@@ -1,12 +1,11 @@
 """What a training run did: lines of the log, report.json, and a picture of its curves.
 
-report.json   model, data, devices, speed, memory, best and last evaluation, files
+report.json   model, devices, steps, speed, memory, best and last evaluation, checkpoints
 report.png    loss, learning rate and dev metrics over the steps, and the confusion matrix; drawn
               where the optional package matplotlib is installed
 """
 
 import contextlib
-import json
 import math
 import os
 import resource
@@ -196,7 +195,7 @@ def _draw_curves(axes, title, curves):
 def _confusion(directory):
   """The confusion matrix in eval_metrics.json and its labels, or a pair of empty lists."""
   path = os.path.join(directory, "eval_metrics.json")
-  metrics = json.loads(files.read_text(path)) if files.exists(path) else {}
+  metrics = files.read_json(path) if files.exists(path) else {}
   labels = [each["label"] for each in metrics.get("per_class", [])]
   return metrics.get("confusion_matrix", []), labels
 

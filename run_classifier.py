@@ -535,7 +535,7 @@ def _check_kind(task):
     if FLAGS[name].present and task.kind != kind:
       raise files.InputError(f"--{name} is for tasks with {needed}; leave it out")
   if task.kind == LABELS and FLAGS.do_predict and not FLAGS.do_eval:
-    _label_threshold()
+    _label_threshold(is_kept=not (FLAGS.do_train and FLAGS.overwrite_output_dir))
 
 
 def _class_weights(job):
@@ -545,18 +545,22 @@ def _class_weights(job):
   return classifier_data.class_weights(FLAGS.class_weights, job.labels, job.examples["train"])
 
 
-def _label_threshold():
+def _label_threshold(is_kept=True):
   """The probability from which on a label is predicted.
 
   A number on the command line counts before what an evaluation has found, and this before the
   number that the model was trained with.
+
+  Args:
+    is_kept: bool, whether what an earlier evaluation has found outlives this run.
 
   Raises:
     files.InputError: it is to be found by an evaluation, and there was none.
   """
   flag = FLAGS["label_threshold"]
   path = os.path.join(FLAGS.output_dir, THRESHOLD_FILE)
-  if files.exists(path) and (flag.value == common_flags.AUTO or not flag.present):
+  is_found = is_kept and files.exists(path)
+  if is_found and (flag.value == common_flags.AUTO or not flag.present):
     return files.read_json(path)["threshold"]
   if flag.value == common_flags.AUTO:
     raise files.InputError(
