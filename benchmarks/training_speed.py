@@ -1,105 +1,169 @@
-"""Training speed of run_classifier.py with padding to the full length and without.
+"""Training speed of a classifier: this toolkit, its plain form, and transformers.
 
   python benchmarks/training_speed.py --model_dir=quickstart/bert \\
-    --data_dir=glue_data/MRPC --task_name=mrpc
+    --data_dir=glue_data/MRPC --task_name=mrpc --peer_python=.peers/bin/python
 
-Both sides are trained in one process, in turns of --steps steps, on the same batches; what is
-printed is the median over the turns. The first turn of each warms up and is not counted.
+The sides run in turns of --steps steps, on the same examples in orders of their own; the first turn
+of each warms up and is not counted.
+
+  plain         padded to --max_seq_length, one operation for each term of a formula
+  cut           as run_classifier.py trains: batches cut to their longest
+  grouped       the same with --bucket_by_length
+  transformers  PyTorch with dynamic padding; random weights, for speed does not depend on them
 """
 
+import argparse
+import functools
+import itertools
+import json
 import os
+import random
 import sys
 import tempfile
 import time
 
 import turns
 
-sys.path.insert(0, turns.ROOT)
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-import tensorflow.compat.v1 as tf
-from absl import flags, logging
+def toolkit_sides(args, directory):
+  """Dict of the toolkit's sides: name -> function without arguments, to examples a second."""
+  import plain
+  import tensorflow.compat.v1 as tf
 
-import classifier_data
-import common_flags
-import model_directory
-import run_classifier
+  import classifier_data
+  import estimators
+  import model_directory
+  import records
+  import run_classifier
 
-FLAGS = flags.FlagValues()
-flags.DEFINE_string("model_dir", "quickstart/bert", "Pre-trained model.", flag_values=FLAGS)
-flags.DEFINE_string("data_dir", "samples/reviews", "Data of the task.", flag_values=FLAGS)
-flags.DEFINE_string("task_name", "tsv", "As in run_classifier.py.", flag_values=FLAGS)
-flags.DEFINE_integer("max_seq_length", 128, "Length of padded inputs.", flag_values=FLAGS)
-flags.DEFINE_integer("batch_size", 32, "Examples a step.", flag_values=FLAGS)
-flags.DEFINE_integer("steps", 5, "Steps a turn.", flag_values=FLAGS)
-flags.DEFINE_integer("turns", 6, "Turns of each side, the first one included.", flag_values=FLAGS)
-common_flags.finish(FLAGS)
-
-
-class Side:
-  """A training step in a graph and session of its own."""
-
-  def __init__(self, config, num_labels, record_file, trim_padding):
-    self._graph = tf.Graph()
-    with self._graph.as_default():
-      tf.set_random_seed(1)
-      input_fn = run_classifier.file_based_input_fn_builder(
-        record_file, FLAGS.max_seq_length, True, True, trim_padding=trim_padding, seed=1
-      )
-      dataset = input_fn({"batch_size": FLAGS.batch_size})
-      features = tf.data.make_one_shot_iterator(dataset).get_next()
-      model_fn = run_classifier.model_fn_builder(
-        config,
-        num_labels,
-        os.path.join(FLAGS.model_dir, "bert_model.ckpt"),
-        learning_rate=5e-5,
-        num_train_steps=1000,
-        num_warmup_steps=100,
-        use_tpu=False,
-        use_one_hot_embeddings=False,
-      )
-      self._train_op = model_fn(features, None, tf.estimator.ModeKeys.TRAIN, {}).train_op
-      self._session = tf.Session()
-      self._session.run(tf.global_variables_initializer())
-
-  def examples_per_second(self):
-    start = time.monotonic()
-    for _ in range(FLAGS.steps):
-      self._session.run(self._train_op)
-    return FLAGS.steps * FLAGS.batch_size / (time.monotonic() - start)
-
-
-def main(_):
-  """Prints the speed of both sides and their ratio."""
-  logging.set_verbosity(logging.WARNING)
-  tf.logging.set_verbosity(tf.logging.ERROR)
-  tf.disable_eager_execution()
+  estimators.prepare_process()
   config, tokenizer = model_directory.load_model(
-    os.path.join(FLAGS.model_dir, model_directory.CONFIG_FILE),
-    os.path.join(FLAGS.model_dir, model_directory.VOCAB_FILE),
+    os.path.join(args.model_dir, model_directory.CONFIG_FILE),
+    os.path.join(args.model_dir, model_directory.VOCAB_FILE),
     True,
-    FLAGS.max_seq_length,
+    args.max_seq_length,
     None,
   )
-  task = classifier_data.find_task(FLAGS.task_name)
-  examples = task.get_train_examples(FLAGS.data_dir)
-  labels = task.get_labels(FLAGS.data_dir)
-  with tempfile.TemporaryDirectory() as directory:
-    record_file = os.path.join(directory, "train.tf_record")
-    run_classifier.file_based_convert_examples_to_features(
-      examples, labels, FLAGS.max_seq_length, tokenizer, record_file
+  task = classifier_data.find_task(args.task_name)
+  labels = task.get_labels(args.data_dir)
+  record_file = os.path.join(directory, "train.tf_record")
+  run_classifier.file_based_convert_examples_to_features(
+    task.get_train_examples(args.data_dir), labels, args.max_seq_length, tokenizer, record_file
+  )
+
+  def build(trim_padding, bucket_by_length):
+    table = classifier_data.record_features(args.max_seq_length)
+    input_fn = records.read_input_fn(
+      record_file, table, True, True, trim_padding, 1, bucket_by_length=bucket_by_length
     )
-    sides = {
-      name: Side(config, len(labels), record_file, trim).examples_per_second
-      for name, trim in (("padded", False), ("cut to the longest", True))
-    }
-    speeds = turns.take(sides, FLAGS.turns)
-  counted = {name: values[1:] for name, values in speeds.items()}
-  for name, values in counted.items():
-    print(f"{name:20} {turns.spread(values)} examples/s")
-  ratios = [cut / padded for padded, cut in zip(*counted.values())]
-  print(f"{'ratio':20} {turns.spread(ratios, 2)}")
+    dataset = input_fn({"batch_size": args.batch_size})
+    features = tf.data.make_one_shot_iterator(dataset).get_next()
+    model_fn = run_classifier.model_fn_builder(
+      config,
+      len(labels),
+      os.path.join(args.model_dir, "bert_model.ckpt"),
+      learning_rate=5e-5,
+      num_train_steps=1000,
+      num_warmup_steps=100,
+      use_tpu=False,
+      use_one_hot_embeddings=False,
+    )
+    return model_fn(features, None, tf.estimator.ModeKeys.TRAIN, {}).train_op
+
+  def speed(side):
+    return args.steps * args.batch_size / side.seconds(args.steps)
+
+  forms = {"plain": (False, False), "cut": (True, False), "grouped": (True, True)}
+  return {
+    name: functools.partial(
+      speed, plain.Side(functools.partial(build, *form), is_plain=name == "plain")
+    )
+    for name, form in forms.items()
+  }
+
+
+def run_transformers(args, texts, labels):
+  """Examples a second of transformers, the first --steps steps left out."""
+  import torch
+  import transformers
+
+  config = transformers.BertConfig.from_json_file(os.path.join(args.model_dir, "bert_config.json"))
+  config.num_labels = len(set(labels))
+  config.hidden_act = "gelu_new"
+  model = transformers.BertForSequenceClassification(config).train()
+  tokenizer = transformers.BertTokenizerFast(os.path.join(args.model_dir, "vocab.txt"))
+  encoded = [
+    tokenizer(*(text for text in pair if text), truncation=True, max_length=args.max_seq_length)
+    for pair in texts
+  ]
+  places = itertools.cycle(random.Random(1).sample(range(len(texts)), len(texts)))
+  optimizer = torch.optim.AdamW(model.parameters(), lr=5e-5, weight_decay=0.01)
+
+  def step():
+    batch = list(itertools.islice(places, args.batch_size))
+    inputs = tokenizer.pad([encoded[place] for place in batch], return_tensors="pt")
+    with torch.autocast("cpu", torch.bfloat16, enabled=args.amp):
+      loss = model(**inputs, labels=torch.tensor([labels[place] for place in batch])).loss
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    optimizer.zero_grad()
+
+  for number in range(2 * args.steps):
+    if number == args.steps:
+      start = time.monotonic()
+    step()
+  return args.steps * args.batch_size / (time.monotonic() - start)
+
+
+def save_texts(args, path):
+  """Writes the training set as JSON, for a Python that cannot import the toolkit."""
+  import classifier_data
+
+  task = classifier_data.find_task(args.task_name)
+  examples = task.get_train_examples(args.data_dir)
+  ids = {label: place for place, label in enumerate(task.get_labels(args.data_dir))}
+  with open(path, "w", encoding="utf-8") as f:
+    json.dump([[[e.text_a, e.text_b] for e in examples], [ids[e.label] for e in examples]], f)
+
+
+def parse_arguments():
+  parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+  parser.add_argument("--model_dir", default="quickstart/bert", help="a pre-trained model")
+  parser.add_argument("--data_dir", default="samples/reviews")
+  parser.add_argument("--task_name", default="tsv", help="as in run_classifier.py")
+  parser.add_argument("--max_seq_length", type=int, default=128)
+  parser.add_argument("--batch_size", type=int, default=32)
+  parser.add_argument("--steps", type=int, default=5, help="of a turn")
+  parser.add_argument("--turns", type=int, default=6, help="of each side, the first one included")
+  parser.add_argument("--amp", action="store_true", help="transformers under bfloat16 autocast")
+  parser.add_argument("--peer_python", help="a Python with transformers and torch")
+  parser.add_argument("--texts", help="run transformers on this file of save_texts")
+  return parser.parse_args()
+
+
+def main():
+  """Prints each side's speed, and how often faster the toolkit's sides are than the others."""
+  args = parse_arguments()
+  if args.texts:
+    with open(args.texts, encoding="utf-8") as f:
+      print(json.dumps(run_transformers(args, *json.load(f))))
+    return
+  with tempfile.TemporaryDirectory() as directory:
+    sides = toolkit_sides(args, directory)
+    if args.peer_python:
+      texts = os.path.join(directory, "texts.json")
+      save_texts(args, texts)
+      given = [*sys.argv[1:], f"--texts={texts}"]
+      sides["transformers"] = functools.partial(turns.run_apart, args.peer_python, __file__, given)
+    speeds = {name: taken[1:] for name, taken in turns.take(sides, args.turns).items()}
+  for name, values in speeds.items():
+    print(f"{name:13} {turns.spread(values)} examples/s")
+  for one, other in itertools.product(("cut", "grouped"), ("plain", "transformers")):
+    if other in speeds:
+      ratios = [a / b for a, b in zip(speeds[one], speeds[other])]
+      print(f"{one + ' / ' + other:22} {turns.spread(ratios, 2)}")
 
 
 if __name__ == "__main__":
-  common_flags.run(main, FLAGS)
+  main()
