@@ -199,45 +199,57 @@ class BertModel:
       token_type_ids = tf.zeros([batch_size, seq_length], tf.int32)
 
     with tf.variable_scope(scope, default_name="bert"):
-      with tf.variable_scope("embeddings"):
-        words, self.embedding_table = embedding_lookup(
-          input_ids,
-          vocab_size=config.vocab_size,
-          embedding_size=config.hidden_size,
-          initializer_range=config.initializer_range,
-          use_one_hot_embeddings=use_one_hot_embeddings,
-        )
-        self.embedding_output = embedding_postprocessor(
-          words,
-          use_token_type=True,
-          token_type_ids=token_type_ids,
-          token_type_vocab_size=config.type_vocab_size,
-          initializer_range=config.initializer_range,
-          max_position_embeddings=config.max_position_embeddings,
-          dropout_prob=config.hidden_dropout_prob,
-        )
-      with tf.variable_scope("encoder"):
-        self.all_encoder_layers = transformer_model(
-          self.embedding_output,
-          attention_mask=tf.cast(input_mask, tf.float32)[:, tf.newaxis, :],  # [B, 1, T]
-          hidden_size=config.hidden_size,
-          num_hidden_layers=config.num_hidden_layers,
-          num_attention_heads=config.num_attention_heads,
-          intermediate_size=config.intermediate_size,
-          intermediate_act_fn=get_activation(config.hidden_act),
-          hidden_dropout_prob=config.hidden_dropout_prob,
-          attention_probs_dropout_prob=config.attention_probs_dropout_prob,
-          initializer_range=config.initializer_range,
-          do_return_all_layers=True,
-        )
-      self.sequence_output = self.all_encoder_layers[-1]
-      with tf.variable_scope("pooler"):
-        # tf.slice, for its gradient is faster than that of indexing.
-        first = tf.slice(self.sequence_output, [0, 0, 0], [batch_size, 1, config.hidden_size])
-        first = tf.squeeze(first, 1)  # [B, H]
-        self.pooled_output = _dense(
-          first, config.hidden_size, "dense", config.initializer_range, tf.tanh
-        )
+      self._embed(config, input_ids, token_type_ids, use_one_hot_embeddings)
+      # Batches in evaluation and prediction have hardly any padding; TPUs need known sizes.
+      skips_padding = is_training and tf.is_tensor(seq_length)
+      self._encode(config, input_mask, _Packing(input_mask) if skips_padding else _NO_PACKING)
+      self._pool(config)
+
+  def _embed(self, config, input_ids, token_type_ids, use_one_hot_embeddings):
+    with tf.variable_scope("embeddings"):
+      words, self.embedding_table = embedding_lookup(
+        input_ids,
+        vocab_size=config.vocab_size,
+        embedding_size=config.hidden_size,
+        initializer_range=config.initializer_range,
+        use_one_hot_embeddings=use_one_hot_embeddings,
+      )
+      self.embedding_output = embedding_postprocessor(
+        words,
+        use_token_type=True,
+        token_type_ids=token_type_ids,
+        token_type_vocab_size=config.type_vocab_size,
+        initializer_range=config.initializer_range,
+        max_position_embeddings=config.max_position_embeddings,
+        dropout_prob=config.hidden_dropout_prob,
+      )
+
+  def _encode(self, config, input_mask, packing):
+    with tf.variable_scope("encoder"):
+      self.all_encoder_layers = transformer_model(
+        self.embedding_output,
+        attention_mask=tf.cast(input_mask, tf.float32)[:, tf.newaxis, :],  # [B, 1, T]
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.num_hidden_layers,
+        num_attention_heads=config.num_attention_heads,
+        intermediate_size=config.intermediate_size,
+        intermediate_act_fn=get_activation(config.hidden_act),
+        hidden_dropout_prob=config.hidden_dropout_prob,
+        attention_probs_dropout_prob=config.attention_probs_dropout_prob,
+        initializer_range=config.initializer_range,
+        do_return_all_layers=True,
+        packing=packing,
+      )
+    self.sequence_output = self.all_encoder_layers[-1]
+
+  def _pool(self, config):
+    with tf.variable_scope("pooler"):
+      # tf.slice, for its gradient is faster than that of indexing.
+      shape = get_shape_list(self.sequence_output)
+      first = tf.slice(self.sequence_output, [0, 0, 0], [shape[0], 1, shape[2]])
+      self.pooled_output = _dense(
+        tf.squeeze(first, 1), config.hidden_size, "dense", config.initializer_range, tf.tanh
+      )
 
   def get_pooled_output(self):
     """float32 [B, H]: one vector a sequence, for classification."""
@@ -536,6 +548,62 @@ def create_attention_mask_from_input_mask(from_tensor, to_mask):
   return tf.broadcast_to(mask, [shape[0], shape[1], to_length])
 
 
+class _Packing:
+  """Where the real tokens of a batch are, so that dense layers need not compute padding.
+
+  Packed tensors have a row for each of the R real tokens, others one for each place, padding too.
+
+    mask [[1, 1, 0], [1, 1, 1]] -> places of the rows [0, 1, 3, 4, 5], rows of the places
+    [0, 1, 1, 2, 3, 4]
+  """
+
+  def __init__(self, input_mask):
+    """Finds the real tokens of input_mask, int32 [B, S]."""
+    is_real = tf.reshape(input_mask, [-1])
+    self._places = tf.where(is_real > 0)[:, 0]  # [R]
+    self._rows = tf.maximum(tf.cumsum(is_real) - 1, 0)  # [B * S], of padding that of a neighbour
+    self._is_real = tf.cast(is_real, tf.float32)[:, tf.newaxis]  # [B * S, 1]
+
+  # TensorFlow's own gradient of a gather would add up rows that may come several times. Here each
+  # row has one place that counts, so the gradient is a gather as well, which is much faster.
+
+  def pack(self, matrix):
+    """float32 [B * S, H] -> [R, H]."""
+    forward = tf.custom_gradient(
+      lambda matrix: (
+        tf.gather(matrix, self._places),
+        lambda upstream: tf.gather(upstream, self._rows) * self._is_real,
+      )
+    )
+    return forward(matrix)
+
+  def unpack(self, matrix):
+    """float32 [R, H] -> [B * S, H]; what is at padding is for nobody to read."""
+    forward = tf.custom_gradient(
+      lambda matrix: (
+        tf.gather(matrix, self._rows),
+        lambda upstream: tf.gather(upstream, self._places),
+      )
+    )
+    return forward(matrix)
+
+  def unpack_with_zeros(self, matrix):
+    """The same with 0 at padding."""
+    return self.unpack(matrix) * self._is_real
+
+
+class _NoPacking:
+  """Stands for _Packing where padding is computed like the rest."""
+
+  def pack(self, matrix):
+    return matrix
+
+  unpack = unpack_with_zeros = pack
+
+
+_NO_PACKING = _NoPacking()
+
+
 def attention_layer(
   from_tensor,
   to_tensor,
@@ -551,6 +619,7 @@ def attention_layer(
   batch_size=None,
   from_seq_length=None,
   to_seq_length=None,
+  packing=_NO_PACKING,
 ):
   """Multi-head scaled dot-product attention (Vaswani et al. 2017, section 3.2).
 
@@ -566,6 +635,7 @@ def attention_layer(
     initializer_range: float, standard deviation of new weights.
     do_return_2d_tensor: bool, the shape of the result.
     batch_size, from_seq_length, to_seq_length: B, F and T, needed with inputs of rank 2.
+    packing: how inputs and result of rank 2 are packed, if both tensors are the same.
 
   Returns:
     float32 [B, F, N * D], or [B * F, N * D] with do_return_2d_tensor.
@@ -587,6 +657,7 @@ def attention_layer(
   def project(tensor, length, activation, name):
     width = num_attention_heads * size_per_head
     heads = _dense(reshape_to_matrix(tensor), width, name, initializer_range, activation)
+    heads = packing.unpack(heads)
     heads = tf.reshape(heads, [batch_size, length, num_attention_heads, size_per_head])
     return tf.transpose(heads, [0, 2, 1, 3])  # [B, N, F or T, D]
 
@@ -604,7 +675,10 @@ def attention_layer(
   context = tf.matmul(probabilities, value)  # [B, N, F, D]
   context = tf.transpose(context, [0, 2, 1, 3])  # [B, F, N, D]
   if do_return_2d_tensor:
-    return tf.reshape(context, [batch_size * from_seq_length, num_attention_heads * size_per_head])
+    context = tf.reshape(
+      context, [batch_size * from_seq_length, num_attention_heads * size_per_head]
+    )
+    return packing.pack(context)
   return tf.reshape(context, [batch_size, from_seq_length, num_attention_heads * size_per_head])
 
 
@@ -620,6 +694,7 @@ def transformer_model(
   attention_probs_dropout_prob=0.1,
   initializer_range=0.02,
   do_return_all_layers=False,
+  packing=_NO_PACKING,
 ):
   """A stack of Transformer blocks, each normalised after its residual sums.
 
@@ -635,6 +710,7 @@ def transformer_model(
     attention_probs_dropout_prob: float.
     initializer_range: float, standard deviation of new weights.
     do_return_all_layers: bool.
+    packing: what lets the dense layers skip padding, whose outputs are then 0.
 
   Returns:
     float32 [B, S, H], the last block's output; or the list of all outputs.
@@ -665,6 +741,7 @@ def transformer_model(
           batch_size=batch_size,
           from_seq_length=seq_length,
           to_seq_length=seq_length,
+          packing=packing,
         )
       with tf.variable_scope("output"):
         attended = _dense(context, hidden_size, "dense", initializer_range)
@@ -678,15 +755,15 @@ def transformer_model(
 
   # Two axes suffice between the blocks: dense layers do not care which sequence a row is of.
   layers = []
-  output = reshape_to_matrix(input_tensor)  # [B * S, H]
+  output = packing.pack(reshape_to_matrix(input_tensor))  # [B * S, H], or [R, H]
   for layer in range(num_hidden_layers):
     with tf.variable_scope(f"layer_{layer}"):
       output = block(output)
-    layers.append(output)
+    layers.append(packing.unpack_with_zeros(output))
   shape = [batch_size, seq_length, hidden_size]
   if do_return_all_layers:
     return [reshape_from_matrix(layer, shape) for layer in layers]
-  return reshape_from_matrix(output, shape)
+  return reshape_from_matrix(layers[-1], shape)
 
 
 def _dense(matrix, units, name, initializer_range, activation=None):

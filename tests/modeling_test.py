@@ -181,6 +181,39 @@ def test_dropout_acts_in_training_alone():
     np.testing.assert_array_equal(session.run(inference), session.run(inference))
 
 
+def trained_on(shape, mask):
+  """Outputs of real tokens, and all gradients, in training with inputs of a declared shape."""
+  ids = np.random.default_rng(0).integers(5, 50, mask.shape)
+  with tf.Graph().as_default(), tf.Session() as session:
+    tf.set_random_seed(1)
+    inputs = [tf.placeholder(tf.int32, shape) for _ in range(2)]
+    config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model = modeling.BertModel(config, True, *inputs)
+    outputs = tf.boolean_mask(tf.stack(model.get_all_encoder_layers(), 2), inputs[1])
+    loss = tf.reduce_sum(outputs**3) + tf.reduce_sum(model.get_pooled_output())
+    gradients = [tf.convert_to_tensor(g) for g in tf.gradients(loss, tf.trainable_variables())]
+    session.run(tf.global_variables_initializer())
+    return session.run([outputs, *gradients], dict(zip(inputs, (ids, mask))))
+
+
+def test_skipping_padding_changes_nothing():
+  mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]])
+  computed, skipped = trained_on([3, 5], mask), trained_on([None, None], mask)
+  assert len(computed) == len(skipped) == 40
+  for one, other in zip(computed, skipped):
+    np.testing.assert_allclose(other, one, atol=1e-5, rtol=1e-4)
+
+
+def test_training_skips_padding():
+  with tf.Graph().as_default(), tf.Session() as session:
+    inputs = [tf.placeholder(tf.int32, [None, None]) for _ in range(2)]
+    model = modeling.BertModel(tiny_config(), True, *inputs)
+    session.run(tf.global_variables_initializer())
+    values = dict(zip(inputs, ([[7, 8, 9], [7, 0, 0]], [[1, 1, 1], [1, 0, 0]])))
+    output = session.run(model.get_sequence_output(), values)
+  np.testing.assert_array_equal(np.any(output, axis=2), [[True] * 3, [True, False, False]])
+
+
 def dropout_masks(seed, steps):
   """What two dropouts in one graph keep at each of some steps: [step, dropout, element]."""
   with tf.Graph().as_default(), tf.Session() as session:
