@@ -1,0 +1,228 @@
+"""Fetches a released BERT checkpoint and unpacks it into a directory of its own.
+
+  python download_checkpoint.py uncased_L-12_H-768_A-12 --output_dir=models
+  python download_checkpoint.py --list
+
+The archive is checked before anything is unpacked. A download that was cut off goes on where it
+stopped when the same command is given again. Without a network, fetch the archive elsewhere and put
+it into the output directory: it is then unpacked from there.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+import zipfile
+
+from tqdm import tqdm
+
+import files
+
+ADDRESS = "https://storage.googleapis.com/bert_models"
+SMALL_LAYERS = (2, 4, 6, 8, 10, 12)
+SMALL_WIDTHS = (128, 256, 512, 768)
+
+# Name of a checkpoint -> folder of ADDRESS. The 24 small models have the largest one's name too
+# (12 layers, 768 wide), which is trained otherwise than BERT-Base and is called by its folder here.
+CHECKPOINTS = {
+  "uncased_L-12_H-768_A-12": "2018_10_18",
+  "uncased_L-24_H-1024_A-16": "2018_10_18",
+  "cased_L-12_H-768_A-12": "2018_10_18",
+  "cased_L-24_H-1024_A-16": "2018_10_18",
+  "multilingual_L-12_H-768_A-12": "2018_11_03",
+  "chinese_L-12_H-768_A-12": "2018_11_03",
+  "multi_cased_L-12_H-768_A-12": "2018_11_23",
+  "wwm_uncased_L-24_H-1024_A-16": "2019_05_30",
+  "wwm_cased_L-24_H-1024_A-16": "2019_05_30",
+}
+SMALL = "2020_02_20"
+for _layers in SMALL_LAYERS:
+  for _width in SMALL_WIDTHS:
+    _name = f"uncased_L-{_layers}_H-{_width}_A-{_width // 64}"
+    CHECKPOINTS[f"{SMALL}/{_name}" if _name in CHECKPOINTS else _name] = SMALL
+
+# What an archive has, in a folder or not.
+FILES = (
+  "bert_config.json",
+  "vocab.txt",
+  "bert_model.ckpt.index",
+  "bert_model.ckpt.data-00000-of-00001",
+)
+OPTIONAL_FILES = ("bert_model.ckpt.meta",)
+_BLOCK = 2**20  # bytes
+_TIMEOUT = 60  # seconds without a byte
+
+
+def address(name):
+  """The address of a checkpoint's archive.
+
+  Args:
+    name: str, a key of CHECKPOINTS.
+  """
+  return f"{ADDRESS}/{CHECKPOINTS[name]}/{name.rpartition('/')[2]}.zip"
+
+
+def fetch(url, path):
+  """Downloads a file, from where an earlier attempt has left off, if there was one.
+
+  What has arrived is in `path`.part until all of it is there.
+
+  Args:
+    url: str.
+    path: str.
+
+  Raises:
+    files.InputError: the server cannot be reached, has no such file, or broke off.
+  """
+  part = path + ".part"
+  done = os.path.getsize(part) if os.path.exists(part) else 0
+  request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+  try:
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
+      _receive(response, part, done if response.status == 206 else 0)
+  except urllib.error.HTTPError as error:
+    if error.code != 416:  # it has nothing behind what is there: all of it has come
+      raise files.InputError(f"{url}: the server says: {error.code} {error.reason}") from error
+  except OSError as error:
+    reason = getattr(error, "reason", error)
+    raise files.InputError(
+      f"{url} cannot be fetched: {reason}. Give the same command again to go on; without a "
+      f"network, fetch it elsewhere and put it here as {path}"
+    ) from error
+  os.replace(part, path)
+
+
+def _receive(response, part, done):
+  """Appends what a response brings to the first `done` bytes of a file."""
+  expected = response.headers.get("Content-Length")
+  total = None if expected is None else done + int(expected)
+  bar = tqdm(
+    total=total,
+    initial=done,
+    unit="B",
+    unit_scale=True,
+    desc=os.path.basename(part)[: -len(".part")],
+    disable=not sys.stderr.isatty(),
+  )
+  with bar, open(part, "ab") as f:
+    f.truncate(done)
+    while block := response.read(_BLOCK):
+      f.write(block)
+      bar.update(len(block))
+    if total is not None and f.tell() < total:
+      raise OSError(f"the connection broke off after {f.tell():,} of {total:,} bytes")
+
+
+def unpack(archive, directory):
+  """Checks an archive and puts its files into a new directory.
+
+  Only the files of a checkpoint are taken, by their names without folders, so that nothing can get
+  anywhere else. The directory is there with all of them, or not at all.
+
+  Args:
+    archive: str, path of a zip file.
+    directory: str, does not exist.
+
+  Raises:
+    files.InputError: the archive is damaged, or is none of a checkpoint; a damaged one is deleted.
+  """
+  try:
+    with zipfile.ZipFile(archive) as opened:
+      damaged = opened.testzip()
+      if damaged:
+        raise zipfile.BadZipFile(f"{damaged} has another checksum")
+      members = {os.path.basename(m.filename): m for m in opened.infolist() if not m.is_dir()}
+      missing = [name for name in FILES if name not in members]
+      if missing:
+        raise files.InputError(f"{archive} is no checkpoint of BERT: it has no {missing[0]}")
+      wanted = {name: members[name] for name in (*FILES, *OPTIONAL_FILES) if name in members}
+      _extract(opened, wanted, directory)
+  except zipfile.BadZipFile as error:
+    os.remove(archive)
+    raise files.InputError(
+      f"{archive} was damaged and is deleted ({error}); give the same command again"
+    ) from error
+
+
+def _extract(opened, members, directory):
+  with tempfile.TemporaryDirectory(dir=os.path.dirname(os.path.abspath(directory))) as scratch:
+    made = os.path.join(scratch, "checkpoint")
+    os.mkdir(made)
+    for name, member in members.items():
+      with opened.open(member) as source, open(os.path.join(made, name), "wb") as target:
+        shutil.copyfileobj(source, target, _BLOCK)
+    os.replace(made, directory)
+
+
+def download(name, output_dir):
+  """Makes sure that a checkpoint is in a directory of its name.
+
+  Args:
+    name: str, a key of CHECKPOINTS.
+    output_dir: str, where that directory is to be.
+
+  Returns:
+    str, the directory.
+
+  Raises:
+    files.InputError: see fetch and unpack; or the directory is there with other content.
+  """
+  directory = os.path.join(output_dir, name.replace("/", "_"))
+  if os.path.isdir(directory):
+    missing = [file for file in FILES if not os.path.exists(os.path.join(directory, file))]
+    if missing:
+      raise files.InputError(
+        f"--output_dir: {directory} is there already, without {missing[0]}; move it out of the way"
+      )
+    return directory
+  files.make_directory(output_dir, "output_dir")
+  archive = directory + ".zip"
+  if not os.path.exists(archive):
+    fetch(address(name), archive)
+  with files.explained_write_errors(directory):
+    unpack(archive, directory)
+  os.remove(archive)
+  return directory
+
+
+class _Parser(argparse.ArgumentParser):
+  """Reports mistakes as all of these scripts do."""
+
+  def error(self, message):
+    raise files.InputError(message)
+
+
+def main(arguments):
+  """Does what a command line says.
+
+  Args:
+    arguments: list of str, without the program's name.
+
+  Raises:
+    files.InputError: a mistake in the command line, or see download.
+  """
+  parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser.add_argument("name", nargs="?", help="of a checkpoint")
+  parser.add_argument("--output_dir", default=".", help="where its directory is put (default: .)")
+  parser.add_argument("--list", action="store_true", help="print all names and addresses")
+  args = parser.parse_args(arguments)
+  if args.list:
+    print("".join(f"{name}  {address(name)}\n" for name in CHECKPOINTS), end="")
+    return
+  if args.name not in CHECKPOINTS:
+    found = "no name" if args.name is None else repr(args.name)
+    raise files.InputError(f"found {found}, should be one of {', '.join(CHECKPOINTS)}")
+  directory = download(args.name, args.output_dir)
+  print(f"{directory}: {', '.join(sorted(os.listdir(directory)))}")
+
+
+if __name__ == "__main__":
+  try:
+    main(sys.argv[1:])
+  except files.InputError as error:
+    sys.exit(f"download_checkpoint.py: error: {error}")
+  except KeyboardInterrupt:
+    sys.exit("download_checkpoint.py: stopped; the same command goes on from there")
