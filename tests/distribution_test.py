@@ -188,7 +188,7 @@ def test_scripts_refuse_before_any_work(reviews, tmp_path, monkeypatch, flags, m
   monkeypatch.delenv("TF_CONFIG", raising=False)
   monkeypatch.setattr(distribution, "gpus", lambda: ["CPU:0", "CPU:1"])
   with pytest.raises(files.InputError, match=match):
-    run(run_classifier, tmp_path / "out", **reviews, **flags)
+    run(run_classifier, tmp_path / "out", **{**reviews, **flags})
   assert not (tmp_path / "out").exists()
 
 
