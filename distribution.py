@@ -315,7 +315,7 @@ class Workers(Cluster):
       f"this is number {self._number}{', the chief' if self.is_chief else ''}"
     )
 
-  def _strategy(self):
+  def _make_strategy(self):
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
       tf.train.ClusterSpec(self._task.jobs),
       task_type=self._task.job,
@@ -326,7 +326,7 @@ class Workers(Cluster):
     return tf.distribute.experimental.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
 
   def run_config(self):
-    return {"train_distribute": self._strategy(), "master": self._server.target}
+    return {"train_distribute": self._strategy, "master": self._server.target}
 
   def scratch(self, directory):
     if self.is_chief:
@@ -336,7 +336,8 @@ class Workers(Cluster):
     return self._scratch.name
 
   def connect(self, facts):
-    self._config = self._strategy().update_config_proto(tf.ConfigProto())
+    self._strategy = self._make_strategy()
+    self._config = self._strategy.update_config_proto(tf.ConfigProto())
     try:
       self._server = tf.train.Server(
         self._task.jobs, self._task.job, self._task.index, "grpc", self._config

@@ -302,7 +302,7 @@ def test_only_the_chief_goes_on():
 
 def make_model(tmp_path_factory):
   directory = tmp_path_factory.mktemp("model")
-  save_model(directory, VOCAB)
+  save_model(directory, VOCAB, num_hidden_layers=1)
   return directory, {
     **start_flags(directory),
     "max_seq_length": LENGTH,
