@@ -22,6 +22,9 @@ import files
 # What --lr_schedule may be; optimization.py has the formulas.
 SCHEDULES = ("linear", "constant", "cosine")
 
+# What --distribution_strategy may be, see distribution.py.
+STRATEGIES = ("off", "mirrored", "multi_worker")
+
 # Seconds between two checkpoints, unless their interval is given in steps.
 CHECKPOINT_SECONDS = 600.0
 
@@ -297,6 +300,29 @@ def define_device_flags(flag_values, loops=True):
       lower_bound=1,
       flag_values=flag_values,
     )
+    _define_distribution_flags(flag_values)
+
+
+def _define_distribution_flags(flag_values):
+  """Flags that spread a training over several devices."""
+  flags.DEFINE_enum(
+    "distribution_strategy",
+    None,
+    STRATEGIES,
+    "What a training runs on. off: one GPU, or the CPU. mirrored: GPUs of this machine. "
+    "multi_worker: GPUs or CPUs of all machines that TF_CONFIG names, each of which runs the same "
+    "command. Evaluation and prediction take one device. Default: off, or mirrored when --num_gpus "
+    "is above 1.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    "num_gpus",
+    None,
+    "GPUs to train on, in each machine. Default: all of them with --distribution_strategy=mirrored "
+    "or multi_worker, and else one.",
+    lower_bound=1,
+    flag_values=flag_values,
+  )
 
 
 def finish(flag_values):
@@ -362,6 +388,8 @@ def device_settings(flag_values):
     "master",
     "num_tpu_cores",
     "iterations_per_loop",
+    "distribution_strategy",
+    "num_gpus",
   )
   return {name: flag_values[name].value for name in names if name in flag_values}
 

@@ -18,6 +18,7 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 from tqdm import tqdm
 
+import distribution
 import files
 import hooks
 import model_directory
@@ -43,6 +44,12 @@ class Devices(NamedTuple):
   master: Optional[str] = None
   num_tpu_cores: int = 8
   iterations_per_loop: int = 1000
+  distribution_strategy: Optional[str] = None
+  num_gpus: Optional[int] = None
+
+  def cluster(self):
+    """distribution.Cluster that a training runs on; files.InputError as distribution.find."""
+    return distribution.find(self.distribution_strategy, self.num_gpus, self.use_tpu)
 
   def check(self, paths):
     """Makes sure that a TPU is named and can reach its files.
@@ -98,7 +105,9 @@ def _keep_freed_memory():
     mallopt(option, value)
 
 
-def make_estimator(model_fn, output_dir, devices, seed, batch_sizes, keep_checkpoint_max=5):
+def make_estimator(
+  model_fn, output_dir, devices, seed, batch_sizes, keep_checkpoint_max=5, cluster=None
+):
   """Makes the TPUEstimator, which runs on CPU and GPU as well.
 
   Args:
@@ -108,6 +117,7 @@ def make_estimator(model_fn, output_dir, devices, seed, batch_sizes, keep_checkp
     seed: int, seed of the graph.
     batch_sizes: dict with train_batch_size, eval_batch_size, predict_batch_size, examples.
     keep_checkpoint_max: int, how many of the last checkpoints are kept; 0 for all.
+    cluster: distribution.Cluster to train on; default: one replica in this process.
 
   Returns:
     tf.estimator.tpu.TPUEstimator.
@@ -115,10 +125,10 @@ def make_estimator(model_fn, output_dir, devices, seed, batch_sizes, keep_checkp
   Raises:
     files.InputError: the TPU cannot be found.
   """
-  cluster = None
+  resolver = None
   if devices.use_tpu and devices.tpu_name:
     try:
-      cluster = tf.distribute.cluster_resolver.TPUClusterResolver(
+      resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
         devices.tpu_name, zone=devices.tpu_zone, project=devices.gcp_project
       )
     except Exception as error:  # the resolver's own kinds, and those of the network
@@ -126,28 +136,36 @@ def make_estimator(model_fn, output_dir, devices, seed, batch_sizes, keep_checkp
         f"--tpu_name: the TPU {devices.tpu_name} is not found: {files.describe(error)}"
       ) from error
   tpu = tf.estimator.tpu
-  config = tpu.RunConfig(
-    cluster=cluster,
-    master=devices.master,
-    model_dir=output_dir,
-    tf_random_seed=seed,
+  settings = {
+    "cluster": resolver,
+    "master": devices.master,
+    "model_dir": output_dir,
+    "tf_random_seed": seed,
     # CheckpointHook and ProgressHook see to these.
-    save_checkpoints_steps=None,
-    save_checkpoints_secs=None,
-    keep_checkpoint_max=keep_checkpoint_max,
-    save_summary_steps=0,
-    log_step_count_steps=None,
-    tpu_config=tpu.TPUConfig(
+    "save_checkpoints_steps": None,
+    "save_checkpoints_secs": None,
+    "keep_checkpoint_max": keep_checkpoint_max,
+    "save_summary_steps": 0,
+    "log_step_count_steps": None,
+    "tpu_config": tpu.TPUConfig(
       iterations_per_loop=devices.iterations_per_loop,
       num_shards=devices.num_tpu_cores,
       per_host_input_for_training=tpu.InputPipelineConfig.PER_HOST_V2,
     ),
-  )
+    **(cluster.run_config() if cluster else {}),
+  }
+  if devices.use_tpu:
+    config = tpu.RunConfig(**settings)
+  else:
+    with distribution.without_tf_config():
+      config = tpu.RunConfig(**settings)
   return tpu.TPUEstimator(model_fn=model_fn, config=config, use_tpu=devices.use_tpu, **batch_sizes)
 
 
 def log_features(features):
   """Logs the name and shape of each feature that a model_fn was given."""
+  if not distribution.is_first_replica():
+    return
   logging.info("*** Features ***")
   for name in sorted(features):
     logging.info("  name = %s, shape = %s", name, features[name].shape)
@@ -316,7 +334,8 @@ def load_init_checkpoint(init_checkpoint, use_tpu):
     return set(), None
   prefix = resolve_checkpoint(init_checkpoint)
   coverage = compare(_shapes(tf.trainable_variables()), checkpoint_shapes(prefix), prefix)
-  _report(coverage, prefix)
+  if distribution.is_first_replica():
+    _report(coverage, prefix)
   assignment = {name: name for name in coverage.loaded}
   initialized = {name + ":0" for name in coverage.loaded}
   if not use_tpu:
@@ -370,10 +389,13 @@ def make_spec(
     known = ", ".join(key for key, part in parts.items() if part is not None)
     raise ValueError(f"this model_fn has the modes {known}, not {mode}")
   initialized, scaffold_fn = load_init_checkpoint(init_checkpoint, use_tpu)
-  log_variables(tf.trainable_variables(), initialized)
+  if distribution.is_first_replica():
+    log_variables(tf.trainable_variables(), initialized)
   if mode == keys.TRAIN:
     train_op = optimization.create_optimizer(loss, *training, use_tpu, options)
-    outcome = {"loss": loss, "train_op": train_op}
+    # The estimator reports the sum over the replicas; on a TPU that of one core.
+    shown = loss if use_tpu else optimization.replica_share(loss)
+    outcome = {"loss": shown, "train_op": train_op}
   elif mode == keys.EVAL:
     outcome = {"loss": loss, "eval_metrics": eval_metrics}
   else:
@@ -464,6 +486,7 @@ def train(
   log_steps,
   watch=None,
   in_segments=False,
+  cluster=None,
 ):
   """Trains up to a step, from the last checkpoint in the estimator's directory if there is one.
 
@@ -478,6 +501,8 @@ def train(
     watch: history.Watch that evaluates meanwhile and may end the training early, or None.
     in_segments: bool, whether the training is left and begun again for each evaluation, as a TPU
       needs it, whose memory holds one program.
+    cluster: distribution.Cluster of the estimator; default: one replica in this process. In workers
+      but the chief nothing is saved, and the watch must be None.
 
   Returns:
     List of hooks.Trained, one a segment.
@@ -486,19 +511,23 @@ def train(
     Interrupted: Ctrl-C or SIGTERM came; a checkpoint was saved.
     files.InputError: the loss became NaN, or memory ran out.
   """
+  cluster = cluster or distribution.Cluster()
   output_dir = estimator.model_dir
   step = saved_step(output_dir)
-  if watch and watch.observe(step, tf.train.latest_checkpoint(output_dir)):
+  is_over = watch and watch.observe(step, tf.train.latest_checkpoint(output_dir))
+  if cluster.from_chief(int(bool(is_over))):
     return []
   made = []
   ends = watch.stops_after(step) if watch and in_segments else [num_steps]
   remedy = "--train_batch_size or --max_seq_length"
   with _caught_signals() as signals, explained_memory_errors(remedy):
     for end in ends if step < num_steps else []:
-      progress = hooks.ProgressHook(output_dir, num_steps, batch_size, log_steps)
+      shown_in = output_dir if cluster.is_chief else None
+      progress = hooks.ProgressHook(shown_in, num_steps, batch_size, log_steps, cluster.describe())
       inner_watch = None if in_segments else watch
       saver = hooks.CheckpointHook(output_dir, save_steps, save_seconds, inner_watch, progress)
-      all_hooks = [progress, saver, hooks.StopHook(signals)]
+      savers = [saver] if cluster.is_chief else []
+      all_hooks = [progress, *savers, cluster.stop_hook(signals)]
       estimator.train(make_input_fn(step), hooks=all_hooks, max_steps=end)
       made.append(progress.trained())
       step = saved_step(output_dir)

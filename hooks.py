@@ -112,15 +112,17 @@ class ProgressHook(tf.train.SessionRunHook):
   A terminal gets one line that updates; anything else a line every `every_steps` steps.
   """
 
-  def __init__(self, output_dir, num_steps, batch_size, every_steps):
+  def __init__(self, output_dir, num_steps, batch_size, every_steps, devices=None):
     """Makes a hook.
 
     Args:
-      output_dir: str, where the event file goes.
+      output_dir: str, where the event file goes; None to show nothing but what it runs on.
       num_steps: int, the step at which the training ends.
       batch_size: int, examples a step.
       every_steps: int, steps between two lines and two points.
+      devices: str, what it runs on; default: see device_names.
     """
+    self._devices = devices
     self._output_dir = output_dir
     self._num_steps = num_steps
     self._batch_size = batch_size
@@ -138,7 +140,7 @@ class ProgressHook(tf.train.SessionRunHook):
       self._tensors["learning_rate"] = rate
 
   def after_create_session(self, session, coord):
-    self._devices = device_names(session)
+    self._devices = self._devices or device_names(session)
     logging.info("Running on %s.", self._devices)
     self._step = int(session.run(self._tensors["step"]))
     self._values = []  # dicts of name -> number, one a step since the last report
@@ -148,7 +150,7 @@ class ProgressHook(tf.train.SessionRunHook):
       initial=self._step,
       desc="Training",
       unit="step",
-      disable=not sys.stderr.isatty(),
+      disable=self._output_dir is None or not sys.stderr.isatty(),
       dynamic_ncols=True,
     )
 
@@ -163,7 +165,7 @@ class ProgressHook(tf.train.SessionRunHook):
     if values["loss"] != values["loss"]:
       raise files.InputError(
         f"the loss is NaN at step {step}; lower --learning_rate. The last checkpoint in "
-        f"{self._output_dir} is from before that step"
+        f"{self._output_dir or '--output_dir'} is from before that step"
       )
     self._bar.update(step - self._step)
     self._step = step
@@ -214,6 +216,8 @@ class ProgressHook(tf.train.SessionRunHook):
     """Adds a point to TensorBoard, and a line where there is no terminal."""
     now = time.monotonic()
     self._values, self._reported = [], (self._step, now)
+    if self._output_dir is None:
+      return
     write_scalars(self._output_dir, self._step, scalars)
     if self._bar.disable:
       made, elapsed = self._step - self._start[0], now - self._start[1]
@@ -251,13 +255,14 @@ def duration(seconds):
 
 
 def device_names(session):
-  """What a session runs on: "CPU (2 cores)", "GPU:0, GPU:1", "8 x TPU"."""
+  """What a session without a strategy runs on: "CPU (2 cores)", "GPU:0", "8 x TPU"."""
   devices = session.list_devices()
   tpus = [device for device in devices if device.device_type == "TPU"]
   if tpus:
     return f"{len(tpus)} x TPU"
+  # TensorFlow lists all GPUs, and uses the first one.
   gpus = [f"GPU:{d.name.rsplit(':', 1)[-1]}" for d in devices if d.device_type == "GPU"]
-  return ", ".join(gpus) if gpus else f"CPU ({os.cpu_count()} cores)"
+  return gpus[0] if gpus else f"CPU ({os.cpu_count()} cores)"
 
 
 class StopHook(tf.train.SessionRunHook):

@@ -368,7 +368,8 @@ def _dropout_seed():
   """int64 [2]: the seed of one place in the graph at one training step.
 
   The mask is a function of the graph's seed, the place and the step, so that a resumed run goes on
-  as if nothing had happened, and a layer that is computed twice drops the same elements.
+  as if nothing had happened, and a layer that is computed twice drops the same elements; and of the
+  replica, so that no two of them drop the same elements of different examples.
   """
   graph_seed, place = tf.random.get_seed(None)
   if graph_seed is None:
@@ -378,7 +379,11 @@ def _dropout_seed():
   step = tf.train.get_global_step()
   if step is None:  # a model outside of a training loop
     step = tf.random.uniform([], maxval=2**31 - 1, dtype=tf.int64)
-  return tf.stack([tf.constant(place, tf.int64), tf.cast(step, tf.int64)])
+  step = tf.cast(step, tf.int64)
+  context = tf.distribute.get_replica_context()
+  if context is not None and context.replica_id_in_sync_group:  # an operation more moves the places
+    step += context.replica_id_in_sync_group << 40
+  return tf.stack([tf.constant(place, tf.int64), step])
 
 
 def layer_norm(input_tensor, name=None):

@@ -167,21 +167,51 @@ def learning_rate_schedule(init_lr, num_train_steps, num_warmup_steps, step, sch
   return rate
 
 
-# ---- Gradients and Adam -------------------------------------------------------------------------
+# ---- Replicas -----------------------------------------------------------------------------------
 
 
-def _summed_gradients(loss, variables, use_tpu):
-  """Dense gradients of the mean loss over all replicas; None where a variable has no part in it."""
-  replica_sum, num_replicas = _replicas(use_tpu)
-  gradients = tf.gradients(loss / num_replicas, variables)
-  # Slices of an embedding table may name a row twice: only the dense sum has the right norm.
-  dense = [tf.convert_to_tensor(g) for g in gradients if g is not None]
-  summed = iter(replica_sum(dense))
-  return [None if g is None else next(summed) for g in gradients]
+def replica_share(loss, use_tpu=False):
+  """What this replica adds to the mean of all replicas' losses: the one place that scales losses.
+
+  Args:
+    loss: float32 scalar, this replica's loss.
+    use_tpu: bool, see create_optimizer.
+
+  Returns:
+    float32 scalar; the sum over the replicas is the mean of `loss`.
+  """
+  _, num_replicas = _replicas(use_tpu)
+  return loss if num_replicas is None else loss / num_replicas
+
+
+def replica_sum(tensors, use_tpu=False):
+  """List of the sums over all replicas of a list of tensors, in each replica."""
+  add_up, _ = _replicas(use_tpu)
+  return add_up(tensors)
+
+
+def pooled_mean(mean, weight, use_tpu=False):
+  """Makes the replicas' means over their own tokens into parts of the mean over all tokens.
+
+  Two replicas with the means 2 and 5 over 30 and 10 tokens: 3 and 2.5, whose mean is 110 / 40.
+
+  Args:
+    mean: float32 scalar, the mean over this replica's tokens, by weight.
+    weight: float32 scalar, the sum of these weights.
+    use_tpu: bool, see create_optimizer.
+
+  Returns:
+    float32 scalar; the mean of it over the replicas is the mean over all tokens, 0 without tokens.
+  """
+  _, num_replicas = _replicas(use_tpu)
+  if num_replicas is None:
+    return mean
+  (whole,) = replica_sum([weight], use_tpu)
+  return tf.div_no_nan(mean * weight * num_replicas, whole)
 
 
 def _replicas(use_tpu):
-  """A function that sums a list of tensors over the replicas, and the number of replicas."""
+  """A function that sums a list of tensors over the replicas, and their number, None if alone."""
   if use_tpu:
 
     def tpu_sum(tensors):
@@ -190,17 +220,29 @@ def _replicas(use_tpu):
     return tpu_sum, tpu_sum([tf.constant(1.0)])[0]
   context = tf.distribute.get_replica_context()
   if context is None or context.num_replicas_in_sync == 1:
-    return lambda tensors: tensors, 1.0
+    return lambda tensors: tensors, None
 
   def reduce(strategy, tensors):
     # Not context.all_reduce: its gradient, not needed here, fails to find replicated variables.
     pairs = [(tensor, tensor) for tensor in tensors]
     return strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, pairs)
 
-  def replica_sum(tensors):
+  def add_up(tensors):
     return context.merge_call(reduce, args=(tensors,))
 
-  return replica_sum, float(context.num_replicas_in_sync)
+  return add_up, float(context.num_replicas_in_sync)
+
+
+# ---- Gradients and Adam -------------------------------------------------------------------------
+
+
+def _summed_gradients(loss, variables, use_tpu):
+  """Dense gradients of the mean loss over all replicas; None where a variable has no part in it."""
+  gradients = tf.gradients(replica_share(loss, use_tpu), variables)
+  # Slices of an embedding table may name a row twice: only the dense sum has the right norm.
+  dense = [tf.convert_to_tensor(g) for g in gradients if g is not None]
+  summed = iter(replica_sum(dense, use_tpu))
+  return [None if g is None else next(summed) for g in gradients]
 
 
 class AdamWeightDecayOptimizer(tf.train.Optimizer):

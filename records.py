@@ -202,11 +202,12 @@ def read_input_fn(
     bucket_by_length: bool, see training_batches.
 
   Returns:
-    Function of params, a dict with "batch_size", to a tf.data.Dataset of batches.
+    Function of params, a dict with "batch_size", to a tf.data.Dataset of batches; and of the
+    input_context of a training on several replicas, see own_parts.
   """
   decode = functools.partial(parse_records, features=features)
 
-  def input_fn(params):
+  def input_fn(params, input_context=None):
     dataset = tf.data.TFRecordDataset(path)
     if not is_training:
       return ordered_batches(
@@ -223,6 +224,7 @@ def read_input_fn(
       seed,
       num_seen,
       bucket_by_length,
+      input_context,
     )
 
   return input_fn
@@ -257,29 +259,30 @@ def corpus_input_fn(
     num_records: int, how many there are; None to count them if it must be known.
 
   Returns:
-    Function of params, a dict with "batch_size", to a tf.data.Dataset of batches.
+    Function like read_input_fn's.
   """
   decode = functools.partial(parse_records, features=features)
 
-  def input_fn(params):
+  def input_fn(params, input_context=None):
     batch_size = params["batch_size"]
     if is_training:
-      ordered = _corpus_in_epochs(paths, num_parallel_files, seed, num_seen, num_records)
+      order = _known_seed(seed, input_context)
+      ordered = _corpus_in_epochs(paths, num_parallel_files, order, num_seen, num_records)
     else:
       ordered = tf.data.TFRecordDataset(paths)
       if not trim_padding:
         blank = serialize({f.name: np.zeros(f.shape, f.dtype) for f in features}, features)
         ordered = ordered.concatenate(tf.data.Dataset.from_tensors(blank).repeat(batch_size - 1))
     drop_remainder = is_training or not trim_padding
-    return _batched(ordered, batch_size, features, decode, drop_remainder, trim_padding)
+    return _batched(
+      ordered, batch_size, features, decode, drop_remainder, trim_padding, input_context
+    )
 
   return input_fn
 
 
 def _corpus_in_epochs(paths, num_parallel_files, seed, num_seen, num_records):
   """Dataset of the records of files in the order of training, without end."""
-  if seed is None:
-    seed = np.random.SeedSequence().entropy % 2**31
   if num_seen and num_records is None:
     num_records = count_records(paths)
 
@@ -310,11 +313,11 @@ def slices_input_fn(rows, features, is_training, drop_remainder):
     f.name: np.array([row[f.name] for row in rows], f.dtype).reshape(-1, *f.shape) for f in features
   }
 
-  def input_fn(params):
+  def input_fn(params, input_context=None):
     dataset = tf.data.Dataset.from_tensor_slices(columns)
     arguments = (params["batch_size"], features, lambda batch: batch, drop_remainder)
     if is_training:
-      return training_batches(dataset, len(rows), *arguments)
+      return training_batches(dataset, len(rows), *arguments, input_context=input_context)
     return ordered_batches(dataset, *arguments)
 
   return input_fn
@@ -331,13 +334,14 @@ def training_batches(
   seed=None,
   num_seen=0,
   bucket_by_length=False,
+  input_context=None,
 ):
   """Batches without end, the whole set in a new order each epoch; a batch may span two epochs.
 
   Args:
     records: tf.data.Dataset of single records.
     num_records: int, how many there are.
-    batch_size: int.
+    batch_size: int, examples of an optimizer step, over all replicas together.
     features: table of Feature.
     decode: function of a batch of records to a dict of name -> tensor [B, ...].
     drop_remainder: bool; whether the batches' shape is static (none is ever cut short).
@@ -347,6 +351,8 @@ def training_batches(
       with bucket_by_length.
     bucket_by_length: bool, whether the examples of BUCKET_WINDOW batches are dealt out anew, so
       that those of a batch have similar lengths. The batches come in random order.
+    input_context: None, or the tf.distribute.InputContext of a training on several replicas, whose
+      parts of each batch come one after the other; see own_parts.
 
   Returns:
     tf.data.Dataset of dicts of name -> tensor [B, ...].
@@ -355,18 +361,57 @@ def training_batches(
   def epoch(number):
     return records.shuffle(num_records, seed=seed + number, reshuffle_each_iteration=False)
 
-  if seed is None:
-    seed = np.random.SeedSequence().entropy % 2**31
+  seed = _known_seed(seed, input_context)
   if not bucket_by_length:
     ordered = _in_epochs(epoch, num_records, num_seen)
-    return _batched(ordered, batch_size, features, decode, drop_remainder, trim_padding)
+    return _batched(
+      ordered, batch_size, features, decode, drop_remainder, trim_padding, input_context
+    )
   window, num_batches = divmod(num_seen // batch_size, BUCKET_WINDOW)
   ordered = _in_epochs(epoch, num_records, window * BUCKET_WINDOW * batch_size)
-  batches = _by_length(ordered, batch_size, decode, seed, window).skip(num_batches)
-  return _cut(batches, features, trim_padding).prefetch(tf.data.AUTOTUNE)
+  part_size = _part_size(batch_size, input_context)
+  parts = _by_length(ordered, batch_size, part_size, decode, seed, window)
+  parts = own_parts(parts.skip(num_batches * (batch_size // part_size)), input_context)
+  return _cut(parts, features, trim_padding).prefetch(tf.data.AUTOTUNE)
 
 
-def _by_length(ordered, batch_size, decode, seed, first_window):
+def _known_seed(seed, input_context):
+  """The seed of an order, drawn if there is none and nobody else has to know it."""
+  if seed is not None:
+    return seed
+  if input_context is not None and input_context.num_input_pipelines > 1:
+    raise ValueError("several workers need a seed, so that all go by the same order")
+  return np.random.SeedSequence().entropy % 2**31
+
+
+def _part_size(batch_size, input_context):
+  """Examples of a batch that one replica gets."""
+  if input_context is None:
+    return batch_size
+  return input_context.get_per_replica_batch_size(batch_size)
+
+
+def own_parts(parts, input_context):
+  """Those parts of batches that this process's replicas get.
+
+  With 2 processes of 2 replicas each, parts 0 1 2 3, 4 5 6 7 of two batches: 0 1 4 5 and 2 3 6 7.
+
+  Args:
+    parts: tf.data.Dataset, in which as many elements as there are replicas make up a batch.
+    input_context: tf.distribute.InputContext, or None.
+
+  Returns:
+    tf.data.Dataset.
+  """
+  if input_context is None or input_context.num_input_pipelines == 1:
+    return parts
+  num_workers = input_context.num_input_pipelines
+  num_local = input_context.num_replicas_in_sync // num_workers
+  shares = parts.batch(num_local, drop_remainder=True)
+  return shares.shard(num_workers, input_context.input_pipeline_id).unbatch()
+
+
+def _by_length(ordered, batch_size, part_size, decode, seed, first_window):
   """Deals the examples of each window of BUCKET_WINDOW batches out by length.
 
   With windows of 2 batches of 2: lengths 9 3 8 4 -> 3 4, 8 9 or 8 9, 3 4.
@@ -374,6 +419,7 @@ def _by_length(ordered, batch_size, decode, seed, first_window):
   Args:
     ordered: tf.data.Dataset of single records, without end.
     batch_size: int.
+    part_size: int, how many examples of a batch come at a time.
     decode: see training_batches.
     seed: int, of the order of the batches.
     first_window: int, the number of the window that `ordered` begins with.
@@ -384,6 +430,7 @@ def _by_length(ordered, batch_size, decode, seed, first_window):
     by_length = tf.argsort(_lengths(examples), stable=True)
     draws = tf.random.stateless_uniform([BUCKET_WINDOW], seed=[seed, number])
     order = tf.gather(tf.reshape(by_length, [BUCKET_WINDOW, batch_size]), tf.argsort(draws))
+    order = tf.reshape(order, [-1, part_size])
     return {name: tf.gather(values, order) for name, values in examples.items()}
 
   windows = ordered.batch(BUCKET_WINDOW * batch_size, drop_remainder=True)
@@ -402,8 +449,11 @@ def _in_epochs(epoch, num_records, num_seen):
   return tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch).skip(num_skipped)
 
 
-def _batched(ordered, batch_size, features, decode, drop_remainder, trim_padding):
-  batches = ordered.batch(batch_size, drop_remainder).map(decode, tf.data.AUTOTUNE)
+def _batched(
+  ordered, batch_size, features, decode, drop_remainder, trim_padding, input_context=None
+):
+  parts = ordered.batch(_part_size(batch_size, input_context), drop_remainder)
+  batches = own_parts(parts, input_context).map(decode, tf.data.AUTOTUNE)
   return _cut(batches, features, trim_padding).prefetch(tf.data.AUTOTUNE)
 
 

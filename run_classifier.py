@@ -610,8 +610,8 @@ def _model_and_table(job):
 
 
 def _convert(job, examples, name):
-  """Writes the features of examples to a file in the output directory; returns its path."""
-  path = os.path.join(FLAGS.output_dir, name)
+  """Writes the features of examples to a file; returns its path."""
+  path = os.path.join(job.run.scratch(), name)
   file_based_convert_examples_to_features(
     examples, job.labels, FLAGS.max_seq_length, job.run.tokenizer, path, job.task.kind
   )

@@ -212,6 +212,9 @@ def model_fn_builder(
       num_labels,
       use_one_hot_embeddings,
     )
+    if mode == tf.estimator.ModeKeys.TRAIN:
+      num_scored = tf.reduce_sum(tf.cast(features["label_mask"], tf.float32))
+      loss = optimization.pooled_mean(loss, num_scored, use_tpu)
     return estimators.make_spec(
       mode,
       features,
@@ -367,7 +370,7 @@ def _write_windows(job, set_name, windows, file_name, multiple=1):
   rows = ner_data.feature_rows(windows, job.corpora[set_name].sentences, job.labels, length)
   table = ner_data.record_features(length)
   padding = [{feature.name: [0] * length for feature in table}] * (-len(windows) % multiple)
-  path = _path(file_name)
+  path = os.path.join(job.run.scratch(), file_name)
   records.write_records(path, itertools.chain(rows, padding), table)
   return path
 

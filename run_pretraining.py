@@ -242,10 +242,12 @@ def model_fn_builder(
       bert_config, features, mode == tf.estimator.ModeKeys.TRAIN, use_one_hot_embeddings
     )
     scores = _scores(features, masked, following)
-    if mode == tf.estimator.ModeKeys.TRAIN and not use_tpu:  # a TPU's tensors can't be fetched
-      for name, column in scores.items():
-        tf.add_to_collection(hooks.PROGRESS, (name, _weighted_mean(*column)))
     loss = masked[0] + following[0]
+    if mode == tf.estimator.ModeKeys.TRAIN:
+      num_masked = tf.reduce_sum(features["masked_lm_weights"])
+      loss = optimization.pooled_mean(masked[0], num_masked, use_tpu) + following[0]
+      if not use_tpu:  # a TPU's tensors can't be fetched
+        _show(scores)
     return estimators.make_spec(
       mode,
       features,
@@ -309,6 +311,14 @@ def _scores(features, masked, following):
     hits = tf.cast(tf.equal(guesses, tf.reshape(labels, [-1])), tf.float32)
     columns += [(hits, label_weights), (losses, label_weights)]
   return dict(zip(SCORES, columns))
+
+
+def _show(scores):
+  """Adds the means of what _scores gives, over all replicas, to what the training shows."""
+  for name, (values, weights) in scores.items():
+    mean = optimization.pooled_mean(_weighted_mean(values, weights), tf.reduce_sum(weights))
+    (shown,) = optimization.replica_sum([optimization.replica_share(mean)])
+    tf.add_to_collection(hooks.PROGRESS, (name, shown))
 
 
 def _metrics(*columns):
@@ -519,7 +529,7 @@ def _expected_metadata(run):
   return {**expected, "vocab_size": len(run.tokenizer.vocab), "vocab_sha256": digest}
 
 
-def _make_estimator(job, init_checkpoint):
+def _make_estimator(job, init_checkpoint, cluster=None):
   model_fn = model_fn_builder(
     bert_config=job.run.config,
     init_checkpoint=init_checkpoint,
@@ -541,6 +551,7 @@ def _make_estimator(job, init_checkpoint):
     FLAGS.random_seed,
     batch_sizes,
     FLAGS.keep_checkpoint_max,
+    cluster,
   )
 
 
@@ -577,7 +588,7 @@ def train(job):
     "Num steps": num_steps,
   }
   runs.log_training(counts, done)
-  estimator = _make_estimator(job, None if done else FLAGS.init_checkpoint)
+  estimator = _make_estimator(job, None if done else FLAGS.init_checkpoint, job.run.cluster)
   with records.explained_damage(train_set.paths):
     evaluate_checkpoint = functools.partial(_dev_metrics, job)
     watch = runs.make_watch(job.run, num_steps, train_set.num_records, evaluate_checkpoint)

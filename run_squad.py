@@ -400,12 +400,13 @@ def _settings(is_training):
   return squad_data.Settings(is_training=is_training, **{n: FLAGS[n].value for n in names})
 
 
-def _features(examples, input_file, is_training):
+def _features(job, set_name, input_file):
+  """squad_data.FeatureSet of job.examples[set_name], which were read from input_file."""
   features = squad_data.cached_features(
-    examples,
+    job.examples[set_name],
     input_file,
-    _settings(is_training),
-    FLAGS.cache_dir or FLAGS.output_dir,
+    _settings(is_training=set_name == "train"),
+    FLAGS.cache_dir or job.run.scratch(),
     FLAGS.num_workers or os.cpu_count(),
   )
   squad_data.log_features(features)
@@ -415,12 +416,12 @@ def _features(examples, input_file, is_training):
 def train(job):
   """Trains, from the last checkpoint in the output directory; returns a list of hooks.Trained."""
   examples = job.examples["train"]
-  features = _features(examples, FLAGS.train_file, is_training=True)
+  features = _features(job, "train", FLAGS.train_file)
   num_steps = runs.num_train_steps(FLAGS, len(features), "windows")
   done = runs.open_directory(job.run, num_steps)
   if done is None:
     return []
-  train_file = os.path.join(FLAGS.output_dir, "train.tf_record")
+  train_file = os.path.join(job.run.scratch(), "train.tf_record")
   squad_data.write_feature_records(features, train_file, FLAGS.num_workers or os.cpu_count())
   counts = {
     "Num orig examples": len(examples),
@@ -443,7 +444,7 @@ def predict(job):
     squad_answers.Answers, where each question has an answer, however high its null odds.
   """
   examples = job.examples["predict"]
-  features = _features(examples, FLAGS.predict_file, is_training=False)
+  features = _features(job, "predict", FLAGS.predict_file)
   logging.info("***** Running predictions *****")
   logging.info("  Num orig examples = %d", len(examples))
   logging.info("  Num split examples = %d", len(features))
@@ -471,7 +472,7 @@ def _answers_of(examples, features, results):
 def _dev_metrics(job, checkpoint):
   """Dict of metric -> number of a checkpoint on --predict_file, while the model trains."""
   examples = job.examples["predict"]
-  features = _features(examples, FLAGS.predict_file, is_training=False)
+  features = _features(job, "predict", FLAGS.predict_file)
   answers = _answers_of(examples, features, run_model(job, features, checkpoint))
   dataset = files.read_json(FLAGS.predict_file)
   if answers.null_odds:

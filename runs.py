@@ -15,6 +15,7 @@ import tensorflow.compat.v1 as tf
 from absl import flags, logging
 
 import common_flags
+import distribution
 import estimators
 import files
 import history
@@ -36,6 +37,7 @@ class Run(NamedTuple):
       it evaluates and predicts with.
     start: pair of the checkpoint that the weights come from, str or None, and the flag naming it.
     devices: estimators.Devices.
+    cluster: distribution.Cluster that the training runs on.
     config: modeling.BertConfig.
     tokenizer: tokenization.FullTokenizer, None for a run without a vocabulary.
   """
@@ -45,8 +47,13 @@ class Run(NamedTuple):
   resumed: Optional[str]
   start: tuple
   devices: estimators.Devices
+  cluster: distribution.Cluster
   config: modeling.BertConfig
   tokenizer: Optional[tokenization.FullTokenizer]
+
+  def scratch(self):
+    """str, the directory for files that only this process reads, an existing one."""
+    return self.cluster.scratch(self.flags.output_dir)
 
 
 def begin(flag_values, script, adopted, identity=(), needed=(), needs_vocab=True):
@@ -65,6 +72,7 @@ def begin(flag_values, script, adopted, identity=(), needed=(), needs_vocab=True
 
   Raises:
     files.InputError: the first thing that is missing or wrong.
+    distribution.Finished: there is no training, and this process is not the chief.
   """
   common_flags.require(flag_values, ["output_dir"], "every run")
   starts_anew = flag_values.do_train and flag_values.overwrite_output_dir
@@ -81,9 +89,14 @@ def begin(flag_values, script, adopted, identity=(), needed=(), needs_vocab=True
   common_flags.require(flag_values, [*needed, *model_files], purpose)
   devices = estimators.Devices(**common_flags.device_settings(flag_values))
   devices.check({name: flag_values[name].value for name in ("output_dir", "init_checkpoint")})
+  cluster = devices.cluster()
+  if flag_values.do_train:
+    cluster.check_batch_size(flag_values.train_batch_size)
+  else:
+    cluster.leave()
   start = (resumed, "output_dir") if resumed else (flag_values.init_checkpoint, "init_checkpoint")
   config, tokenizer = _load_model(flag_values, *start)
-  run = Run(flag_values, script, resumed, start, devices, config, tokenizer)
+  run = Run(flag_values, script, resumed, start, devices, cluster, config, tokenizer)
   if flag_values.do_train:
     _check_freezing(run)
   return run
@@ -259,6 +272,8 @@ def _goal(flag_values):
 def open_directory(run, num_steps, labels=None):
   """Makes the output directory ready for training: emptied if wanted, and explaining itself.
 
+  That is the chief's part; other workers wait for it.
+
   Args:
     run: Run.
     num_steps: int, the step to end at.
@@ -266,7 +281,29 @@ def open_directory(run, num_steps, labels=None):
 
   Returns:
     int, the step to go on from; None when the training is done already.
+
+  Raises:
+    files.InputError: the workers do not do the same, or not in the same directory.
+    distribution.Finished: the training is done already, and this process is not the chief.
   """
+  directory, cluster = run.flags.output_dir, run.cluster
+  numbers = {n: v for n, v in common_flags.values(run.flags).items() if isinstance(v, (int, float))}
+  cluster.connect((run.script, num_steps, sorted(numbers.items())))
+  done = _open_as_chief(run, num_steps, labels) if cluster.is_chief else None
+  step = cluster.from_chief(-1 if done is None else done)
+  if step < 0:
+    cluster.leave()
+    return None
+  if estimators.saved_step(directory) != step:
+    raise files.InputError(
+      f"--output_dir: {directory} is at step {estimators.saved_step(directory)} in this worker, "
+      f"and at step {step} in the chief; all workers need the same, shared directory"
+    )
+  return step
+
+
+def _open_as_chief(run, num_steps, labels):
+  """The part of open_directory that writes, with its result."""
   directory = run.flags.output_dir
   if run.flags.overwrite_output_dir:
     start = run.flags.init_checkpoint
@@ -348,9 +385,10 @@ def train(run, estimator, make_input_fn, num_steps, save_examples, watch=None):
 
   Raises:
     files.InputError: the best model of an earlier part of the training is gone.
+    distribution.Finished: all is done, and this process is not the chief.
   """
   save_steps, save_seconds = common_flags.checkpoint_interval(run.flags, save_examples)
-  return estimators.train(
+  parts = estimators.train(
     estimator,
     make_input_fn,
     num_steps,
@@ -360,7 +398,10 @@ def train(run, estimator, make_input_fn, num_steps, save_examples, watch=None):
     run.flags.log_every_steps,
     watch,
     in_segments=run.flags.use_tpu,
+    cluster=run.cluster,
   )
+  run.cluster.leave()
+  return parts
 
 
 def make_watch(run, num_steps, num_examples, evaluate):
@@ -373,10 +414,10 @@ def make_watch(run, num_steps, num_examples, evaluate):
     evaluate: function of the prefix of a checkpoint to a dict of metric -> number.
 
   Returns:
-    history.Watch, or None.
+    history.Watch, or None; None in workers but the chief.
   """
   directory = run.flags.output_dir
-  if run.flags.eval_steps is None:
+  if run.flags.eval_steps is None or not run.cluster.is_chief:
     return None
 
   def report(step, metrics, best):
@@ -427,7 +468,7 @@ def fine_tune(run, build_model_fn, table, train_file, num_steps, num_examples, e
       bucket_by_length=flag_values.bucket_by_length,
     )
 
-  estimator = _make_estimator(run, build_model_fn, num_steps)
+  estimator = _make_estimator(run, build_model_fn, num_steps, cluster=run.cluster)
   watch = make_watch(run, num_steps, num_examples, evaluate)
   return train(run, estimator, make_input_fn, num_steps, num_examples, watch)
 
@@ -458,7 +499,9 @@ def predict(
   return list(estimators.predict(estimator, input_fn, num_examples, description, checkpoint))
 
 
-def _make_estimator(run, build_model_fn, num_train_steps=None, predict_batch_size=None):
+def _make_estimator(
+  run, build_model_fn, num_train_steps=None, predict_batch_size=None, cluster=None
+):
   flag_values = run.flags
   is_trained = tf.train.latest_checkpoint(flag_values.output_dir) is not None
   model_fn = build_model_fn(
@@ -483,4 +526,5 @@ def _make_estimator(run, build_model_fn, num_train_steps=None, predict_batch_siz
     flag_values.random_seed,
     batch_sizes,
     flag_values.keep_checkpoint_max,
+    cluster,
   )

@@ -219,7 +219,7 @@ class _Session:
   ("names", "want"),
   [
     (["/device:CPU:0"], f"CPU ({os.cpu_count()} cores)"),
-    (["/device:CPU:0", "/device:GPU:0", "/device:GPU:1"], "GPU:0, GPU:1"),
+    (["/device:CPU:0", "/device:GPU:0", "/device:GPU:1"], "GPU:0"),  # the one that is used
     (["/device:CPU:0", "/device:TPU:0", "/device:TPU:1"], "2 x TPU"),
   ],
 )

@@ -240,6 +240,19 @@ def test_dropout_is_a_function_of_seed_place_and_step():
   assert np.any(dropout_masks(2, [0])[0] != masks[0])
 
 
+def test_dropout_differs_between_replicas():
+  strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+  with tf.Graph().as_default(), strategy.scope(), tf.Session() as session:
+    tf.set_random_seed(1)
+    step = tf.train.get_or_create_global_step()
+    seeds = strategy.extended.call_for_each_replica(modeling._dropout_seed)
+    session.run(tf.global_variables_initializer())
+    session.run(step.assign(3))
+    first, second = session.run(strategy.experimental_local_results(seeds))
+  assert first[1] == 3  # as on a single replica
+  assert second[1] not in (3, 4, 5)
+
+
 def test_rank_2_and_rank_3_attention_agree():
   values = np.random.default_rng(0).normal(size=(2, 5, 8)).astype("f4")
   mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]])

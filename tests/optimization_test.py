@@ -168,6 +168,34 @@ def test_two_replicas_train_like_one(tmp_path):
   assert np.abs(one["kernel"] - [[0.3], [-0.2]]).max() > 0.05
 
 
+def test_means_over_unequal_numbers_of_tokens():
+  """Means 2 over 30 tokens and 5 over 10: 110 / 40 = 2.75; without a token 0, alone the mean."""
+  strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+  with tf.Graph().as_default(), strategy.scope():
+
+    def replica():
+      place = tf.distribute.get_replica_context().replica_id_in_sync_group
+      mean, weight = tf.constant([2.0, 5.0][place]), tf.constant([30.0, 10.0][place])
+      pooled = optimization.pooled_mean(mean, weight)
+      empty = optimization.pooled_mean(tf.constant(0.0), tf.constant(0.0))
+      shares = [optimization.replica_share(each) for each in (pooled, empty)]
+      return [pooled, *optimization.replica_sum(shares)]
+
+    results = strategy.extended.call_for_each_replica(replica)
+    results = [strategy.experimental_local_results(each) for each in results]
+    with tf.Session() as session:
+      pooled, mean, empty = session.run(results)
+  assert (pooled, mean, empty) == ((3.0, 2.5), (2.75, 2.75), (0.0, 0.0))
+
+
+def test_a_single_replica_has_its_own_mean():
+  with tf.Graph().as_default():
+    mean = tf.constant(2.0)
+    assert optimization.pooled_mean(mean, tf.constant(3.0)) is mean
+    assert optimization.replica_share(mean) is mean
+    assert optimization.replica_sum([mean]) == [mean]
+
+
 # ---- Schedules ----------------------------------------------------------------------------------
 
 

@@ -158,6 +158,67 @@ def test_lost_and_repeated_predictions_are_errors(order):
     list(records.in_input_order({records.EXAMPLE_INDEX: index} for index in order))
 
 
+# ---- Several replicas ---------------------------------------------------------------------------
+
+
+def read_parts(make_input_fn, num_workers, num_local, num_batches, batch_size):
+  """The batches that all replicas together get: for each, the numbers of each replica's rows."""
+  workers = []
+  for worker in range(num_workers):
+    context = tf.distribute.InputContext(num_workers, worker, num_workers * num_local)
+    parts = run_batches(
+      lambda context=context: make_input_fn()({"batch_size": batch_size}, context),
+      num_batches * num_local,
+    )
+    workers.append([numbers([part]) for part in parts])
+  return [
+    [part for parts in workers for part in parts[num_local * n : num_local * (n + 1)]]
+    for n in range(num_batches)
+  ]
+
+
+@pytest.mark.parametrize(("num_workers", "num_local"), [(1, 2), (2, 1), (2, 2), (4, 1)])
+@pytest.mark.parametrize("by_length", [False, True])
+@pytest.mark.parametrize("num_seen", [0, 12])
+def test_replicas_divide_the_batches_of_one(
+  path, num_workers, num_local, by_length, num_seen, monkeypatch
+):
+  monkeypatch.setattr(records, "BUCKET_WINDOW", 2)
+  options = {"trim_padding": True, "bucket_by_length": by_length, "seed": 1, "num_seen": num_seen}
+
+  def make_input_fn():
+    return records.read_input_fn(path, FEATURES, True, True, **options)
+
+  whole = read(path, is_training=True, batch_size=4, count=6, **options)
+  batches = read_parts(make_input_fn, num_workers, num_local, 6, batch_size=4)
+  for parts, batch in zip(batches, whole):
+    assert {len(part) for part in parts} == {4 // (num_workers * num_local)}
+    assert [number for part in parts for number in part] == numbers([batch])
+
+
+@pytest.mark.parametrize(("num_workers", "num_local"), [(1, 2), (2, 1), (2, 2)])
+def test_replicas_divide_the_batches_of_a_corpus(tmp_path, num_workers, num_local):
+  path = str(tmp_path / "rows")
+  records.write_records(path, make_rows(range(1, 14)), FEATURES)
+  options = {"seed": 1, "num_seen": 8, "num_records": 13}
+
+  def make_input_fn():
+    return records.corpus_input_fn([path], FEATURES, True, **options)
+
+  whole = run_batches(lambda: make_input_fn()({"batch_size": 4}), 5)
+  batches = read_parts(make_input_fn, num_workers, num_local, 5, batch_size=4)
+  assert [[n for part in parts for n in part] for parts in batches] == [
+    numbers([batch]) for batch in whole
+  ]
+
+
+def test_workers_need_a_seed(path):
+  context = tf.distribute.InputContext(2, 0, 2)
+  input_fn = records.read_input_fn(path, FEATURES, True, True)
+  with pytest.raises(ValueError, match="several workers need a seed"):
+    input_fn({"batch_size": 4}, context)
+
+
 # ---- Sets in many files -------------------------------------------------------------------------
 
 
