@@ -40,12 +40,17 @@ _CHINESE_BLOCKS = (
   (0x2F800, 0x2FA1F),
 )
 
+_FIRST_CHINESE = chr(min(first for first, _ in _CHINESE_BLOCKS))
+
 # Control characters at which str.split() would split, and which cleaning deletes instead.
 _DELETED_SEPARATORS = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
 
-# Bounds of each of a FullTokenizer's two caches: 40 to 80 MB when full. Chunks are words with their
+# Of ASCII text: a punctuation mark, or what is between two.
+_ASCII_PARTS = re.compile(r"[!-/:-@\[-`{-~]|[^!-/:-@\[-`{-~]+")
+
+# Bounds of each of a FullTokenizer's two caches: XX to YY MB when full. Chunks are words with their
 # punctuation; longer ones (web addresses, sentences without spaces) hardly ever come again.
-_CACHED_CHUNKS = 200_000
+_CACHED_CHUNKS = 400_000
 _CACHED_CHUNK_LENGTH = 32
 
 
@@ -214,11 +219,12 @@ class _ChunkCache(_Computed):
   """Keeps the results of short chunks of text, and starts anew when it is full."""
 
   def __missing__(self, key):
-    if len(key) > _CACHED_CHUNK_LENGTH:
-      return self.compute(key)
-    if len(self) >= _CACHED_CHUNKS:
-      self.clear()
-    return super().__missing__(key)
+    value = self.compute(key)
+    if len(key) <= _CACHED_CHUNK_LENGTH:
+      if len(self) >= _CACHED_CHUNKS:
+        self.clear()
+      self[key] = value
+    return value
 
 
 class FullTokenizer:
@@ -329,18 +335,22 @@ class FullTokenizer:
 
   def _tokenize_chunk(self, text):
     """Tuple of the word pieces of text, without the cache."""
-    parts = self._kept_tokens.split(text) if self._kept_tokens else [text]
+    if not self._kept_tokens:
+      return tuple(self._split(text))
     pieces = []
-    for i, part in enumerate(parts):
-      if i % 2:  # split() puts what was matched between what was not
-        pieces.append(part)
-        continue
-      for token in self.basic_tokenizer.tokenize(part):
-        pieces.extend(self.wordpiece_tokenizer.tokenize(token))
+    for i, part in enumerate(self._kept_tokens.split(text)):
+      # split() puts what was matched between what was not.
+      pieces += [part] if i % 2 else self._split(part)
     return tuple(pieces)
 
+  def _split(self, text):
+    pieces, split_word = [], self.wordpiece_tokenizer.tokenize
+    for word in self.basic_tokenizer.tokenize(text):
+      pieces += split_word(word)
+    return pieces
+
   def _encode_chunk(self, text):
-    return tuple(self.convert_tokens_to_ids(self._tokenize_chunk(text)))
+    return tuple(map(self.vocab.__getitem__, self._tokenize_chunk(text)))
 
 
 class BasicTokenizer:
@@ -375,8 +385,10 @@ class BasicTokenizer:
       text = text.lower()
     if self.do_lower_case if self.strip_accents is None else self.strip_accents:
       text = self._run_strip_accents(text)
-    words = whitespace_tokenize(text)
-    return list(itertools.chain.from_iterable(map(self._run_split_on_punc, words)))
+    words = []
+    for word in text.split():
+      words += self._run_split_on_punc(word)
+    return words
 
   def _clean_text(self, text):
     """Deletes control characters, NUL and U+FFFD; any whitespace becomes a space."""
@@ -386,7 +398,9 @@ class BasicTokenizer:
 
   def _tokenize_chinese_chars(self, text):
     """Puts spaces round Chinese characters: "ab中文" -> "ab 中  文 "."""
-    return text if text.isascii() else text.translate(_CHINESE_SPACED)
+    if text.isascii() or max(text) < _FIRST_CHINESE:
+      return text
+    return text.translate(_CHINESE_SPACED)
 
   def _is_chinese_char(self, cp):
     """Whether an int code point is in one of the blocks of Chinese characters."""
@@ -402,6 +416,8 @@ class BasicTokenizer:
     """Makes each punctuation character a string: "a-b!?" -> ["a", "-", "b", "!", "?"]."""
     if text.isalnum():
       return [text]
+    if text.isascii():
+      return _ASCII_PARTS.findall(text)
     parts, start = [], 0
     for i, char in enumerate(text):
       if _IS_PUNCTUATION[char]:
@@ -443,41 +459,45 @@ class WordpieceTokenizer:
     Raises:
       ValueError: text is neither str nor bytes.
     """
-    pieces = []
-    for word in whitespace_tokenize(convert_to_unicode(text)):
-      pieces.extend(self._split_word(word))
-    return pieces
+    words = convert_to_unicode(text).split()
+    if len(words) == 1:
+      return self._split_word(words[0])
+    return [piece for word in words for piece in self._split_word(word)]
 
   def _split_word(self, word):
-    if len(word) > self.max_input_chars_per_word:
+    vocab, longest, length = self.vocab, self._longest, len(word)
+    if length > self.max_input_chars_per_word:
       return [self.unk_token]
-    if word in self.vocab:
+    if word in vocab:
       return [word]
     pieces, rest, marks = [], word, 0
-    while len(rest) > marks:  # rest: "unaffable", then "##ffable", "##ble", "##"
-      longest = self._longest.get(rest[: marks + 2], marks + 1)
-      for end in range(min(longest, len(rest)), marks, -1):
-        piece = rest[:end]
-        if piece in self.vocab:
-          break
-      else:
-        return [self.unk_token]
-      pieces.append(piece)
+    while length > marks:  # rest: "unaffable", then "##ffable", "##ble", "##"
+      end = longest.get(rest[: marks + 3], marks + 2)
+      if end > length:
+        end = length
+      while rest[:end] not in vocab:
+        end -= 1
+        if end == marks:
+          return [self.unk_token]
+      pieces.append(rest[:end])
       rest, marks = "##" + rest[end:], 2
+      length = len(rest)
     return pieces
 
 
 def _longest_pieces(vocab):
-  """Length of the longest piece that begins with given two characters, "##" not counted.
+  """Length of the longest piece that begins with given three characters, "##" not counted.
 
-    ["una", "un", "##ffa", "a"] -> {"un": 3, "##ff": 5, "a": 1}
+    ["una", "unable", "##ffa", "a"] -> {"una": 6, "##f": 5, "##ffa": 5, "a": 1}
 
-  Of pieces that begin with any other two characters there is at most the first alone.
+  Of pieces that begin with any other three characters there are at most the first two or one.
   """
   longest = {}
   for piece in vocab:
-    for start in {piece[:2], piece[:4]} if piece.startswith("##") else {piece[:2]}:
-      longest[start] = max(len(piece), longest.get(start, 0))
+    length = len(piece)
+    for start in (piece[:3], piece[:5]) if piece[:2] == "##" else (piece[:3],):
+      if length > longest.get(start, 0):
+        longest[start] = length
   return longest
 
 
