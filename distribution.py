@@ -203,7 +203,7 @@ def without_tf_config():
 def is_first_replica():
   """Whether the replica whose graph is being built is the first one, or there is only one."""
   context = tf.distribute.get_replica_context()
-  return context is None or context.replica_id_in_sync_group == 0
+  return context is None or tf.get_static_value(context.replica_id_in_sync_group) == 0
 
 
 # ---- One process --------------------------------------------------------------------------------

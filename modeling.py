@@ -381,8 +381,8 @@ def _dropout_seed():
     step = tf.random.uniform([], maxval=2**31 - 1, dtype=tf.int64)
   step = tf.cast(step, tf.int64)
   context = tf.distribute.get_replica_context()
-  if context is not None and context.replica_id_in_sync_group:  # an operation more moves the places
-    step += context.replica_id_in_sync_group << 40
+  if context is not None and context.num_replicas_in_sync > 1:
+    step += tf.cast(context.replica_id_in_sync_group, tf.int64) * 2**40
   return tf.stack([tf.constant(place, tf.int64), step])
 
 

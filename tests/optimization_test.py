@@ -174,7 +174,7 @@ def test_means_over_unequal_numbers_of_tokens():
   with tf.Graph().as_default(), strategy.scope():
 
     def replica():
-      place = tf.distribute.get_replica_context().replica_id_in_sync_group
+      place = tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group)
       mean, weight = tf.constant([2.0, 5.0][place]), tf.constant([30.0, 10.0][place])
       pooled = optimization.pooled_mean(mean, weight)
       empty = optimization.pooled_mean(tf.constant(0.0), tf.constant(0.0))
