@@ -412,7 +412,8 @@ def test_two_replicas_classify_like_one(reviews, tmp_path, no_dropout, two_devic
   two = run(run_classifier, tmp_path / "two", **flags, distribution_strategy="mirrored")
   assert_same_training(two, one)
   assert log.messages.count("Running on 2 replicas: CPU:0, CPU:1.") == 1
-  assert log.messages.count("*** Features ***") == 3  # training, two evaluations: once in each
+  # Once in each: the training, two evaluations meanwhile, one in the end.
+  assert log.messages.count("*** Features ***") == 4
   assert json.loads((two / "report.json").read_text())["examples_this_run"] == 4 * NUM_STEPS
   assert [entry["step"] for entry in history(two)] == [4, 6]
   assert np.abs(weights(one)["output_weights"] - first_weights(one)).max() > 1e-3
