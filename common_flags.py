@@ -123,6 +123,7 @@ def define_step_flags(flag_values):
     flag_values=flag_values,
   )
   _define_layer_flags(flag_values)
+  _define_hardware_flags(flag_values)
 
 
 def _define_layer_flags(flag_values):
@@ -151,6 +152,39 @@ def _define_layer_flags(flag_values):
     "freeze_embeddings",
     False,
     "Whether the embeddings are not trained: words, positions, segments, and their LayerNorm.",
+    flag_values=flag_values,
+  )
+
+
+def _define_hardware_flags(flag_values):
+  """Flags that make a training step fit into memory, or faster; its result stays the same."""
+  flags.DEFINE_integer(
+    "num_accumulation_steps",
+    1,
+    "How many parts --train_batch_size is divided into. They are computed one after the other, in "
+    "the memory of one, and their gradients are added up for one optimizer step.",
+    lower_bound=1,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_bool(
+    "recompute_activations",
+    False,
+    "Whether the backward pass computes each layer of the encoder a second time, so that its inner "
+    "values need not be kept: less memory, some more time.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_bool(
+    "amp",
+    False,
+    "Mixed precision in training: float16 on GPUs with compute capability 7.0 or more, bfloat16 on "
+    "CPUs that have it. Elsewhere it is off, and a line says why. Checkpoints stay in float32.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_bool(
+    "use_xla",
+    False,
+    "Whether XLA compiles the training step on a GPU. Batches then have the full --max_seq_length, "
+    "for each new length would be compiled anew. No gain on a CPU.",
     flag_values=flag_values,
   )
 
@@ -402,6 +436,8 @@ def step_settings(flag_values):
     "layerwise_decay": "layerwise_lr_decay",
     "freeze_layers": "freeze_layers",
     "freeze_embeddings": "freeze_embeddings",
+    "num_parts": "num_accumulation_steps",
+    "recompute": "recompute_activations",
   }
   return {name: flag_values[flag].value for name, flag in names.items()}
 

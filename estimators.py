@@ -21,6 +21,7 @@ from tqdm import tqdm
 import distribution
 import files
 import hooks
+import micro_batches
 import model_directory
 import modeling
 import optimization
@@ -106,7 +107,14 @@ def _keep_freed_memory():
 
 
 def make_estimator(
-  model_fn, output_dir, devices, seed, batch_sizes, keep_checkpoint_max=5, cluster=None
+  model_fn,
+  output_dir,
+  devices,
+  seed,
+  batch_sizes,
+  keep_checkpoint_max=5,
+  cluster=None,
+  session_config=None,
 ):
   """Makes the TPUEstimator, which runs on CPU and GPU as well.
 
@@ -118,6 +126,7 @@ def make_estimator(
     batch_sizes: dict with train_batch_size, eval_batch_size, predict_batch_size, examples.
     keep_checkpoint_max: int, how many of the last checkpoints are kept; 0 for all.
     cluster: distribution.Cluster to train on; default: one replica in this process.
+    session_config: tf.ConfigProto, or None for the estimator's own.
 
   Returns:
     tf.estimator.tpu.TPUEstimator.
@@ -141,6 +150,7 @@ def make_estimator(
     "master": devices.master,
     "model_dir": output_dir,
     "tf_random_seed": seed,
+    "session_config": session_config,
     # CheckpointHook and ProgressHook see to these.
     "save_checkpoints_steps": None,
     "save_checkpoints_secs": None,
@@ -349,32 +359,37 @@ def load_init_checkpoint(init_checkpoint, use_tpu):
   return initialized, scaffold_fn
 
 
-def make_spec(
-  mode,
-  features,
-  init_checkpoint,
-  use_tpu,
-  loss=None,
-  training=None,
-  options=optimization.DEFAULTS,
-  eval_metrics=None,
-  predictions=None,
-):
-  """Ends a model_fn: the weights that it starts from, and what the mode asks of its graph.
+class Outputs(NamedTuple):
+  """What a model gives for a batch.
 
-  Args:
-    mode: a tf.estimator.ModeKeys.
-    features: dict of name -> tensor, the model_fn's.
-    init_checkpoint: str or None, see load_init_checkpoint.
-    use_tpu: bool.
-    loss: float32 scalar; may be None for prediction.
-    training: tuple of learning_rate, num_train_steps and num_warmup_steps, as
-      optimization.create_optimizer takes them; None for a model_fn that does not train.
-    options: optimization.Options of the training.
+  Attributes:
+    objective: micro_batches.Objective; None for a model that predicts only.
     eval_metrics: pair of a function and the list of tensors that it takes, as TPUEstimatorSpec has
       it; None for a model_fn that does not evaluate.
     predictions: dict of name -> tensor [B, ...], to which records.EXAMPLE_INDEX is added where the
       features have it; None for a model_fn that does not predict.
+  """
+
+  objective: Optional[micro_batches.Objective]
+  eval_metrics: Optional[tuple] = None
+  predictions: Optional[dict] = None
+
+
+def make_spec(
+  mode, features, build, init_checkpoint, use_tpu, training=None, options=optimization.DEFAULTS
+):
+  """The whole of a model_fn but its model.
+
+  Args:
+    mode: a tf.estimator.ModeKeys.
+    features: dict of name -> tensor [B, ...], the model_fn's.
+    build: function of such a dict to Outputs. It makes the same variables each time, by
+      tf.get_variable.
+    init_checkpoint: str or None, see load_init_checkpoint.
+    use_tpu: bool.
+    training: tuple of learning_rate, num_train_steps and num_warmup_steps, as
+      optimization.create_optimizer takes them; None for a model_fn that does not train.
+    options: optimization.Options of the training.
 
   Returns:
     tf.estimator.tpu.TPUEstimatorSpec.
@@ -384,24 +399,51 @@ def make_spec(
     files.InputError: the checkpoint does not fit; see compare.
   """
   keys = tf.estimator.ModeKeys
-  parts = {keys.TRAIN: training, keys.EVAL: eval_metrics, keys.PREDICT: predictions}
+  is_training = mode == keys.TRAIN
+  log_features(features)
+  # Scopes within a scope are counted anew: another `build` will find the names of this one.
+  scope = tf.variable_scope(tf.get_variable_scope(), auxiliary_name_scope=False)
+  with scope, modeling.building(recompute=is_training and options.recompute):
+    outputs = build(features)
+  parts = {
+    keys.TRAIN: outputs.objective and training,
+    keys.EVAL: outputs.eval_metrics,
+    keys.PREDICT: outputs.predictions,
+  }
   if parts.get(mode) is None:
     known = ", ".join(key for key, part in parts.items() if part is not None)
     raise ValueError(f"this model_fn has the modes {known}, not {mode}")
   initialized, scaffold_fn = load_init_checkpoint(init_checkpoint, use_tpu)
   if distribution.is_first_replica():
     log_variables(tf.trainable_variables(), initialized)
-  if mode == keys.TRAIN:
-    train_op = optimization.create_optimizer(loss, *training, use_tpu, options)
-    # The estimator reports the sum over the replicas; on a TPU that of one core.
-    shown = loss if use_tpu else optimization.replica_share(loss)
-    outcome = {"loss": shown, "train_op": train_op}
+  if is_training:
+    loss, train_op = _train_step(outputs.objective, build, features, training, use_tpu, options)
+    outcome = {"loss": loss, "train_op": train_op}
   elif mode == keys.EVAL:
-    outcome = {"loss": loss, "eval_metrics": eval_metrics}
+    outcome = {"loss": outputs.objective.loss_value(), "eval_metrics": outputs.eval_metrics}
   else:
     places = {key: features[key] for key in (records.EXAMPLE_INDEX,) if key in features}
-    outcome = {"predictions": {**predictions, **places}}
+    outcome = {"predictions": {**outputs.predictions, **places}}
   return tf.estimator.tpu.TPUEstimatorSpec(mode=mode, scaffold_fn=scaffold_fn, **outcome)
+
+
+def _train_step(objective, build, features, training, use_tpu, options):
+  """The loss, float32 scalar, and the operation that makes a step; what is shown is collected."""
+  batch = micro_batches.WholeBatch(objective)
+  if options.num_parts > 1:
+    batch = micro_batches.BatchInParts(
+      objective,
+      lambda part: build(part).objective,
+      features,
+      options.num_parts,
+      options.recompute,
+    )
+  step = optimization.train_step(batch, *training, use_tpu, options)
+  if use_tpu:  # where the estimator reports the loss of one core, and nothing else can be fetched
+    return optimization.replica_sum([step.loss], use_tpu)[0], step.train_op
+  for name, value in step.shown.items():
+    tf.add_to_collection(hooks.PROGRESS, (name, value))
+  return step.loss, step.train_op  # the estimator adds up the replicas' losses
 
 
 def _report(coverage, prefix):
@@ -519,7 +561,7 @@ def train(
     return []
   made = []
   ends = watch.stops_after(step) if watch and in_segments else [num_steps]
-  remedy = "--train_batch_size or --max_seq_length"
+  remedy = "--train_batch_size or --max_seq_length, or give --num_accumulation_steps"
   with _caught_signals() as signals, explained_memory_errors(remedy):
     for end in ends if step < num_steps else []:
       shown_in = output_dir if cluster.is_chief else None

@@ -136,8 +136,9 @@ class ProgressHook(tf.train.SessionRunHook):
       "loss": tf.get_collection(tf.GraphKeys.LOSSES)[-1],
       **dict(tf.get_collection(PROGRESS)),
     }
-    for rate in tf.get_collection(optimization.LEARNING_RATE)[:1]:
-      self._tensors["learning_rate"] = rate
+    for name in (optimization.LOSS_SCALE, optimization.LEARNING_RATE):
+      for tensor in tf.get_collection(name)[:1]:
+        self._tensors[name] = tensor
 
   def after_create_session(self, session, coord):
     self._devices = self._devices or device_names(session)

@@ -11,10 +11,13 @@ Sequences need not be padded to a fixed length: B and S may be unknown when the 
 """
 
 import collections
+import contextlib
+import contextvars
 import copy
 import json
 import math
 import re
+from typing import NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -144,6 +147,32 @@ def _check_heads(hidden_size, num_attention_heads):
     raise ValueError(
       f"hidden_size {hidden_size} is not divisible by num_attention_heads {num_attention_heads}"
     )
+
+
+class _Building(NamedTuple):
+  micro_batch: Optional[tf.Tensor] = None
+  recompute: bool = False
+
+
+_AS_A_WHOLE = _Building()
+_BUILDING = contextvars.ContextVar("building", default=_AS_A_WHOLE)
+
+
+@contextlib.contextmanager
+def building(micro_batch=None, recompute=False):
+  """Models that are built within are to train with less memory, and to the same result.
+
+  Args:
+    micro_batch: int32 scalar, the number of the part of a batch that is read, so that each part has
+      a dropout of its own; None for a batch as a whole.
+    recompute: bool, whether the backward pass computes each Transformer block a second time, from
+      its input, in place of keeping what is inside of all blocks (Chen et al. 2016, section 3).
+  """
+  token = _BUILDING.set(_Building(micro_batch, recompute))
+  try:
+    yield
+  finally:
+    _BUILDING.reset(token)
 
 
 class BertModel:
@@ -337,39 +366,12 @@ def get_assignment_map_from_checkpoint(tvars, init_checkpoint):
   return assignment_map, initialized
 
 
-def dropout(input_tensor, dropout_prob):
-  """Sets a share of the elements to 0 and scales up the rest.
-
-  Args:
-    input_tensor: float tensor of any shape.
-    dropout_prob: float, share of the elements, to 1/65536; None or 0.0 for no dropout.
-
-  Returns:
-    Tensor of the same shape.
-  """
-  if not dropout_prob:
-    return input_tensor
-  threshold = min(round(dropout_prob * 2**16), 2**16 - 1)
-  keep = _random_uint16(get_shape_list(input_tensor)) >= tf.constant(threshold, tf.uint16)
-  scale = 1.0 / (1.0 - threshold / 2**16)
-  return tf.where_v2(keep, input_tensor * scale, tf.zeros([], input_tensor.dtype))
-
-
-def _random_uint16(shape):
-  """Random numbers of 16 bits, enough for dropout: two of them from each that is drawn."""
-  count = math.prod(shape)
-  pairs = tf.random.stateless_uniform(
-    [(count + 1) // 2], _dropout_seed(), None, None, tf.uint32, alg="philox"
-  )
-  return tf.reshape(tf.reshape(tf.bitcast(pairs, tf.uint16), [-1])[:count], shape)
-
-
 def _dropout_seed():
   """int64 [2]: the seed of one place in the graph at one training step.
 
   The mask is a function of the graph's seed, the place and the step, so that a resumed run goes on
-  as if nothing had happened, and a layer that is computed twice drops the same elements; and of the
-  replica, so that no two of them drop the same elements of different examples.
+  as if nothing had happened; and of the replica and the part of the batch, so that no two of them
+  drop the same elements of different examples. A layer that is computed twice has the same seeds.
   """
   graph_seed, place = tf.random.get_seed(None)
   if graph_seed is None:
@@ -383,7 +385,36 @@ def _dropout_seed():
   context = tf.distribute.get_replica_context()
   if context is not None and context.num_replicas_in_sync > 1:
     step += tf.cast(context.replica_id_in_sync_group, tf.int64) * 2**40
+  if _BUILDING.get().micro_batch is not None:
+    step = step + tf.cast(_BUILDING.get().micro_batch, tf.int64) * 2**52
   return tf.stack([tf.constant(place, tf.int64), step])
+
+
+def dropout(input_tensor, dropout_prob, draw_seed=_dropout_seed):
+  """Sets a share of the elements to 0 and scales up the rest.
+
+  Args:
+    input_tensor: float tensor of any shape.
+    dropout_prob: float, share of the elements, to 1/65536; None or 0.0 for no dropout.
+    draw_seed: function that gives the seed, int64 [2], if there is dropout; default: a new one.
+
+  Returns:
+    Tensor of the same shape.
+  """
+  if not dropout_prob:
+    return input_tensor
+  threshold = min(round(dropout_prob * 2**16), 2**16 - 1)
+  bits = _random_uint16(get_shape_list(input_tensor), draw_seed())
+  scale = 1.0 / (1.0 - threshold / 2**16)
+  keep = bits >= tf.constant(threshold, tf.uint16)
+  return tf.where_v2(keep, input_tensor * scale, tf.zeros([], input_tensor.dtype))
+
+
+def _random_uint16(shape, seed):
+  """Random numbers of 16 bits, enough for dropout: two of them from each that is drawn."""
+  count = math.prod(shape)
+  pairs = tf.random.stateless_uniform([(count + 1) // 2], seed, None, None, tf.uint32, alg="philox")
+  return tf.reshape(tf.reshape(tf.bitcast(pairs, tf.uint16), [-1])[:count], shape)
 
 
 def layer_norm(input_tensor, name=None):
@@ -625,6 +656,7 @@ def attention_layer(
   from_seq_length=None,
   to_seq_length=None,
   packing=_NO_PACKING,
+  draw_seed=_dropout_seed,
 ):
   """Multi-head scaled dot-product attention (Vaswani et al. 2017, section 3.2).
 
@@ -641,6 +673,7 @@ def attention_layer(
     do_return_2d_tensor: bool, the shape of the result.
     batch_size, from_seq_length, to_seq_length: B, F and T, needed with inputs of rank 2.
     packing: how inputs and result of rank 2 are packed, if both tensors are the same.
+    draw_seed: see dropout.
 
   Returns:
     float32 [B, F, N * D], or [B * F, N * D] with do_return_2d_tensor.
@@ -675,7 +708,8 @@ def attention_layer(
   if attention_mask is not None:
     hidden = 1.0 - tf.cast(attention_mask[:, tf.newaxis], tf.float32)  # [B, 1, F or 1, T]
     scores += hidden * MASKED_SCORE
-  probabilities = dropout(tf.nn.softmax(scores), attention_probs_dropout_prob)  # [B, N, F, T]
+  probabilities = tf.nn.softmax(scores)  # [B, N, F, T]
+  probabilities = dropout(probabilities, attention_probs_dropout_prob, draw_seed)
 
   context = tf.matmul(probabilities, value)  # [B, N, F, D]
   context = tf.transpose(context, [0, 2, 1, 3])  # [B, F, N, D]
@@ -728,10 +762,10 @@ def transformer_model(
   if width != hidden_size:
     raise ValueError(f"the input is {width} wide, and hidden_size is {hidden_size}")
 
-  def add_and_norm(output, residual):
-    return layer_norm(dropout(output, hidden_dropout_prob) + residual)
+  def add_and_norm(output, residual, draw_seed):
+    return layer_norm(dropout(output, hidden_dropout_prob, draw_seed) + residual)
 
-  def block(layer_input):  # [B * S, H] -> [B * S, H]
+  def block(layer_input, draw_seed=_dropout_seed):  # [B * S, H] -> [B * S, H]
     with tf.variable_scope("attention"):
       with tf.variable_scope("self"):
         context = attention_layer(
@@ -747,28 +781,65 @@ def transformer_model(
           from_seq_length=seq_length,
           to_seq_length=seq_length,
           packing=packing,
+          draw_seed=draw_seed,
         )
       with tf.variable_scope("output"):
         attended = _dense(context, hidden_size, "dense", initializer_range)
-        attended = add_and_norm(attended, layer_input)
+        attended = add_and_norm(attended, layer_input, draw_seed)
     with tf.variable_scope("intermediate"):
       wide = _dense(
         attended, intermediate_size, "dense", initializer_range, intermediate_act_fn
       )  # [B * S, intermediate]
     with tf.variable_scope("output"):
-      return add_and_norm(_dense(wide, hidden_size, "dense", initializer_range), attended)
+      output = _dense(wide, hidden_size, "dense", initializer_range)
+      return add_and_norm(output, attended, draw_seed)
 
   # Two axes suffice between the blocks: dense layers do not care which sequence a row is of.
   layers = []
   output = packing.pack(reshape_to_matrix(input_tensor))  # [B * S, H], or [R, H]
   for layer in range(num_hidden_layers):
     with tf.variable_scope(f"layer_{layer}"):
-      output = block(output)
+      output = _recomputed(block)(output) if _BUILDING.get().recompute else block(output)
     layers.append(packing.unpack_with_zeros(output))
   shape = [batch_size, seq_length, hidden_size]
   if do_return_all_layers:
     return [reshape_from_matrix(layer, shape) for layer in layers]
   return reshape_from_matrix(layers[-1], shape)
+
+
+def _recomputed(block):
+  """Makes `block` keep nothing but its input and its seeds for the backward pass.
+
+  Args:
+    block: function of a float32 tensor and of a function that draws seeds, see dropout.
+
+  Returns:
+    Function of the tensor, with the same result and the same gradients.
+  """
+  scope = tf.get_variable_scope()
+
+  @tf.custom_gradient
+  def recomputed(layer_input):
+    seeds = []
+
+    def draw_seed():
+      seeds.append(_dropout_seed())
+      return seeds[-1]
+
+    def backward(upstream, variables):
+      # A 0 that nobody can know before the gradient is there: all that is computed a second time
+      # waits for it, and no compiler takes it for what was computed before.
+      zero = tf.minimum(tf.abs(upstream[0, 0]), 0.0)
+      again = tf.stop_gradient(layer_input + zero)
+      seeds_again = iter([seed + tf.cast(zero, tf.int64) for seed in seeds])
+      with tf.variable_scope(scope, reuse=True):
+        output = block(again, lambda: next(seeds_again))
+      gradients = tf.gradients(output, [again, *variables], upstream)
+      return gradients[0], gradients[1:]
+
+    return block(layer_input, draw_seed), backward
+
+  return recomputed
 
 
 def _dense(matrix, units, name, initializer_range, activation=None):

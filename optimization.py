@@ -11,8 +11,15 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
+import micro_batches
+
 # Collection that holds the learning rate, a float32 scalar, of a graph that trains on CPU or GPU.
 LEARNING_RATE = "learning_rate"
+# Collection that holds the loss scale, a float32 scalar, of a graph that has one.
+LOSS_SCALE = "loss_scale"
+
+# Steps without an overflow after which the loss scale is doubled (Micikevicius et al. 2018).
+LOSS_SCALE_STEPS = 2000
 
 
 class Options(NamedTuple):
@@ -28,6 +35,13 @@ class Options(NamedTuple):
     freeze_layers: int, how many of the encoder's layers stay as they are, the lowest first.
     freeze_embeddings: bool, whether the embeddings do: their tables, which the masked language
       model shares, and their LayerNorm.
+    num_parts: int, how many parts a batch is computed in, one after the other; see micro_batches.
+    recompute: bool, whether Transformer blocks are computed again in the backward pass; see
+      modeling.building.
+    loss_scale: float, what the loss is multiplied by at first so that gradients in float16 do not
+      vanish, and gradients divided by; 0 for none. A step whose gradients overflow is left out and
+      halves it, LOSS_SCALE_STEPS steps without an overflow double it (Micikevicius et al. 2018,
+      section 3.2).
   """
 
   clip_norm: float = 1.0
@@ -35,9 +49,27 @@ class Options(NamedTuple):
   layerwise_decay: float = 1.0
   freeze_layers: int = 0
   freeze_embeddings: bool = False
+  num_parts: int = 1
+  recompute: bool = False
+  loss_scale: float = 0.0
 
 
 DEFAULTS = Options()
+
+
+class Step(NamedTuple):
+  """A training step.
+
+  Attributes:
+    train_op: operation that updates all trainable variables but the frozen ones, and adds 1 to the
+      global step.
+    loss: float32 scalar, what this replica adds to the mean loss over all of them.
+    shown: dict of name -> float32 scalar, the means over all replicas of what the objective shows.
+  """
+
+  train_op: tf.Operation
+  loss: tf.Tensor
+  shown: dict
 
 
 # ---- The training step --------------------------------------------------------------------------
@@ -55,11 +87,30 @@ def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu, 
     num_train_steps: int, steps after which the learning rate is 0.
     num_warmup_steps: int or None, steps in which the learning rate rises from 0.
     use_tpu: bool, whether the graph is built for the cores of a TPU.
-    options: Options.
+    options: Options; the loss was built by num_parts and recompute already.
 
   Returns:
     An operation that updates all trainable variables but the frozen ones, and adds 1 to the global
     step.
+
+  Raises:
+    ValueError: the schedule is unknown.
+  """
+  batch = micro_batches.WholeBatch(micro_batches.Objective([micro_batches.Mean(loss, 1.0)]))
+  arguments = (init_lr, num_train_steps, num_warmup_steps, use_tpu, options)
+  return train_step(batch, *arguments).train_op
+
+
+def train_step(batch, init_lr, num_train_steps, num_warmup_steps, use_tpu, options=DEFAULTS):
+  """Builds one training step of a batch; see create_optimizer.
+
+  Args:
+    batch: micro_batches.WholeBatch or BatchInParts, of this replica. The means of its loss are
+      taken over all replicas.
+    init_lr, num_train_steps, num_warmup_steps, use_tpu, options: see create_optimizer.
+
+  Returns:
+    Step.
 
   Raises:
     ValueError: the schedule is unknown.
@@ -72,18 +123,27 @@ def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu, 
     tf.add_to_collection(LEARNING_RATE, learning_rate)
   trainable = tf.trainable_variables()
   num_layers = max((_depth(variable.name) or 0 for variable in trainable), default=0)
+  variables = [variable for variable in trainable if not is_frozen(variable.name, options)]
+  scale = LossScale(options.loss_scale) if options.loss_scale else None
+  gradients, loss, shown = _over_replicas(batch, variables, use_tpu, scale)
+  norm = tf.global_norm(gradients)
+  gradients, _ = tf.clip_by_global_norm(gradients, options.clip_norm, norm)
+  is_applied = None
+  if scale:  # an overflow somewhere has made the norm infinite or NaN
+    is_applied = tf.math.is_finite(norm)
+    gradients = [g if g is None else tf.where(is_applied, g, tf.zeros_like(g)) for g in gradients]
   optimizer = AdamWeightDecayOptimizer(
     learning_rate,
     weight_decay_rate=0.01,
     exclude_from_weight_decay=["LayerNorm", "layer_norm", "bias"],
     rate_factor=lambda name: _layer_factor(name, num_layers, options.layerwise_decay),
+    is_applied=is_applied,
   )
-  variables = [variable for variable in trainable if not is_frozen(variable.name, options)]
-  gradients = _summed_gradients(loss, variables, use_tpu)
-  gradients, _ = tf.clip_by_global_norm(gradients, options.clip_norm)
   update = optimizer.apply_gradients(zip(gradients, variables), sum_over_replicas=False)
-  with tf.control_dependencies([update]):
-    return tf.group(tf.assign_add(global_step, 1))
+  updates = [update, scale.adapt(is_applied)] if scale else [update]
+  with tf.control_dependencies(updates):
+    made = 1 if is_applied is None else tf.cast(is_applied, tf.int64)
+    return Step(tf.group(tf.assign_add(global_step, made)), loss, shown)
 
 
 def _depth(name):
@@ -170,79 +230,84 @@ def learning_rate_schedule(init_lr, num_train_steps, num_warmup_steps, step, sch
 # ---- Replicas -----------------------------------------------------------------------------------
 
 
-def replica_share(loss, use_tpu=False):
-  """What this replica adds to the mean of all replicas' losses: the one place that scales losses.
-
-  Args:
-    loss: float32 scalar, this replica's loss.
-    use_tpu: bool, see create_optimizer.
-
-  Returns:
-    float32 scalar; the sum over the replicas is the mean of `loss`.
-  """
-  _, num_replicas = _replicas(use_tpu)
-  return loss if num_replicas is None else loss / num_replicas
-
-
 def replica_sum(tensors, use_tpu=False):
   """List of the sums over all replicas of a list of tensors, in each replica."""
-  add_up, _ = _replicas(use_tpu)
-  return add_up(tensors)
-
-
-def pooled_mean(mean, weight, use_tpu=False):
-  """Makes the replicas' means over their own tokens into parts of the mean over all tokens.
-
-  Two replicas with the means 2 and 5 over 30 and 10 tokens: 3 and 2.5, whose mean is 110 / 40.
-
-  Args:
-    mean: float32 scalar, the mean over this replica's tokens, by weight.
-    weight: float32 scalar, the sum of these weights.
-    use_tpu: bool, see create_optimizer.
-
-  Returns:
-    float32 scalar; the mean of it over the replicas is the mean over all tokens, 0 without tokens.
-  """
-  _, num_replicas = _replicas(use_tpu)
-  if num_replicas is None:
-    return mean
-  (whole,) = replica_sum([weight], use_tpu)
-  return tf.div_no_nan(mean * weight * num_replicas, whole)
-
-
-def _replicas(use_tpu):
-  """A function that sums a list of tensors over the replicas, and their number, None if alone."""
   if use_tpu:
-
-    def tpu_sum(tensors):
-      return [tf.tpu.cross_replica_sum(t) for t in tensors]
-
-    return tpu_sum, tpu_sum([tf.constant(1.0)])[0]
+    return [tf.tpu.cross_replica_sum(t) for t in tensors]
   context = tf.distribute.get_replica_context()
   if context is None or context.num_replicas_in_sync == 1:
-    return lambda tensors: tensors, None
+    return tensors
 
   def reduce(strategy, tensors):
     # Not context.all_reduce: its gradient, not needed here, fails to find replicated variables.
     pairs = [(tensor, tensor) for tensor in tensors]
     return strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, pairs)
 
-  def add_up(tensors):
-    return context.merge_call(reduce, args=(tensors,))
-
-  return add_up, float(context.num_replicas_in_sync)
+  return context.merge_call(reduce, args=(tensors,))
 
 
 # ---- Gradients and Adam -------------------------------------------------------------------------
 
 
-def _summed_gradients(loss, variables, use_tpu):
-  """Dense gradients of the mean loss over all replicas; None where a variable has no part in it."""
-  gradients = tf.gradients(replica_share(loss, use_tpu), variables)
-  # Slices of an embedding table may name a row twice: only the dense sum has the right norm.
-  dense = [tf.convert_to_tensor(g) for g in gradients if g is not None]
-  summed = iter(replica_sum(dense, use_tpu))
-  return [None if g is None else next(summed) for g in gradients]
+def _over_replicas(batch, variables, use_tpu, scale):
+  """Differentiates the mean loss over all replicas.
+
+  Returns:
+    A tuple: dense gradients, None where a variable has no part in the loss; Step's loss and shown.
+  """
+  means = batch.objective.means()
+  counts = replica_sum([tf.convert_to_tensor(mean.count) for mean in means], use_tpu)
+
+  def loss_share(objective):  # the one place that scales losses
+    return sum(mean.share(count) for mean, count in zip(objective.loss, counts))
+
+  def to_lower(objective):
+    share = loss_share(objective)
+    return share if scale is None else share * scale.value
+
+  gradients, objective = batch.gradients(to_lower, variables)
+  summed = replica_sum([g for g in gradients if g is not None], use_tpu)
+  summed = iter(summed if scale is None else [gradient / scale.value for gradient in summed])
+  gradients = [None if g is None else next(summed) for g in gradients]
+  shown, num_terms = objective.shown or {}, len(objective.loss)
+  shares = [mean.share(count) for mean, count in zip(shown.values(), counts[num_terms:])]
+  return gradients, loss_share(objective), dict(zip(shown, replica_sum(shares, use_tpu)))
+
+
+class LossScale:
+  """What the loss is multiplied by for gradients in float16; see Options.
+
+  It is kept in variables that checkpoints leave out, so that these are the same for each precision:
+  any of them can be gone on from with float16 or without. A run that goes on finds its scale anew.
+  """
+
+  def __init__(self, start):
+    """Makes one that begins with the float `start`."""
+    self._value = self._variable("loss_scale", start)
+    self._good_steps = self._variable("loss_scale_good_steps", 0.0)
+    self.value = self._value.read_value()  # float32 scalar, that of this step
+    tf.add_to_collection(LOSS_SCALE, self.value)
+
+  @staticmethod
+  def _variable(name, start):
+    return tf.get_variable(
+      name,
+      initializer=tf.constant(start, tf.float32),
+      trainable=False,
+      collections=[tf.GraphKeys.LOCAL_VARIABLES],
+      aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
+
+  def adapt(self, is_finite):
+    """An operation that follows on a step whose gradients were finite, or not (a bool scalar)."""
+    good_steps = tf.where(is_finite, self._good_steps.read_value() + 1.0, 0.0)
+    grows = good_steps >= LOSS_SCALE_STEPS
+    good_scale = tf.where(grows, 2.0 * self.value, self.value)
+    scale = tf.where(is_finite, good_scale, tf.maximum(self.value / 2.0, 1.0))
+    return tf.group(
+      tf.assign(self._value, scale),
+      tf.assign(self._good_steps, tf.where(grows, 0.0, good_steps)),
+    )
 
 
 class AdamWeightDecayOptimizer(tf.train.Optimizer):
@@ -265,6 +330,7 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
     exclude_from_weight_decay=None,
     name="AdamWeightDecayOptimizer",
     rate_factor=None,
+    is_applied=None,
   ):
     """Makes an optimizer.
 
@@ -279,6 +345,7 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
       name: str, scope of the optimizer's operations.
       rate_factor: function of a variable's name to the float that its learning rate is multiplied
         by; default: 1 for all.
+      is_applied: bool scalar tensor; where it is False, nothing changes, if gradients are finite.
     """
     super().__init__(use_locking=False, name=name)
     self.learning_rate = learning_rate
@@ -288,6 +355,7 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
     self.epsilon = epsilon
     self.exclude_from_weight_decay = exclude_from_weight_decay
     self.rate_factor = rate_factor or (lambda name: 1.0)
+    self.is_applied = is_applied
 
   def apply_gradients(self, grads_and_vars, global_step=None, name=None, sum_over_replicas=True):
     """Updates variables.
@@ -339,6 +407,7 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
     """
     name = self._get_variable_name(variable.name)
     rate = tf.cast(self.learning_rate * self.rate_factor(name), variable.dtype.base_dtype)
+    rate = self._if_applied(rate, 0.0)
     # The gradient first: what computes it must read the weights from before the decay.
     with tf.control_dependencies([gradient]):
       decay = []
@@ -358,11 +427,14 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
         beta1_power=0.0,
         beta2_power=0.0,
         lr=rate,
-        beta1=self.beta_1,
-        beta2=self.beta_2,
+        beta1=self._if_applied(self.beta_1, 1.0),
+        beta2=self._if_applied(self.beta_2, 1.0),
         epsilon=self.epsilon,
         grad=gradient,
       )
+
+  def _if_applied(self, value, otherwise):
+    return value if self.is_applied is None else tf.where(self.is_applied, value, otherwise)
 
   def _do_use_weight_decay(self, param_name):
     """Whether a variable of this name is decayed."""

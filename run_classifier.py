@@ -27,6 +27,7 @@ import estimators
 import files
 import glue_metrics
 import hooks
+import micro_batches
 import model_directory
 import modeling
 import optimization
@@ -361,32 +362,30 @@ def model_fn_builder(
 
   def model_fn(features, labels, mode, params):
     del labels, params  # the labels are among the features
-    estimators.log_features(features)
-    loss, losses, logits, probabilities = create_model(
-      bert_config,
-      mode == tf.estimator.ModeKeys.TRAIN,
-      features["input_ids"],
-      features["input_mask"],
-      features["segment_ids"],
-      features["label_ids"],
-      num_labels,
-      use_one_hot_embeddings,
-      kind,
-      class_weights,
-    )
-    is_real = features.get("is_real_example", tf.ones_like(losses, tf.int32))
-    metric_fn = HEADS[kind].streaming_metrics
-    return estimators.make_spec(
-      mode,
-      features,
-      init_checkpoint,
-      use_tpu,
-      loss=loss,
-      training=(learning_rate, num_train_steps, num_warmup_steps),
-      options=options,
-      eval_metrics=(metric_fn, [losses, features["label_ids"], logits, is_real]),
-      predictions={"probabilities": probabilities, "per_example_loss": losses},
-    )
+
+    def build(features):
+      loss, losses, logits, probabilities = create_model(
+        bert_config,
+        mode == tf.estimator.ModeKeys.TRAIN,
+        features["input_ids"],
+        features["input_mask"],
+        features["segment_ids"],
+        features["label_ids"],
+        num_labels,
+        use_one_hot_embeddings,
+        kind,
+        class_weights,
+      )
+      is_real = features.get("is_real_example", tf.ones_like(losses, tf.int32))
+      metric_fn = HEADS[kind].streaming_metrics
+      return estimators.Outputs(
+        micro_batches.Objective([micro_batches.mean_of_examples(loss, losses)]),
+        eval_metrics=(metric_fn, [losses, features["label_ids"], logits, is_real]),
+        predictions={"probabilities": probabilities, "per_example_loss": losses},
+      )
+
+    training = (learning_rate, num_train_steps, num_warmup_steps)
+    return estimators.make_spec(mode, features, build, init_checkpoint, use_tpu, training, options)
 
   return model_fn
 
@@ -631,7 +630,7 @@ def train(job):
     "Batch size": FLAGS.train_batch_size,
     "Num steps": num_steps,
   }
-  runs.log_training(counts, done)
+  runs.log_training(job.run, counts, done)
   evaluate_checkpoint = functools.partial(_dev_metrics, job)
   return runs.fine_tune(
     job.run, *_model_and_table(job), train_file, num_steps, len(examples), evaluate_checkpoint

@@ -27,6 +27,7 @@ import common_flags
 import estimators
 import files
 import hooks
+import micro_batches
 import model_directory
 import modeling
 import ner_data
@@ -160,13 +161,19 @@ def create_model(
   )
   bias = tf.get_variable("cls/ner/output_bias", [num_labels], initializer=tf.zeros_initializer())
   logits = tf.einsum("bsh,lh->bsl", hidden, weights) + bias  # [B, S, L]
-  is_scored = tf.cast(label_mask, tf.float32)  # [B, S]
-  losses = is_scored * tf.nn.sparse_softmax_cross_entropy_with_logits(
+  losses = tf.cast(label_mask, tf.float32) * tf.nn.sparse_softmax_cross_entropy_with_logits(
     labels=label_ids, logits=logits
   )  # [B, S]
-  # A batch may have nothing to score: windows within one word.
-  loss = tf.reduce_sum(losses) / tf.maximum(tf.reduce_sum(is_scored), 1.0)
+  loss = tf.reduce_sum(losses) / _num_scored(label_mask)
   return loss, losses, logits, tf.nn.softmax(logits)
+
+
+def _num_scored(label_mask):
+  """float32 scalar, what the mean loss is divided by.
+
+  A batch, or a part of it, may have nothing to score: windows within one word.
+  """
+  return tf.maximum(tf.reduce_sum(tf.cast(label_mask, tf.float32)), 1e-5)
 
 
 def model_fn_builder(
@@ -200,31 +207,26 @@ def model_fn_builder(
 
   def model_fn(features, labels, mode, params):
     del labels, params  # the labels are among the features
-    estimators.log_features(features)
-    loss, losses, logits, _ = create_model(
-      bert_config,
-      mode == tf.estimator.ModeKeys.TRAIN,
-      features["input_ids"],
-      features["input_mask"],
-      features["segment_ids"],
-      features["label_ids"],
-      features["label_mask"],
-      num_labels,
-      use_one_hot_embeddings,
-    )
-    if mode == tf.estimator.ModeKeys.TRAIN:
-      num_scored = tf.reduce_sum(tf.cast(features["label_mask"], tf.float32))
-      loss = optimization.pooled_mean(loss, num_scored, use_tpu)
-    return estimators.make_spec(
-      mode,
-      features,
-      init_checkpoint,
-      use_tpu,
-      loss=loss,
-      training=(learning_rate, num_train_steps, num_warmup_steps),
-      options=options,
-      predictions=_predictions(losses, logits),
-    )
+
+    def build(features):
+      loss, losses, logits, _ = create_model(
+        bert_config,
+        mode == tf.estimator.ModeKeys.TRAIN,
+        features["input_ids"],
+        features["input_mask"],
+        features["segment_ids"],
+        features["label_ids"],
+        features["label_mask"],
+        num_labels,
+        use_one_hot_embeddings,
+      )
+      mean = micro_batches.Mean(loss, _num_scored(features["label_mask"]))
+      return estimators.Outputs(
+        micro_batches.Objective([mean]), predictions=_predictions(losses, logits)
+      )
+
+    training = (learning_rate, num_train_steps, num_warmup_steps)
+    return estimators.make_spec(mode, features, build, init_checkpoint, use_tpu, training, options)
 
   return model_fn
 

@@ -23,7 +23,7 @@ from absl import flags, logging
 import common_flags
 import estimators
 import files
-import hooks
+import micro_batches
 import model_directory
 import modeling
 import optimization
@@ -179,7 +179,12 @@ def get_masked_lm_output(
 
 def _weighted_mean(values, weights):
   """The mean of float32 [N] by weight; 0 where all weights are 0."""
-  return tf.reduce_sum(values * weights) / (tf.reduce_sum(weights) + 1e-5)
+  return tf.reduce_sum(values * weights) / _total_weight(weights)
+
+
+def _total_weight(weights):
+  """What a mean by weight is divided by, above 0."""
+  return tf.reduce_sum(weights) + 1e-5
 
 
 def get_next_sentence_output(bert_config, input_tensor, labels):
@@ -237,29 +242,36 @@ def model_fn_builder(
 
   def model_fn(features, labels, mode, params):
     del labels, params  # the labels are among the features
-    estimators.log_features(features)
-    masked, following = _heads(
-      bert_config, features, mode == tf.estimator.ModeKeys.TRAIN, use_one_hot_embeddings
-    )
-    scores = _scores(features, masked, following)
-    loss = masked[0] + following[0]
-    if mode == tf.estimator.ModeKeys.TRAIN:
-      num_masked = tf.reduce_sum(features["masked_lm_weights"])
-      loss = optimization.pooled_mean(masked[0], num_masked, use_tpu) + following[0]
-      if not use_tpu:  # a TPU's tensors can't be fetched
-        _show(scores)
-    return estimators.make_spec(
-      mode,
-      features,
-      init_checkpoint,
-      use_tpu,
-      loss=loss,
-      training=(learning_rate, num_train_steps, num_warmup_steps),
-      options=options,
-      eval_metrics=(_metrics, [tensor for column in scores.values() for tensor in column]),
-    )
+
+    def build(features):
+      masked, following = _heads(
+        bert_config, features, mode == tf.estimator.ModeKeys.TRAIN, use_one_hot_embeddings
+      )
+      scores = _scores(features, masked, following)
+      return estimators.Outputs(
+        _objective(features, masked[0], following[0], scores),
+        eval_metrics=(_metrics, [tensor for column in scores.values() for tensor in column]),
+      )
+
+    training = (learning_rate, num_train_steps, num_warmup_steps)
+    return estimators.make_spec(mode, features, build, init_checkpoint, use_tpu, training, options)
 
   return model_fn
+
+
+def _objective(features, masked_loss, following_loss, scores):
+  """micro_batches.Objective of both heads' losses, which shows the scores."""
+  num_masked = _total_weight(features["masked_lm_weights"])
+  return micro_batches.Objective(
+    [
+      micro_batches.Mean(masked_loss, num_masked),
+      micro_batches.mean_of_examples(following_loss, features["next_sentence_labels"]),
+    ],
+    shown={
+      name: micro_batches.Mean(_weighted_mean(values, weights), _total_weight(weights))
+      for name, (values, weights) in scores.items()
+    },
+  )
 
 
 def _heads(bert_config, features, is_training, use_one_hot_embeddings):
@@ -311,14 +323,6 @@ def _scores(features, masked, following):
     hits = tf.cast(tf.equal(guesses, tf.reshape(labels, [-1])), tf.float32)
     columns += [(hits, label_weights), (losses, label_weights)]
   return dict(zip(SCORES, columns))
-
-
-def _show(scores):
-  """Adds the means of what _scores gives, over all replicas, to what the training shows."""
-  for name, (values, weights) in scores.items():
-    mean = optimization.pooled_mean(_weighted_mean(values, weights), tf.reduce_sum(weights))
-    (shown,) = optimization.replica_sum([optimization.replica_share(mean)])
-    tf.add_to_collection(hooks.PROGRESS, (name, shown))
 
 
 def _metrics(*columns):
@@ -529,7 +533,7 @@ def _expected_metadata(run):
   return {**expected, "vocab_size": len(run.tokenizer.vocab), "vocab_sha256": digest}
 
 
-def _make_estimator(job, init_checkpoint, cluster=None):
+def _make_estimator(job, init_checkpoint, cluster=None, session_config=None):
   model_fn = model_fn_builder(
     bert_config=job.run.config,
     init_checkpoint=init_checkpoint,
@@ -538,7 +542,7 @@ def _make_estimator(job, init_checkpoint, cluster=None):
     num_warmup_steps=FLAGS.num_warmup_steps,
     use_tpu=FLAGS.use_tpu,
     use_one_hot_embeddings=FLAGS.use_tpu,
-    options=optimization.Options(**common_flags.step_settings(FLAGS)),
+    options=job.run.options(),
   )
   batch_sizes = {
     "train_batch_size": FLAGS.train_batch_size,
@@ -552,10 +556,11 @@ def _make_estimator(job, init_checkpoint, cluster=None):
     batch_sizes,
     FLAGS.keep_checkpoint_max,
     cluster,
+    session_config,
   )
 
 
-def _make_input_fn(record_set, is_training, num_seen=0):
+def _make_input_fn(record_set, is_training, trim_padding, num_seen=0):
   logging.info("*** Input Files ***")
   for path in record_set.paths:
     logging.info("  %s", path)
@@ -564,7 +569,7 @@ def _make_input_fn(record_set, is_training, num_seen=0):
     FLAGS.max_seq_length,
     FLAGS.max_predictions_per_seq,
     is_training,
-    trim_padding=not FLAGS.use_tpu,
+    trim_padding=trim_padding,
     seed=FLAGS.random_seed,
     num_seen=num_seen,
     num_records=record_set.num_records,
@@ -580,15 +585,16 @@ def train(job):
   train_set = job.sets["input_file"]
 
   def make_input_fn(step):
-    return _make_input_fn(train_set, is_training=True, num_seen=step * batch_size)
+    return _make_input_fn(train_set, True, job.run.trims_padding(), num_seen=step * batch_size)
 
   counts = {
     "Num records": train_set.num_records,
     "Batch size": batch_size,
     "Num steps": num_steps,
   }
-  runs.log_training(counts, done)
-  estimator = _make_estimator(job, None if done else FLAGS.init_checkpoint, job.run.cluster)
+  runs.log_training(job.run, counts, done)
+  run, start = job.run, None if done else FLAGS.init_checkpoint
+  estimator = _make_estimator(job, start, run.cluster, run.plan.session_config())
   with records.explained_damage(train_set.paths):
     evaluate_checkpoint = functools.partial(_dev_metrics, job)
     watch = runs.make_watch(job.run, num_steps, train_set.num_records, evaluate_checkpoint)
@@ -625,7 +631,7 @@ def _measure(job, checkpoint=None):
       eval_set.num_records,
     )
     num_batches = limit
-  input_fn = _make_input_fn(eval_set, is_training=False)
+  input_fn = _make_input_fn(eval_set, is_training=False, trim_padding=not FLAGS.use_tpu)
   checkpoint = checkpoint or model_directory.trained_checkpoint(FLAGS.output_dir)
   estimator = _make_estimator(job, None if checkpoint else FLAGS.init_checkpoint)
   with records.explained_damage(eval_set.paths):

@@ -27,6 +27,7 @@ import common_flags
 import estimators
 import files
 import hooks
+import micro_batches
 import model_directory
 import modeling
 import optimization
@@ -251,35 +252,32 @@ def model_fn_builder(
 
   def model_fn(features, labels, mode, params):
     del labels, params  # the answers are among the features
-    estimators.log_features(features)
-    start_logits, end_logits = create_model(
-      bert_config,
-      mode == tf.estimator.ModeKeys.TRAIN,
-      features["input_ids"],
-      features["input_mask"],
-      features["segment_ids"],
-      use_one_hot_embeddings,
-    )
-    loss = None
-    if mode == tf.estimator.ModeKeys.TRAIN:
-      loss = span_loss(
-        start_logits, end_logits, features["start_positions"], features["end_positions"]
+
+    def build(features):
+      start_logits, end_logits = create_model(
+        bert_config,
+        mode == tf.estimator.ModeKeys.TRAIN,
+        features["input_ids"],
+        features["input_mask"],
+        features["segment_ids"],
+        use_one_hot_embeddings,
       )
-    predictions = {
-      "unique_ids": features.get("unique_ids"),
-      "start_logits": start_logits,
-      "end_logits": end_logits,
-    }
-    return estimators.make_spec(
-      mode,
-      features,
-      init_checkpoint,
-      use_tpu,
-      loss=loss,
-      training=(learning_rate, num_train_steps, num_warmup_steps),
-      options=options,
-      predictions=predictions,
-    )
+      objective = None
+      if mode == tf.estimator.ModeKeys.TRAIN:
+        starts, ends = features["start_positions"], features["end_positions"]
+        loss = span_loss(start_logits, end_logits, starts, ends)
+        # The softmax goes over all positions, those of padding too.
+        mean = micro_batches.mean_of_examples(loss, starts)
+        objective = micro_batches.Objective([mean], sees_padding=True)
+      predictions = {
+        "unique_ids": features.get("unique_ids"),
+        "start_logits": start_logits,
+        "end_logits": end_logits,
+      }
+      return estimators.Outputs(objective, predictions=predictions)
+
+    training = (learning_rate, num_train_steps, num_warmup_steps)
+    return estimators.make_spec(mode, features, build, init_checkpoint, use_tpu, training, options)
 
   return model_fn
 
@@ -429,7 +427,7 @@ def train(job):
     "Batch size": FLAGS.train_batch_size,
     "Num steps": num_steps,
   }
-  runs.log_training(counts, done)
+  runs.log_training(job.run, counts, done)
   table = squad_data.record_features(FLAGS.max_seq_length, is_training=True)
   evaluate = functools.partial(_dev_metrics, job)
   return runs.fine_tune(

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import flags, logging
 
+import acceleration
 import common_flags
 import distribution
 import estimators
@@ -40,6 +41,7 @@ class Run(NamedTuple):
     cluster: distribution.Cluster that the training runs on.
     config: modeling.BertConfig.
     tokenizer: tokenization.FullTokenizer, None for a run without a vocabulary.
+    plan: acceleration.Plan of the training.
   """
 
   flags: flags.FlagValues
@@ -50,6 +52,20 @@ class Run(NamedTuple):
   cluster: distribution.Cluster
   config: modeling.BertConfig
   tokenizer: Optional[tokenization.FullTokenizer]
+  plan: acceleration.Plan = acceleration.Plan()
+
+  def options(self):
+    """optimization.Options of the training."""
+    settings = common_flags.step_settings(self.flags)
+    return optimization.Options(**settings, loss_scale=self.plan.loss_scale())
+
+  def num_devices(self):
+    """int, among how many a batch of the training is divided."""
+    return self.flags.num_tpu_cores if self.flags.use_tpu else self.cluster.num_replicas
+
+  def trims_padding(self):
+    """Whether batches of the training are cut to their longest sequence: XLA wants one shape."""
+    return not (self.flags.use_tpu or self.plan.xla)
 
   def scratch(self):
     """str, the directory for files that only this process reads, an existing one."""
@@ -97,9 +113,12 @@ def begin(flag_values, script, adopted, identity=(), needed=(), needs_vocab=True
   start = (resumed, "output_dir") if resumed else (flag_values.init_checkpoint, "init_checkpoint")
   config, tokenizer = _load_model(flag_values, *start)
   run = Run(flag_values, script, resumed, start, devices, cluster, config, tokenizer)
-  if flag_values.do_train:
-    _check_freezing(run)
-  return run
+  if not flag_values.do_train:
+    return run
+  _check_freezing(run)
+  _check_accumulation(run)
+  plan = acceleration.find(flag_values.amp, flag_values.use_xla, flag_values.use_tpu)
+  return run._replace(plan=plan)
 
 
 def _found_checkpoint(flag_values):
@@ -171,9 +190,21 @@ def _check_freezing(run):
     )
 
 
+def _check_accumulation(run):
+  """Makes sure that each device's share of a batch can be divided into equal parts."""
+  num_parts, batch_size = run.flags.num_accumulation_steps, run.flags.train_batch_size
+  num_devices = run.num_devices()
+  if num_parts > 1 and batch_size % (num_parts * num_devices):
+    on_each = f" on each of {num_devices} devices" if num_devices > 1 else ""
+    raise files.InputError(
+      f"--num_accumulation_steps={num_parts}: --train_batch_size={batch_size} cannot be divided "
+      f"into so many equal parts{on_each}; give a multiple of {num_parts * num_devices}"
+    )
+
+
 def _lacking_slots(run):
   """Names of variables that are to be trained and have no slots in the last checkpoint."""
-  options = optimization.Options(**common_flags.step_settings(run.flags))
+  options = run.options()
   saved = estimators.checkpoint_shapes(run.resumed, "output_dir")
   trained = [
     name
@@ -338,18 +369,33 @@ def _is_finished(flag_values, done, num_steps):
   return past.is_exhausted() or (done >= num_steps and past.has(done))
 
 
-def log_training(counts, done):
-  """Logs what the training works on.
+def log_training(run, counts, done):
+  """Logs what the training works on, and how it saves memory and time.
 
   Args:
+    run: Run.
     counts: dict of description -> int.
     done: int, the step that it goes on from.
   """
   logging.info("***** Running training *****")
   for what, count in counts.items():
     logging.info("  %s = %d", what, count)
+  for line in _settings_in_words(run):
+    logging.info("  %s", line)
   if done:
     logging.info("  Going on from step %d", done)
+
+
+def _settings_in_words(run):
+  """Yields a line for each way to save memory or time that was asked for."""
+  flag_values = run.flags
+  num_parts = flag_values.num_accumulation_steps
+  if num_parts > 1:
+    part_size = flag_values.train_batch_size // num_parts // run.num_devices()
+    yield f"Gradients are added up over {num_parts} parts of {part_size} examples"
+  if flag_values.recompute_activations:
+    yield "Layers are computed again in the backward pass"
+  yield from run.plan.lines
 
 
 def check_finite(values, directory):
@@ -462,7 +508,7 @@ def fine_tune(run, build_model_fn, table, train_file, num_steps, num_examples, e
       table,
       is_training=True,
       drop_remainder=True,
-      trim_padding=not flag_values.use_tpu,
+      trim_padding=run.trims_padding(),
       seed=flag_values.random_seed,
       num_seen=step * flag_values.train_batch_size,
       bucket_by_length=flag_values.bucket_by_length,
@@ -513,7 +559,7 @@ def _make_estimator(
     and common_flags.num_warmup_steps(flag_values, num_train_steps),
     use_tpu=flag_values.use_tpu,
     use_one_hot_embeddings=flag_values.use_tpu,
-    options=optimization.Options(**common_flags.step_settings(flag_values)),
+    options=run.options(),
   )
   batch_sizes = {
     "train_batch_size": flag_values.train_batch_size,
@@ -527,4 +573,5 @@ def _make_estimator(
     batch_sizes,
     flag_values.keep_checkpoint_max,
     cluster,
+    session_config=run.plan.session_config() if num_train_steps else None,
   )

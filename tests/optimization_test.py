@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+import micro_batches
 import optimization
 
 RATE, STEPS, WARMUP = 0.1, 20, 4
@@ -169,31 +170,22 @@ def test_two_replicas_train_like_one(tmp_path):
 
 
 def test_means_over_unequal_numbers_of_tokens():
-  """Means 2 over 30 tokens and 5 over 10: 110 / 40 = 2.75; without a token 0, alone the mean."""
+  """Means 2 over 30 tokens and 5 over 10: 110 / 40 = 2.75."""
   strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
   with tf.Graph().as_default(), strategy.scope():
 
     def replica():
       place = tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group)
-      mean, weight = tf.constant([2.0, 5.0][place]), tf.constant([30.0, 10.0][place])
-      pooled = optimization.pooled_mean(mean, weight)
-      empty = optimization.pooled_mean(tf.constant(0.0), tf.constant(0.0))
-      shares = [optimization.replica_share(each) for each in (pooled, empty)]
-      return [pooled, *optimization.replica_sum(shares)]
+      mean = micro_batches.Mean([2.0, 5.0][place], tf.constant([30.0, 10.0][place]))
+      (whole,) = optimization.replica_sum([mean.count])
+      share = mean.share(whole)
+      return [share, *optimization.replica_sum([share])]
 
     results = strategy.extended.call_for_each_replica(replica)
     results = [strategy.experimental_local_results(each) for each in results]
     with tf.Session() as session:
-      pooled, mean, empty = session.run(results)
-  assert (pooled, mean, empty) == ((3.0, 2.5), (2.75, 2.75), (0.0, 0.0))
-
-
-def test_a_single_replica_has_its_own_mean():
-  with tf.Graph().as_default():
-    mean = tf.constant(2.0)
-    assert optimization.pooled_mean(mean, tf.constant(3.0)) is mean
-    assert optimization.replica_share(mean) is mean
-    assert optimization.replica_sum([mean]) == [mean]
+      share, mean = session.run(results)
+  assert (share, mean) == ((1.5, 1.25), (2.75, 2.75))
 
 
 # ---- Schedules ----------------------------------------------------------------------------------
@@ -351,3 +343,57 @@ def test_two_replicas_with_options_train_like_one(tmp_path):
   assert "bert/encoder/layer_1/output/dense/kernel/adam_m" in two
   for name, value in one.items():
     np.testing.assert_allclose(two[name], value, rtol=2e-5, atol=1e-6, err_msg=name)
+
+
+# ---- Loss scale ---------------------------------------------------------------------------------
+
+
+def _scaled_run(start, num_steps, growth=None, monkeypatch=None):
+  """Trains w^2 with float16 gradients; yields values of the variables after each step."""
+  if growth:
+    monkeypatch.setattr(optimization, "LOSS_SCALE_STEPS", growth)
+  with tf.Graph().as_default(), tf.Session() as session:
+    weights = tf.get_variable("w", initializer=[1.0, -3.0])
+    loss = tf.cast(tf.reduce_sum(tf.cast(weights, tf.float16) ** 2), tf.float32)
+    options = optimization.Options(loss_scale=start)
+    train_op = optimization.create_optimizer(loss, RATE, STEPS, WARMUP, False, options)
+    assert [v.op.name for v in tf.local_variables()] == ["loss_scale", "loss_scale_good_steps"]
+    assert not any("loss_scale" in v.op.name for v in tf.global_variables())  # what is saved
+    session.run([tf.global_variables_initializer(), tf.local_variables_initializer()])
+    (scale,) = tf.get_collection(optimization.LOSS_SCALE)
+    for _ in range(num_steps):
+      session.run(train_op)
+      yield {**variable_values(session), "scale": session.run(scale)}
+
+
+def test_a_step_that_overflows_is_left_out_and_halves_the_scale():
+  """2 w of w = -3 is 6; times 32768 that is above 65504, the largest float16; so is 6 * 16384."""
+  first, second, third, fourth = _scaled_run(2.0**15, 4)
+  for values, scale in ((first, 2.0**14), (second, 2.0**13)):
+    np.testing.assert_array_equal(values["w:0"], [1.0, -3.0])
+    assert not values["w/adam_m:0"].any() and not values["w/adam_v:0"].any()
+    assert (values["global_step:0"], values["scale"]) == (0, scale)
+  assert [v["global_step:0"] for v in (third, fourth)] == [1, 2]
+  assert [v["scale"] for v in (third, fourth)] == [2.0**13] * 2
+  want, m, _ = adam_by_hand([1.0, -3.0], lambda w: 2 * w, 2)
+  np.testing.assert_allclose(fourth["w:0"], want, rtol=2e-3)  # gradients have 11 bits
+  np.testing.assert_allclose(fourth["w/adam_m:0"], m, rtol=2e-3)
+
+
+def test_the_scale_grows_after_steps_without_an_overflow(monkeypatch):
+  runs = _scaled_run(2.0**11, 7, growth=2, monkeypatch=monkeypatch)
+  assert [values["scale"] for values in runs] == [2.0**k for k in (11, 12, 12, 13, 13, 14, 13)]
+
+
+def test_two_replicas_with_a_loss_scale_train_like_one(tmp_path):
+  def model_fn(features, labels, mode, params):
+    del labels, params
+    loss = _layered_loss(features["x"])
+    options = optimization.Options(loss_scale=2.0**127)  # too much: the first steps are left out
+    train_op = optimization.create_optimizer(loss, RATE, STEPS, WARMUP, False, options)
+    return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+  strategy = tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"])
+  found = _trained_weights(tmp_path, strategy, 4, model_fn)
+  assert found["global_step"] == 6
+  assert not any("loss_scale" in name for name in found)

@@ -23,8 +23,10 @@ ALL_FLAGS = {
   "layerwise_lr_decay": 0.8,
   "gradient_clip_norm": 0.5,
   "num_warmup_steps": 1,
+  "num_accumulation_steps": 2,
+  "recompute_activations": True,
 }
-ALL_OPTIONS = optimization.Options(0.5, "cosine", 0.8, 1, True)
+ALL_OPTIONS = optimization.Options(0.5, "cosine", 0.8, 1, True, num_parts=2, recompute=True)
 
 
 @pytest.fixture(name="model", scope="module")
@@ -125,13 +127,13 @@ def test_frozen_variables_keep_their_bytes_and_have_no_slots(model, frozen):
 
 @pytest.mark.parametrize("train", [classify, pretrain])
 def test_flags_reach_the_training_step(model, tmp_path, monkeypatch, train):
-  create_optimizer, calls = optimization.create_optimizer, []
+  train_step, calls = optimization.train_step, []
 
   def noted(*arguments):
     calls.append(arguments)
-    return create_optimizer(*arguments)
+    return train_step(*arguments)
 
-  monkeypatch.setattr(optimization, "create_optimizer", noted)
+  monkeypatch.setattr(optimization, "train_step", noted)
   train(tmp_path, model, **ALL_FLAGS)
   assert [call[1:] for call in calls] == [(0.01, 2, 1, False, ALL_OPTIONS)]
   touched = with_slots(tmp_path) | changed(model, tmp_path)
@@ -194,6 +196,22 @@ def test_a_stripped_checkpoint_is_one_line_with_everything_frozen(model, frozen,
     classify(directory, model, epochs=2, freeze_layers=2, freeze_embeddings=True)
 
 
+# ---- Memory and hardware ------------------------------------------------------------------------
+
+
+def test_checkpoints_know_nothing_of_parts_and_hardware(model, frozen, tmp_path, log):
+  flags = {"num_accumulation_steps": 4, "recompute_activations": True, "amp": True}
+  directory = copied(frozen, tmp_path)
+  classify(directory, model, epochs=2, use_xla=True, **FROZEN, **flags)
+  assert "Gradients are added up over 4 parts of 1 examples" in log.text
+  assert "Layers are computed again in the backward pass" in log.text
+  for name in ("Mixed precision (--amp): o", "XLA (--use_xla): o"):
+    assert sum(name in message for message in log.messages) == 1
+  before, after = weights(frozen), weights(directory)
+  assert {n: v.shape for n, v in after.items()} == {n: v.shape for n, v in before.items()}
+  assert after["global_step"] == 2 * before["global_step"]
+
+
 # ---- Mistakes -----------------------------------------------------------------------------------
 
 
@@ -217,3 +235,13 @@ def test_layers_frozen_above_embeddings_that_train_are_warned_of(model, tmp_path
   assert "--freeze_layers without --freeze_embeddings: gradients are still computed" in log.text
   assert {name for name in changed(model, tmp_path) if name.startswith("bert/encoder/")} == set()
   assert LOWER[0] + "word_embeddings" in changed(model, tmp_path)
+
+
+@pytest.mark.parametrize("train", [classify, pretrain])
+def test_parts_that_do_not_divide_a_batch(model, tmp_path, train):
+  match = (
+    r"--num_accumulation_steps=3: --train_batch_size=4 cannot be divided .*; give a multiple of 3"
+  )
+  with pytest.raises(files.InputError, match=match):
+    train(tmp_path / "out", model, num_accumulation_steps=3)
+  assert not snapshot(tmp_path)
