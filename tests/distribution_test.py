@@ -445,6 +445,8 @@ def test_two_replicas_guess_words_like_one(records_file, tmp_path, no_dropout, t
 
 # ---- Two processes ------------------------------------------------------------------------------
 
+HANGS = 1200  # seconds after which a process hangs, and is not only slow
+
 
 class Pair:
   """Two processes that train together; `number` 0 is the chief."""
@@ -475,14 +477,14 @@ class Pair:
   def log(self, number):
     return self._logs[number].read_text()
 
-  def statuses(self, seconds=300):
+  def statuses(self, seconds=HANGS):
     """The exit statuses of both processes, which have so many seconds to end."""
     try:
       return [process.wait(seconds) for process in self.processes]
     except subprocess.TimeoutExpired:
       pytest.fail(f"a worker does not end:\n{self.log(0)}\n{self.log(1)}")
 
-  def wait_for_step(self, step, seconds=300):
+  def wait_for_step(self, step, seconds=HANGS):
     """Waits for a checkpoint of a step or a later one."""
     end = time.monotonic() + seconds
     while max(checkpoint_steps(self.output_dir), default=-1) < step:
@@ -512,17 +514,17 @@ def test_two_workers_guess_words_like_one(records_file, tmp_path, no_dropout):
   assert_same_training(pair.output_dir, one, ("loss", *run_pretraining.SCORES))
 
 
-MANY = 400  # steps, so many that a signal comes before the last of them
+MANY = 200  # steps, so many that a signal comes before the last of them
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_killed_worker_ends_the_other_and_all_go_on(reviews, tmp_path, no_dropout, number):
-  flags = {**reviews, "num_train_epochs": MANY // 2, "save_checkpoints_steps": 20}
+  flags = {**reviews, "num_train_epochs": MANY // 2, "save_checkpoints_steps": 10}
   one = run(run_classifier, tmp_path / "one", **flags, keep_checkpoint_max=0)
   flags.update(first_checkpoint(one))
   with Pair(run_classifier, tmp_path / "two", tmp_path / "logs", **flags) as pair:
-    pair.wait_for_step(20)
+    pair.wait_for_step(10)
     pair.processes[number].kill()
     killed = time.monotonic()
     statuses = pair.statuses(seconds=60)
@@ -531,7 +533,7 @@ def test_a_killed_worker_ends_the_other_and_all_go_on(reviews, tmp_path, no_drop
     last = pair.log(1 - number).splitlines()[-1]
     assert re.search(rf"error: worker {number} at \S+ has ended .* from the last checkpoint$", last)
     assert "Traceback" not in pair.log(1 - number)
-  assert 20 <= max(checkpoint_steps(pair.output_dir)) < MANY
+  assert 10 <= max(checkpoint_steps(pair.output_dir)) < MANY
   with Pair(run_classifier, tmp_path / "two", tmp_path / "logs", **flags) as pair:
     assert pair.statuses() == [0, 0], pair.log(0) + pair.log(1)
   assert "Going on from step" in pair.log(1)
@@ -540,9 +542,9 @@ def test_a_killed_worker_ends_the_other_and_all_go_on(reviews, tmp_path, no_drop
 
 @pytest.mark.slow
 def test_a_signal_to_one_worker_stops_both_at_the_same_step(reviews, tmp_path):
-  flags = {**reviews, "num_train_epochs": MANY // 2, "save_checkpoints_steps": 20}
+  flags = {**reviews, "num_train_epochs": MANY // 2, "save_checkpoints_steps": 10}
   with Pair(run_classifier, tmp_path / "two", tmp_path / "logs", **flags) as pair:
-    pair.wait_for_step(20)
+    pair.wait_for_step(10)
     pair.processes[1].terminate()
     assert pair.statuses(seconds=60) == [128 + signal.SIGTERM] * 2, pair.log(0) + pair.log(1)
   stops = [re.search(r"Stopped by SIGTERM at step (\d+)", pair.log(n)) for n in (0, 1)]
