@@ -389,9 +389,9 @@ class Workers(Cluster):
   def _watch(self, numbers):
     """Ends this process when a worker is no longer there: a collective operation would wait on.
 
-    In graph mode TensorFlow itself watches nobody: neither its coordination service nor the health
-    check of MultiWorkerMirroredStrategy runs, and a time limit for collective operations would have
-    to be longer than an evaluation.
+    In graph mode TensorFlow notices that at times, and else never: neither its coordination service
+    nor the health check of MultiWorkerMirroredStrategy runs, and a time limit for collective
+    operations would have to be longer than an evaluation.
     """
     misses = dict.fromkeys(numbers, 0)
     while not self._left.wait(_SECONDS_BETWEEN_LOOKS):
@@ -402,13 +402,20 @@ class Workers(Cluster):
 
   def _abandon(self, number):
     script = os.path.basename(sys.argv[0])
-    print(f"{script}: error: {self.lost(self._name(number))}", file=sys.stderr, flush=True)
+    print(f"{script}: error: {self._lost([number])}", file=sys.stderr, flush=True)
     if self._scratch is not None:
       self._scratch.cleanup()
     os._exit(1)  # the main thread is waiting in a collective operation, and hears nothing
 
-  def lost(self, who):
-    """The message about a worker, described by `who`, that is no longer there."""
+  def lost(self):
+    """The files.InputError about workers that are no longer there, when TensorFlow noticed it."""
+    others = [number for number in range(len(self._addresses)) if number != self._number]
+    return files.InputError(
+      self._lost([number for number in others if not _answers(self._addresses[number])])
+    )
+
+  def _lost(self, numbers):
+    who = _listed(map(self._name, numbers)) or "another worker"
     return (
       f"{who} has ended or cannot be reached: its own output may say why. Start all workers again; "
       "training goes on from the last checkpoint"
@@ -437,12 +444,23 @@ class Workers(Cluster):
         subdiv_offsets=[0],
       )
 
+  def run_sum(self, session, total, feeds=None):
+    """Runs a sum_operation of ints; returns its list.
+
+    Raises:
+      files.InputError: a worker is no longer there.
+    """
+    try:
+      return session.run(total, feeds).tolist()
+    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+      raise self.lost() from error
+
   def _sum(self, numbers):
     """List of the sums of ints over the workers, of which each one gives as many."""
     with tf.Graph().as_default():
       total = self.sum_operation(tf.constant(numbers, tf.int64), instance=0)
       with tf.Session(self._server.target, config=self._config) as session:
-        return session.run(total).tolist()
+        return self.run_sum(session, total)
 
 
 def _answers(address):
@@ -471,8 +489,8 @@ class _StopTogetherHook(hooks.StopHook):
     self._total = self._cluster.sum_operation(self._own, instance=1)
 
   def after_create_session(self, session, coord):
-    if self._has_session:  # TensorFlow lost its connection, and would try to go on
-      raise files.InputError(self._cluster.lost("another worker"))
+    if self._has_session:  # TensorFlow lost contact, and would go on alone from the last checkpoint
+      raise self._cluster.lost()
     self._has_session = True
 
   def after_run(self, run_context, run_values):
@@ -488,4 +506,4 @@ class _StopTogetherHook(hooks.StopHook):
   def _votes(self, session, is_stopping):
     """How many workers have got a signal, and how many stop for another reason."""
     own = np.array([bool(self._signals), is_stopping], np.int64)
-    return session.run(self._total, {self._own: own}).tolist()
+    return self._cluster.run_sum(session, self._total, {self._own: own})
