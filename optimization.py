@@ -235,7 +235,7 @@ def replica_sum(tensors, use_tpu=False):
   if use_tpu:
     return [tf.tpu.cross_replica_sum(t) for t in tensors]
   context = tf.distribute.get_replica_context()
-  if context is None or context.num_replicas_in_sync == 1:
+  if context is None or context.num_replicas_in_sync == 1 or not tensors:
     return tensors
 
   def reduce(strategy, tensors):
