@@ -391,7 +391,7 @@ def train(job):
     "Batch size": FLAGS.train_batch_size,
     "Num steps": num_steps,
   }
-  runs.log_training(counts, done)
+  runs.log_training(job.run, counts, done)
   evaluate = functools.partial(_dev_metrics, job)
   return runs.fine_tune(
     job.run, *_model_and_table(job), train_file, num_steps, len(windows), evaluate

@@ -11,5 +11,5 @@ import modeling
 
 if __name__ == "__main__":
   script = importlib.import_module(sys.argv.pop(1))
-  modeling.dropout = lambda input_tensor, dropout_prob: input_tensor
+  modeling.dropout = lambda tensor, *_: tensor
   common_flags.run(script.main, script.FLAGS)
