@@ -29,8 +29,9 @@ def gelu(x):
   return 0.5 * x * (1.0 + tf.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
 
 
-def dropout(input_tensor, dropout_prob):
-  """See modeling.dropout."""
+def dropout(input_tensor, dropout_prob, draw_seed=None):
+  """See modeling.dropout; the seed is the graph's."""
+  del draw_seed
   return tf.nn.dropout(input_tensor, rate=dropout_prob) if dropout_prob else input_tensor
 
 
