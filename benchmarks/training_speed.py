@@ -159,10 +159,7 @@ def main():
     speeds = {name: taken[1:] for name, taken in turns.take(sides, args.turns).items()}
   for name, values in speeds.items():
     print(f"{name:13} {turns.spread(values)} examples/s")
-  for one, other in itertools.product(("cut", "grouped"), ("plain", "transformers")):
-    if other in speeds:
-      ratios = [a / b for a, b in zip(speeds[one], speeds[other])]
-      print(f"{one + ' / ' + other:22} {turns.spread(ratios, 2)}")
+  turns.print_ratios(speeds, itertools.product(("cut", "grouped"), ("plain", "transformers")))
 
 
 if __name__ == "__main__":

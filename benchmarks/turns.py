@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 
+RATIO_SIGN = " / "
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # of the toolkit
 
 
@@ -41,6 +42,19 @@ def spread(numbers, digits=1):
     f"{number:,.{digits}f}" for number in (min(numbers), statistics.median(numbers), max(numbers))
   )
   return f"{middle} ({low} to {high})"
+
+
+def print_ratios(speeds, pairs):
+  """Prints how often faster some sides are, turn by turn: "toolkit / other   2.00 (1.90 to 2.10)".
+
+  Args:
+    speeds: dict of name -> list of speeds, one a turn.
+    pairs: list of pairs of names; those with a side that was not measured are left out.
+  """
+  for one, other in pairs:
+    if one in speeds and other in speeds:
+      ratios = [ours / theirs for ours, theirs in zip(speeds[one], speeds[other])]
+      print(f"{one + RATIO_SIGN + other:30} {spread(ratios, 2)}")
 
 
 def run_apart(python, script, arguments):

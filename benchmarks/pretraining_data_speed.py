@@ -1,6 +1,6 @@
 """Speed and memory of create_pretraining_data.py: the whole text at once, and in shards.
 
-  python benchmarks/pretraining_data.py --input_file=novels.txt --vocab_file=bert/vocab.txt
+  python benchmarks/pretraining_data_speed.py --input_file=novels.txt --vocab_file=bert/vocab.txt
 
 Each side is a run of the script, in turns with the others. Printed are the median (lowest to
 highest) of instances a second, start-up included and without (from the first reading of the text,
