@@ -28,6 +28,9 @@ import files
 # Added to the scores of positions that may not be attended to, before the softmax.
 MASKED_SCORE = -10000.0
 LAYER_NORM_EPSILON = 1e-12
+# Variable scopes: of the weights of a block's three projections side by side, and of each.
+JOINED_PROJECTIONS = "query_key_value"
+PROJECTIONS = ("query", "key", "value")
 
 
 class BertConfig:
@@ -152,6 +155,7 @@ def _check_heads(hidden_size, num_attention_heads):
 class _Building(NamedTuple):
   micro_batch: Optional[tf.Tensor] = None
   recompute: bool = False
+  join_projections: bool = False
 
 
 _AS_A_WHOLE = _Building()
@@ -159,16 +163,19 @@ _BUILDING = contextvars.ContextVar("building", default=_AS_A_WHOLE)
 
 
 @contextlib.contextmanager
-def building(micro_batch=None, recompute=False):
-  """Models that are built within are to train with less memory, and to the same result.
+def building(micro_batch=None, recompute=False, join_projections=False):
+  """Models that are built within take less memory to train, or less time, to the same result.
 
   Args:
     micro_batch: int32 scalar, the number of the part of a batch that is read, so that each part has
       a dropout of its own; None for a batch as a whole.
     recompute: bool, whether the backward pass computes each Transformer block a second time, from
       its input, in place of keeping what is inside of all blocks (Chen et al. 2016, section 3).
+    join_projections: bool, whether queries, keys and values of self-attention come of one product.
+      Its variables are JOINED_PROJECTIONS/kernel and /bias in place of those of PROJECTIONS, which
+      a checkpoint has, and hold them side by side along the last axis.
   """
-  token = _BUILDING.set(_Building(micro_batch, recompute))
+  token = _BUILDING.set(_Building(micro_batch, recompute, join_projections))
   try:
     yield
   finally:
@@ -699,9 +706,20 @@ def attention_layer(
     heads = tf.reshape(heads, [batch_size, length, num_attention_heads, size_per_head])
     return tf.transpose(heads, [0, 2, 1, 3])  # [B, N, F or T, D]
 
-  query = project(from_tensor, from_seq_length, query_act, "query")
-  key = project(to_tensor, to_seq_length, key_act, "key")
-  value = project(to_tensor, to_seq_length, value_act, "value")
+  def project_jointly():
+    width = 3 * num_attention_heads * size_per_head
+    heads = _dense(reshape_to_matrix(from_tensor), width, JOINED_PROJECTIONS, initializer_range)
+    heads = packing.unpack(heads)
+    heads = tf.reshape(heads, [batch_size, from_seq_length, 3, num_attention_heads, size_per_head])
+    return tf.unstack(tf.transpose(heads, [2, 0, 3, 1, 4]))  # three of [B, N, F, D]
+
+  activations = (query_act, key_act, value_act)
+  if _BUILDING.get().join_projections and from_tensor is to_tensor and not any(activations):
+    query, key, value = project_jointly()
+  else:
+    query = project(from_tensor, from_seq_length, query_act, "query")
+    key = project(to_tensor, to_seq_length, key_act, "key")
+    value = project(to_tensor, to_seq_length, value_act, "value")
 
   query *= 1.0 / math.sqrt(size_per_head)  # before the product, which is larger
   scores = tf.matmul(query, key, transpose_b=True)  # [B, N, F, T]

@@ -7,7 +7,7 @@ import tensorflow.compat.v1 as tf
 
 import estimators
 import files
-import records
+import modeling
 
 
 class Predictor:
@@ -31,7 +31,7 @@ class Predictor:
     """
     self._batch_size = batch_size
     graph = tf.Graph()
-    with graph.as_default():
+    with graph.as_default(), modeling.building(join_projections=True):
       self._inputs = [
         tf.placeholder(tf.int32, [None, None], name=name)
         for name in ("input_ids", "input_mask", "segment_ids")
@@ -39,12 +39,16 @@ class Predictor:
       self._outputs = build(*self._inputs)
       prefix = estimators.resolve_checkpoint(checkpoint, "output_dir")
       variables = _variables_behind(self._outputs.values())
-      _check_fit(variables, prefix)
-      saver = tf.train.Saver(variables)
-    self._session = tf.Session(graph=graph)
+      sources = {variable: _saved_names(variable.op.name) for variable in variables}
+      _check_fit(sources, prefix)
+      saver = tf.train.Saver([variable for variable in variables if len(sources[variable]) == 1])
+    # One operation after another, in the thread that calls: short ones take less time than it takes
+    # to hand them to other threads. Within an operation there are still as many as processors.
+    self._session = tf.Session(graph=graph, config=tf.ConfigProto(inter_op_parallelism_threads=-1))
     try:
       with graph.as_default():  # else a notebook's eager mode would have the saver look at that
         saver.restore(self._session, prefix)
+        _restore_joined(self._session, sources, prefix)
     except tf.errors.OpError as error:
       raise files.InputError(f"{prefix} is damaged: {files.describe(error)}") from error
     graph.finalize()
@@ -78,8 +82,7 @@ class Predictor:
 
   def _feed(self, rows):
     length = max(len(input_ids) for input_ids, _ in rows)
-    columns = -(-length // records.LENGTH_MULTIPLE) * records.LENGTH_MULTIPLE
-    ids, mask, segments = np.zeros([3, len(rows), columns], np.int32)
+    ids, mask, segments = np.zeros([3, len(rows), length], np.int32)
     for number, (input_ids, segment_ids) in enumerate(rows):
       ids[number, : len(input_ids)] = input_ids
       mask[number, : len(input_ids)] = 1
@@ -102,12 +105,32 @@ def _variables_behind(tensors):
   return [variable for variable in tf.trainable_variables() if variable.op in found]
 
 
-def _check_fit(variables, prefix):
+def _saved_names(name):
+  """The names in a checkpoint of what a variable holds side by side; most hold one thing."""
+  joined = f"/{modeling.JOINED_PROJECTIONS}/"
+  if joined not in name:
+    return [name]
+  return [name.replace(joined, f"/{part}/") for part in modeling.PROJECTIONS]
+
+
+def _check_fit(sources, prefix):
   saved = estimators.checkpoint_shapes(prefix, "output_dir")
-  for variable in variables:
-    found, wanted = saved.get(variable.op.name), variable.shape.as_list()
-    if found != wanted:
-      raise files.InputError(
-        f"{prefix} does not fit the model: {variable.op.name} is {found or 'not there'}, should "
-        f"be {wanted}"
-      )
+  for variable, names in sources.items():
+    wanted = variable.shape.as_list()
+    if len(names) > 1:
+      wanted[-1] //= len(names)
+    for name in names:
+      if saved.get(name) != wanted:
+        raise files.InputError(
+          f"{prefix} does not fit the model: {name} is {saved.get(name) or 'not there'}, should "
+          f"be {wanted}"
+        )
+
+
+def _restore_joined(session, sources, prefix):
+  """Sets the variables that hold several of the checkpoint's."""
+  reader = tf.train.load_checkpoint(prefix)
+  for variable, names in sources.items():
+    if len(names) > 1:
+      value = np.concatenate([reader.get_tensor(name) for name in names], axis=-1)
+      session.run(variable.initializer, {variable.initial_value: value})

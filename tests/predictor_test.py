@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from tiny_runs import SPECIAL, config_of, save_encoder
+from tiny_runs import SPECIAL, config_of, save_checkpoint, save_encoder
 
 import files
 import modeling
@@ -32,6 +32,19 @@ def rows_of(lengths):
     (rng.integers(1, len(VOCAB), length).tolist(), [i % 2] * length)
     for i, length in enumerate(lengths)
   ]
+
+
+def test_the_same_as_a_plain_session(checkpoint):
+  (row,) = rows_of([7])
+  with tf.Graph().as_default(), tf.Session() as session:
+    ids, segments = (tf.constant([part]) for part in row)
+    outputs = build(ids, tf.ones_like(ids), segments)
+    tf.train.Saver().restore(session, checkpoint)
+    want = session.run(outputs)
+  (got,) = Predictor(build, checkpoint).run([row])
+  assert got.keys() == want.keys()
+  for name, value in got.items():
+    np.testing.assert_allclose(value, want[name][0], atol=1e-5)
 
 
 def test_any_lengths_in_any_order_give_what_each_gives_alone(checkpoint):
@@ -69,6 +82,15 @@ def test_a_checkpoint_of_another_model(checkpoint):
     files.InputError, match=r"does not fit the model: head is not there, should be \[16\]"
   ):
     Predictor(with_head, checkpoint)
+
+
+def test_a_checkpoint_of_a_model_with_other_projections(checkpoint, tmp_path):
+  reader = tf.train.load_checkpoint(checkpoint)
+  saved = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+  name = "bert/encoder/layer_1/attention/self/key/kernel"
+  narrow = save_checkpoint(tmp_path / "narrow", {**saved, name: saved[name][:, :8]})
+  with pytest.raises(files.InputError, match=rf"{name} is \[16, 8\], should be \[16, 16\]"):
+    Predictor(build, narrow)
 
 
 def test_what_no_output_needs_may_be_missing(checkpoint):
