@@ -71,7 +71,7 @@ def _load():
     _supply_tpu_modules()
     return importlib.import_module("tensorflow_estimator._api.v1.estimator")
   except (AttributeError, ImportError, TypeError) as error:
-    if isinstance(error, ModuleNotFoundError) and error.name == "tensorflow_estimator":
+    if (getattr(error, "name", None) or "").startswith("tensorflow_estimator"):
       raise files.InputError(
         f"TensorFlow {tf.__version__} has no tf.estimator: pip install {_PACKAGE}"
       ) from error
