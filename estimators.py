@@ -14,7 +14,6 @@ import signal
 import sys
 from typing import NamedTuple, Optional
 
-import tensorflow.compat.v1 as tf
 from absl import logging
 from tqdm import tqdm
 
@@ -26,6 +25,8 @@ import model_directory
 import modeling
 import optimization
 import records
+import tensorflow_versions
+from tensorflow_versions import tf
 
 ENCODER_SCOPE = "bert/"
 POOLER = "bert/pooler/"
@@ -84,7 +85,12 @@ class Interrupted(SystemExit):
 
 
 def prepare_process():
-  """Sets up the process of a script: graph mode, errors alone of TensorFlow, reuse of memory."""
+  """Sets up the process of a script: graph mode, errors alone of TensorFlow, reuse of memory.
+
+  Raises:
+    files.InputError: this TensorFlow cannot be used; see tensorflow_versions.check.
+  """
+  tensorflow_versions.check()
   tf.disable_eager_execution()
   tf.logging.set_verbosity(tf.logging.ERROR)
   _keep_freed_memory()

@@ -27,7 +27,6 @@ import sys
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 from absl import flags, logging
 from tqdm import tqdm
 
@@ -41,6 +40,7 @@ import records
 import tokenization
 from classifier_data import _truncate_seq_pair  # it was always importable from here
 from predictor import Predictor
+from tensorflow_versions import tf
 
 POOLINGS = ("none", "cls", "mean", "max", "mean_max")
 

@@ -18,7 +18,6 @@ import os
 from typing import Callable, NamedTuple, Optional
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 from absl import flags, logging
 
 import classifier_data
@@ -51,6 +50,7 @@ from classifier_data import (  # noqa: F401, names that were always importable f
   convert_single_example,
   file_based_convert_examples_to_features,
 )
+from tensorflow_versions import tf
 
 SCRIPT = "run_classifier"
 THRESHOLD_FILE = "label_threshold.json"

@@ -20,7 +20,6 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 from absl import flags, logging
 
 import common_flags
@@ -38,6 +37,7 @@ import report
 import runs
 import tokenization
 from predictor import Predictor
+from tensorflow_versions import tf
 
 SCRIPT = "run_ner"
 PREDICTIONS_FILE = "predictions.txt"

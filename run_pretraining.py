@@ -17,7 +17,6 @@ import json
 import os
 from typing import NamedTuple
 
-import tensorflow.compat.v1 as tf
 from absl import flags, logging
 
 import common_flags
@@ -33,6 +32,7 @@ import report
 import runs
 import tokenization
 from predictor import Predictor
+from tensorflow_versions import tf
 
 SCRIPT = "run_pretraining"
 RESULTS_FILE = "eval_results.txt"

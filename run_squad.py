@@ -20,7 +20,6 @@ import sys
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 from absl import flags, logging
 
 import common_flags
@@ -55,6 +54,7 @@ from squad_data import (  # noqa: F401, names that were always importable from h
   convert_examples_to_features,
   read_squad_examples,
 )
+from tensorflow_versions import tf
 
 SCRIPT = "run_squad"
 PREDICTIONS_FILE = "predictions.json"

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 from tiny_runs import config_of
 
 import micro_batches
@@ -12,6 +11,7 @@ import run_classifier
 import run_ner
 import run_pretraining
 import run_squad
+from tensorflow_versions import tf
 
 BATCH_SIZE, LENGTH, NUM_PREDICTIONS, NUM_LABELS = 6, 16, 3, 4
 TRAIN = tf.estimator.ModeKeys.TRAIN

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-import tensorflow.compat.v1 as tf
 
 import micro_batches
 import optimization
+from tensorflow_versions import tf
 
 RATE, STEPS, WARMUP = 0.1, 20, 4
 
