@@ -112,13 +112,13 @@ def test_a_notebook_trains_a_model_of_its_own(tmp_path):
     if mode == tf.estimator.ModeKeys.PREDICT:
       return tf.estimator.EstimatorSpec(mode, predictions={"label": tf.argmax(logits, axis=-1)})
     loss = tf.losses.sparse_softmax_cross_entropy(features["label_ids"], logits)
-    train_op = optimization.create_optimizer(loss, 0.02, 40, 4, use_tpu=False)
+    train_op = optimization.create_optimizer(loss, 0.005, 100, 10, use_tpu=False)
     return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
 
   config = tf.estimator.RunConfig(str(tmp_path / "out"), tf_random_seed=1)
   estimator = tf.estimator.Estimator(model_fn, config=config, params={"batch_size": 4})
   arguments = {"features": features, "seq_length": 8, "drop_remainder": False}
-  estimator.train(run_classifier.input_fn_builder(is_training=True, **arguments), max_steps=40)
+  estimator.train(run_classifier.input_fn_builder(is_training=True, **arguments), max_steps=100)
   rows = estimator.predict(run_classifier.input_fn_builder(is_training=False, **arguments))
   assert [row["label"] for row in rows] == [label for _, label in texts]
 
