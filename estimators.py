@@ -101,6 +101,7 @@ class Devices(NamedTuple):
     resolver = self.resolver()
     if resolver is None:
       return
+    logging.info("Connecting to the TPU %s ...", self.tpu_name)
     with self._explained_tpu_errors("cannot be reached"):
       num_cores = resolver.get_tpu_system_metadata().num_cores
     if not num_cores:

@@ -314,6 +314,7 @@ def test_a_batch_is_divided_among_the_cores():
 
 # ---- Whole batches of fixed length --------------------------------------------------------------
 
+LABELS = ["O", "B-X", "I-X"]
 QUESTIONS = [
   {"id": str(number), "question": question, "answers": [{"text": "b c", "answer_start": 2}]}
   for number, question in enumerate(("d ?", "e", "f g", "h", "i j"))
@@ -323,10 +324,10 @@ QUESTIONS = [
 def write_data(directory):
   """Writes five examples of each kind, of different lengths, where batches have four."""
   texts = ["a b c", "d", "e f g h i", "j k", "b b"]
-  rows = "".join(f"{text}\t{'xyz'[n % 3]}\n" for n, text in enumerate(texts))
+  rows = "".join(f"{text}\t{LABELS[n % 3]}\n" for n, text in enumerate(texts))
   (directory / "dev.tsv").write_text("text\tlabel\n" + rows)
   (directory / "input.txt").write_text("".join(f"{text}\n" for text in texts))
-  tagged = ("".join(f"{word} {'xyz'[n % 3]}\n" for word in t.split()) for n, t in enumerate(texts))
+  tagged = ("".join(f"{word} {LABELS[n % 3]}\n" for word in t.split()) for n, t in enumerate(texts))
   (directory / "dev.txt").write_text("\n".join(tagged))
   paragraphs = [{"context": "a b c d e f", "qas": QUESTIONS}]
   squad = {"version": "1.1", "data": [{"title": "", "paragraphs": paragraphs}]}
@@ -337,10 +338,10 @@ def write_data(directory):
 
 
 def save_head(head, directory):
-  """Writes a directory with a model, which is as good as a trained one, and its labels x, y, z."""
+  """Writes a directory with a model, which is as good as a trained one, and its labels."""
   directory.mkdir()
   save_model(directory, VOCAB, **SMALL)
-  (directory / "label_list.txt").write_text("x\ny\nz\n")
+  (directory / "label_list.txt").write_text("\n".join(LABELS) + "\n")
   model_fn, features = model_fn_of(head, use_tpu=False)
   with tf.Graph().as_default(), tf.Session() as session:
     tf.set_random_seed(1)
