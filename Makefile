@@ -97,7 +97,7 @@ $(WORK)/glue/AX/done: $(WORK)/glue/MNLI/done
 test: $(VENV)/test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(MAKE) pytest
+	@$(MAKE) --no-print-directory pytest
 
 pytest: $(VENV)/test
 	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile --junitxml=$(VENV)/tests.xml

@@ -53,25 +53,85 @@ class Devices(NamedTuple):
     """distribution.Cluster that a training runs on; files.InputError as distribution.find."""
     return distribution.find(self.distribution_strategy, self.num_gpus, self.use_tpu)
 
-  def check(self, paths):
-    """Makes sure that a TPU is named and can reach its files.
+  def check(self, paths, batch_sizes):
+    """Makes sure that a TPU is named, can reach its files, and can divide each batch.
 
     Args:
       paths: dict of flag name -> path or None.
+      batch_sizes: dict of flag name -> int.
 
     Raises:
-      files.InputError: no TPU is named, or a remote one would need files of this machine.
+      files.InputError: no TPU is named, a remote one would need files of this machine, or a batch
+        cannot be divided among the cores.
     """
-    if not self.use_tpu or self.tpu_name == "local":
+    if not self.use_tpu:
       return
     if not (self.tpu_name or self.master):
       raise files.InputError("--use_tpu needs --tpu_name (`local` for a TPU in this machine)")
     for flag, path in paths.items():
-      if path and not files.is_remote(path):
+      if path and self.tpu_name != "local" and not files.is_remote(path):
         raise files.InputError(
           f"--{flag}: the TPU {self.tpu_name or self.master} cannot read or write {path} on this "
-          "machine; copy it to a gs:// bucket, or use --tpu_name=local for a TPU in this machine"
+          f"machine; {_way_to_bucket(path)}, or use --tpu_name=local for a TPU in this machine"
         )
+    for flag, size in batch_sizes.items():
+      if size % self.num_tpu_cores:
+        raise files.InputError(
+          f"--{flag}={size} cannot be divided among --num_tpu_cores={self.num_tpu_cores}; give a "
+          "multiple of it"
+        )
+
+  def resolver(self):
+    """The tf.distribute.cluster_resolver.TPUClusterResolver of --tpu_name; None without one.
+
+    Raises:
+      files.InputError: the name is not known.
+    """
+    if not (self.use_tpu and self.tpu_name):
+      return None
+    make = tf.distribute.cluster_resolver.TPUClusterResolver
+    with self._explained_tpu_errors("is not found"):
+      return make(self.tpu_name, zone=self.tpu_zone, project=self.gcp_project)
+
+  def find_tpu(self):
+    """Connects to the TPU of --tpu_name, if there is one, and counts its cores.
+
+    Raises:
+      files.InputError: it cannot be reached, or has another number of cores than --num_tpu_cores.
+    """
+    resolver = self.resolver()
+    if resolver is None:
+      return
+    logging.info("Connecting to the TPU %s ...", self.tpu_name)
+    with self._explained_tpu_errors("cannot be reached"):
+      num_cores = resolver.get_tpu_system_metadata().num_cores
+    if not num_cores:
+      raise files.InputError(
+        f"--tpu_name={self.tpu_name}: TensorFlow {tf.__version__} finds no TPU there; a machine "
+        "with a TPU needs the package tensorflow-tpu, of the same version, in place of tensorflow"
+      )
+    if num_cores != self.num_tpu_cores:
+      raise files.InputError(
+        f"--num_tpu_cores={self.num_tpu_cores}: the TPU {self.tpu_name} has another number; give "
+        f"--num_tpu_cores={num_cores}"
+      )
+
+  @contextlib.contextmanager
+  def _explained_tpu_errors(self, what):
+    try:
+      yield
+    except Exception as error:  # the resolver's own kinds, and those of the network
+      raise files.InputError(
+        f"--tpu_name: the TPU {self.tpu_name} {what}: {files.describe(error)}"
+      ) from error
+
+
+def _way_to_bucket(path):
+  """What to do about a path of this machine that a remote TPU is to use, as part of a message."""
+  names = path if files.exists(path) else f"{path}.*"  # a checkpoint is given by its prefix
+  if files.glob(names):
+    return f"copy it (gcloud storage cp -r {names} gs://BUCKET/) and give the gs:// path"
+  return "give a gs:// path"
 
 
 class Interrupted(SystemExit):
@@ -138,21 +198,11 @@ def make_estimator(
     tf.estimator.tpu.TPUEstimator.
 
   Raises:
-    files.InputError: the TPU cannot be found.
+    files.InputError: the TPU is not known.
   """
-  resolver = None
-  if devices.use_tpu and devices.tpu_name:
-    try:
-      resolver = tf.distribute.cluster_resolver.TPUClusterResolver(
-        devices.tpu_name, zone=devices.tpu_zone, project=devices.gcp_project
-      )
-    except Exception as error:  # the resolver's own kinds, and those of the network
-      raise files.InputError(
-        f"--tpu_name: the TPU {devices.tpu_name} is not found: {files.describe(error)}"
-      ) from error
   tpu = tf.estimator.tpu
   settings = {
-    "cluster": resolver,
+    "cluster": devices.resolver(),
     "master": devices.master,
     "model_dir": output_dir,
     "tf_random_seed": seed,

@@ -702,7 +702,11 @@ def prepare():
   common_flags.require(FLAGS, needed, "every run")
   check_output()
   devices = estimators.Devices(**common_flags.device_settings(FLAGS))
-  devices.check({name: FLAGS[name].value for name in ("output_file", "init_checkpoint")})
+  devices.check(
+    {name: FLAGS[name].value for name in ("output_file", "init_checkpoint")},
+    {"batch_size": FLAGS.batch_size},
+  )
+  devices.find_tpu()
   return Job(parse_layers(FLAGS.layers), count_lines(FLAGS.input_file), devices)
 
 

@@ -493,7 +493,7 @@ def prepare():
     common_flags.adopt(FLAGS, known[0], ["do_lower_case"])
   run = runs.begin(FLAGS, SCRIPT, TASK_FLAGS, needs_vocab=False)
   runs.check_evaluation(FLAGS, METRICS)
-  run.devices.check({flag: paths[0] for flag, paths in found.items()})
+  run.devices.check({flag: paths[0] for flag, paths in found.items()}, batch_sizes={})
   if FLAGS.num_warmup_steps > FLAGS.num_train_steps and FLAGS.do_train:
     logging.warning(
       "--num_warmup_steps=%d is more than --num_train_steps=%d: the learning rate will not get to "

@@ -104,8 +104,12 @@ def begin(flag_values, script, adopted, identity=(), needed=(), needs_vocab=True
   model_files = ["bert_config_file", "vocab_file"] if needs_vocab else ["bert_config_file"]
   common_flags.require(flag_values, [*needed, *model_files], purpose)
   devices = estimators.Devices(**common_flags.device_settings(flag_values))
-  devices.check({name: flag_values[name].value for name in ("output_dir", "init_checkpoint")})
+  devices.check(
+    {name: flag_values[name].value for name in ("output_dir", "init_checkpoint")},
+    {name: flag_values[name].value for name in flag_values if name.endswith("_batch_size")},
+  )
   cluster = devices.cluster()
+  devices.find_tpu()
   if flag_values.do_train:
     cluster.check_batch_size(flag_values.train_batch_size)
   else:

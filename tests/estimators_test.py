@@ -31,23 +31,6 @@ def save(prefix, variables=None):
     return tf.train.Saver().save(session, str(prefix), write_state=False, write_meta_graph=False)
 
 
-# ---- Where it runs ------------------------------------------------------------------------------
-
-
-def test_a_tpu_must_reach_its_files():
-  local = {"output_dir": "gs://b/out", "init_checkpoint": "/tmp/model"}
-  remote = {"output_dir": "gs://b/out", "init_checkpoint": None}
-  estimators.Devices().check(local)
-  estimators.Devices(use_tpu=True, tpu_name="local").check(local)
-  estimators.Devices(use_tpu=True, tpu_name="t1").check(remote)
-  with pytest.raises(files.InputError, match=r"--init_checkpoint: the TPU t1 cannot .*/tmp/model"):
-    estimators.Devices(use_tpu=True, tpu_name="t1").check(local)
-  with pytest.raises(files.InputError, match=r"the TPU grpc://1 cannot"):
-    estimators.Devices(use_tpu=True, master="grpc://1").check(local)
-  with pytest.raises(files.InputError, match="--use_tpu needs --tpu_name"):
-    estimators.Devices(use_tpu=True).check(remote)
-
-
 # ---- Checkpoints --------------------------------------------------------------------------------
 
 

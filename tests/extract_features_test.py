@@ -12,7 +12,6 @@ from tensorflow.python.eager import context
 from tiny_runs import SPECIAL, config_of, save_checkpoint, save_model, snapshot, start_flags
 
 import common_flags
-import estimators
 import extract_features
 import files
 import modeling
@@ -583,4 +582,3 @@ def test_the_wrong_casing_is_warned_of(model, tmp_path, log):
 def test_a_tpu_needs_files_that_it_can_reach(model, tmp_path):
   with pytest.raises(files.InputError, match="--output_file: the TPU far cannot read or write"):
     run(model, tmp_path, use_tpu=True, tpu_name="far")
-  assert estimators.Devices(use_tpu=True, tpu_name="local").check({"output_file": "a"}) is None

@@ -1,0 +1,40 @@
+"""Builds the package `bert` of this directory's modules; everything else is in pyproject.toml.
+
+Here they import each other by plain names (`import files`), which are too general for the top level
+of an installation. There `import files` becomes `from bert import files`, and so on.
+"""
+
+import pathlib
+import re
+
+from setuptools import setup
+from setuptools.command.build_py import build_py
+
+PACKAGE = "bert"
+NAMES = "|".join(path.stem for path in pathlib.Path(__file__).resolve().parent.glob("*.py"))
+INIT = '"""BERT: fine-tuning, evaluation, prediction and pre-training."""\n'
+
+
+class BuildPackage(build_py):
+  """Copies the modules, with imports of each other that hold in the package."""
+
+  def find_package_modules(self, package, package_dir):
+    found = super().find_package_modules(package, package_dir)
+    return [module for module in found if module[1] != "setup"]
+
+  def build_module(self, module, module_file, package):
+    path, copied = super().build_module(module, module_file, package)
+    source = pathlib.Path(path).read_text(encoding="utf-8")
+    source = re.sub(rf"^import ({NAMES})\b", rf"from {PACKAGE} import \1", source, flags=re.M)
+    source = re.sub(rf"^from ({NAMES}) import", rf"from {PACKAGE}.\1 import", source, flags=re.M)
+    pathlib.Path(path).write_text(source, encoding="utf-8")
+    return path, copied
+
+  def run(self):
+    if self.editable_mode:
+      raise SystemExit("no `pip install -e`: a checkout is used from its directory")
+    super().run()
+    pathlib.Path(self.build_lib, PACKAGE, "__init__.py").write_text(INIT, encoding="utf-8")
+
+
+setup(packages=[PACKAGE], package_dir={PACKAGE: "."}, cmdclass={"build_py": BuildPackage})

@@ -1,0 +1,224 @@
+"""The modules as a library: in notebooks, from other programs, and as the package bert."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+import tensorflow.compat.v1 as tf
+from tiny_runs import SPECIAL, config_of, save_model
+
+import files
+import modeling
+import optimization
+import run_classifier
+import run_classifier_with_tfhub
+import tokenization
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+WORDS = ["the", "old", "hat", "good", "bad", "un", "##able"]
+
+
+def run_python(*arguments, directory, path):
+  """Runs Python in a directory with one on its path; returns its output."""
+  done = subprocess.run(
+    [sys.executable, *map(str, arguments)],
+    cwd=directory,
+    env={**os.environ, "PYTHONPATH": str(path)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+# ---- Flat modules -------------------------------------------------------------------------------
+
+NOTEBOOK = """
+import importlib
+import sys
+
+sys.argv = ["ipykernel_launcher.py", "-f", "kernel.json"]
+
+import create_pretraining_data, extract_features, modeling, optimization, tokenization
+import run_classifier, run_classifier_with_tfhub, run_ner, run_pretraining, run_squad
+import tensorflow as tf
+from absl import flags
+
+scripts = [
+  create_pretraining_data, extract_features, run_classifier, run_ner, run_pretraining, run_squad
+]
+for _ in range(2):
+  assert run_squad.FLAGS.doc_stride == 128 and run_classifier.FLAGS.max_seq_length == 128
+  assert run_squad.FLAGS.max_seq_length == 384 and extract_features.FLAGS.layers == "-1,-2,-3,-4"
+  for script in scripts:
+    importlib.reload(script)
+
+from run_classifier import *
+
+example = InputExample(guid=0, text_a="The hat", label="0")
+tokenizer = tokenization.FullTokenizer("vocab.txt")
+(feature,) = convert_examples_to_features([example], ["0", "1"], 8, tokenizer)
+assert feature.input_ids == [2, 5, 7, 3, 0, 0, 0, 0] and feature.label_id == 0
+assert ColaProcessor().get_labels() == ["0", "1"]
+
+question = run_squad.SquadExample("q", "what ?", ["The", "old", "hat"])
+features = []
+run_squad.convert_examples_to_features(
+  [question], tokenizer, 16, 8, 4, is_training=False, output_fn=features.append
+)
+start, end = [0.0] * 16, [0.0] * 16
+start[features[0].tokens.index("old")] = end[features[0].tokens.index("hat")] = 5.0
+result = run_squad.RawResult(unique_id=features[0].unique_id, start_logits=start, end_logits=end)
+run_squad.write_predictions(
+  [question], features, [result], 3, 10, True, "predictions.json", "nbest.json", "odds.json"
+)
+
+assert tf.executing_eagerly() and not flags.FLAGS.is_parsed()
+"""
+
+
+def test_a_notebook_imports_everything_and_parses_nothing(tmp_path):
+  save_model(tmp_path, [*SPECIAL, *WORDS])
+  run_python("-c", NOTEBOOK, directory=tmp_path, path=ROOT)
+  assert files.read_json(str(tmp_path / "predictions.json")) == {"q": "old hat"}
+
+
+def test_a_notebook_trains_a_model_of_its_own(tmp_path):
+  """The way of the first notebooks: BertModel, create_optimizer and a plain estimator."""
+  tokenizer = tokenization.FullTokenizer(vocab_file=save_vocab(tmp_path), do_lower_case=True)
+  texts = [("good hat", 1), ("the bad hat", 0), ("the good old hat", 1), ("bad", 0)]
+  examples = [
+    run_classifier.InputExample(guid=None, text_a=text, text_b=None, label=label)
+    for text, label in texts
+  ]
+  features = run_classifier.convert_examples_to_features(examples, [0, 1], 8, tokenizer)
+
+  def model_fn(features, labels, mode, params):
+    is_training = mode == tf.estimator.ModeKeys.TRAIN
+    model = modeling.BertModel(
+      config=modeling.BertConfig.from_dict(config_of([*SPECIAL, *WORDS])),
+      is_training=is_training,
+      input_ids=features["input_ids"],
+      input_mask=features["input_mask"],
+      token_type_ids=features["segment_ids"],
+      use_one_hot_embeddings=False,
+    )
+    assert model.all_encoder_layers[-1] is model.get_sequence_output()
+    logits = model.get_pooled_output() @ tf.get_variable("output_weights", [16, 2])
+    if mode == tf.estimator.ModeKeys.PREDICT:
+      return tf.estimator.EstimatorSpec(mode, predictions={"label": tf.argmax(logits, axis=-1)})
+    loss = tf.losses.sparse_softmax_cross_entropy(features["label_ids"], logits)
+    train_op = optimization.create_optimizer(loss, 0.005, 100, 10, use_tpu=False)
+    return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+  config = tf.estimator.RunConfig(str(tmp_path / "out"), tf_random_seed=1)
+  estimator = tf.estimator.Estimator(model_fn, config=config, params={"batch_size": 4})
+  arguments = {"features": features, "seq_length": 8, "drop_remainder": False}
+  estimator.train(run_classifier.input_fn_builder(is_training=True, **arguments), max_steps=100)
+  rows = estimator.predict(run_classifier.input_fn_builder(is_training=False, **arguments))
+  assert [row["label"] for row in rows] == [label for _, label in texts]
+
+
+def save_vocab(directory):
+  path = directory / "vocab.txt"
+  path.write_text("\n".join([*SPECIAL, *WORDS]))
+  return str(path)
+
+
+def test_what_others_use_of_tokenizers_and_models(tmp_path):
+  tokenizer = tokenization.FullTokenizer(save_vocab(tmp_path))
+  basic = tokenizer.basic_tokenizer
+  assert basic._clean_text("a\tb\0") == "a b"
+  assert basic._run_strip_accents("é") == "e"
+  assert basic._run_split_on_punc("a-b") == ["a", "-", "b"]
+  assert basic._tokenize_chinese_chars("a中") == "a 中 "
+  assert basic._is_chinese_char(ord("中")) and not basic._is_chinese_char(ord("a"))
+  assert tokenizer.wordpiece_tokenizer.tokenize("unable") == ["un", "##able"]
+  assert tokenizer.vocab["the"] == 5 and tokenizer.inv_vocab[5] == "the"
+
+
+@pytest.mark.parametrize(
+  "name", ["create_model", "model_fn_builder", "create_tokenizer_from_hub_module", "main"]
+)
+def test_tensorflow_hub_is_gone_and_says_so(name):
+  with pytest.raises(files.InputError, match=r"as a checkpoint by download_checkpoint\.py"):
+    getattr(run_classifier_with_tfhub, name)("https://tfhub.dev/google/bert/1", is_training=False)
+
+
+# ---- The package bert ---------------------------------------------------------------------------
+
+
+@pytest.fixture(name="installed", scope="module")
+def _installed(tmp_path_factory):
+  """A directory with what `pip install` of a copy of this project installs."""
+  source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("target")
+  for path in (*ROOT.glob("*.py"), ROOT / "pyproject.toml", ROOT / "README.md", ROOT / "LICENSE"):
+    shutil.copy(path, source)
+  offline = ["--no-deps", "--no-index", "--no-build-isolation", "--no-compile"]
+  command = [
+    sys.executable,
+    "-m",
+    "pip",
+    "install",
+    "--quiet",
+    *offline,
+    "--target",
+    target,
+    source,
+  ]
+  done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+  assert done.returncode == 0, done.stderr
+  return target
+
+
+IMPORT_ALL = """
+import importlib
+import pkgutil
+import sys
+
+sys.argv = ["ipykernel_launcher.py", "-f", "kernel.json"]
+
+import bert
+from bert import modeling, optimization, run_classifier, tokenization
+
+names = [module.name for module in pkgutil.iter_modules(bert.__path__)]
+for name in names:
+  importlib.import_module(f"bert.{name}")
+assert not sys.modules.keys() & set(names)
+first, second = list("abcd"), list("xyz")
+bert.extract_features._truncate_seq_pair(first, second, 4)
+assert (first, second) == (["a", "b"], ["x", "y"])
+assert run_classifier.modeling is modeling and modeling.__name__ == "bert.modeling"
+print(*names)
+"""
+
+
+def test_the_package_has_all_modules_and_nothing_else(installed, tmp_path):
+  names = run_python("-c", IMPORT_ALL, directory=tmp_path, path=installed).split()
+  assert names == sorted(path.stem for path in ROOT.glob("*.py") if path.stem != "setup")
+  package, metadata = sorted(path.name for path in installed.iterdir())
+  assert package == "bert" and metadata.endswith(".dist-info")
+  assert all(path.suffix == ".py" for path in (installed / "bert").glob("[!_]*"))
+
+
+def test_scripts_of_the_package_run_with_their_worker_processes(installed, tmp_path):
+  save_vocab(tmp_path)
+  (tmp_path / "text.txt").write_text("the old hat\nthe bad hat\n\nthe good hat\nbad old hat\n" * 2)
+  arguments = {
+    "input_file": "text.txt",
+    "vocab_file": "vocab.txt",
+    "output_file": "records",
+    "max_seq_length": 16,
+    "max_predictions_per_seq": 2,
+    "shard_documents": 2,
+    "num_workers": 2,
+  }
+  flags = [f"--{name}={value}" for name, value in arguments.items()]
+  module = ["-m", "bert.create_pretraining_data"]
+  run_python(*module, *flags, directory=tmp_path, path=installed)
+  metadata = files.read_json(str(tmp_path / "records.meta.json"))
+  assert metadata["files"]["records"]["records"] > 0
