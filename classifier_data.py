@@ -11,6 +11,7 @@ The data sets are the rows of TASKS; files of the user's own (tsv, csv, jsonl) a
 """
 
 import collections
+import glob
 import math
 import os
 import re
@@ -454,7 +455,8 @@ class Columns(NamedTuple):
     guid: of the rows' own ids, or None where examples are numbered by row.
     language: of the language that a row is in, or None.
     header: whether the first row names the columns.
-    file: path in the data directory, or None for `<set>.tsv`; "{language}" is replaced.
+    file: path in the data directory, or None for `<set>.tsv`; "{language}" stands for the language
+      that a set was translated into.
   """
 
   text: int
@@ -592,9 +594,7 @@ class GlueTask(Task):
     return list(self._row.labels)
 
   def get_examples(self, set_name, data_dir):
-    columns = self._columns(set_name)
-    name = (columns.file or f"{set_name}.tsv").format(language=self.language)
-    return self._read(os.path.join(data_dir, name), set_name)
+    return self._read(self._path(set_name, data_dir), set_name)
 
   def get_predict_examples(self, path):
     return self._read(path, "test")
@@ -613,6 +613,9 @@ class GlueTask(Task):
       lines.append(f"{int(index) - 1 if is_numbered else index}\t{prediction}\n")
     return f"{names[set_name]}.tsv", "".join(lines)
 
+  def _path(self, set_name, data_dir):
+    return os.path.join(data_dir, self._columns(set_name).file or f"{set_name}.tsv")
+
   def _columns(self, set_name):
     if set_name not in self._row.sets:
       raise MissingSetError(
@@ -622,18 +625,23 @@ class GlueTask(Task):
 
   def _read(self, path, set_name):
     columns = self._columns(set_name)
-    examples = self._create_examples(self._read_tsv(path), set_name)
+    rows = self._read_tsv(path)
+    examples = self._create_examples(rows, set_name)
     if not examples:
-      below = " below a header" if columns.header else ""
-      language = f" of language {self.language!r}" if columns.language is not None else ""
-      raise files.InputError(
-        f"{path}: has no examples{language}; {self.name} has rows of {columns.width} or more "
-        f"columns{below}"
-      )
+      raise files.InputError(f"{path}: has no examples{self._what_is_wrong(rows, columns)}")
     if self.kind != NUMBER:
       _check_labels(examples, self.get_labels())
     _warn_of_empty_texts(path, examples, columns.text_b is not None)
     return examples
+
+  def _what_is_wrong(self, rows, columns):
+    """What to say of rows that made no example."""
+    if columns.language is not None:
+      others = sorted({row[columns.language] for row in rows[1:] if len(row) >= columns.width})
+      if others:
+        return f" of language {self.language!r}; its languages are {_listed(others)}"
+    below = " below a header" if columns.header else ""
+    return f"; {self.name} has rows of {columns.width} or more columns{below}"
 
   def _create_examples(self, lines, set_type):
     """Makes InputExample of rows; those with too few columns are left out and counted in the log.
@@ -678,15 +686,31 @@ class GlueTask(Task):
 
 
 class XnliProcessor(GlueTask):
-  """XNLI in one language, with the training data that was translated into it.
+  """XNLI: evaluation in one of 15 languages, after training in the same or another.
 
   Attributes:
-    language: str, code of the language as the files have it.
+    language: str, code of the language that is evaluated, as the files have it.
+    train_language: str, code of the language that the training data was translated into ("en" for
+      the original); None for the same.
   """
 
-  def __init__(self):
+  def __init__(self, language="zh", train_language=None):
     super().__init__("xnli")
-    self.language = "zh"
+    self.language = language
+    self.train_language = train_language
+
+  def _path(self, set_name, data_dir):
+    pattern = super()._path(set_name, data_dir)
+    path = pattern.replace("{language}", self.train_language or self.language)
+    if path == pattern or files.exists(path):
+      return path
+    start, end = pattern.split("{language}")
+    there = files.glob(f"{glob.escape(start)}*{glob.escape(end)}")
+    found = [name[len(start) : -len(end)] for name in there]
+    raise files.InputError(
+      f"--xnli_train_language: there is no {path}; "
+      + (f"there are files of {_listed(found)}" if found else "--data_dir has no training files")
+    )
 
 
 class MnliProcessor(GlueTask):

@@ -147,6 +147,19 @@ flags.DEFINE_string(
   "classes count the same.",
   flag_values=FLAGS,
 )
+flags.DEFINE_string(
+  "xnli_language",
+  "zh",
+  "xnli: code of the language to evaluate in, one of those in xnli.dev.tsv.",
+  flag_values=FLAGS,
+)
+flags.DEFINE_string(
+  "xnli_train_language",
+  None,
+  "xnli: code of the language to train in, of which there must be a file in multinli/. Default: "
+  "that of --xnli_language.",
+  flag_values=FLAGS,
+)
 common_flags.finish(FLAGS)
 
 # Flags that evaluation and prediction take over from the run that trained the model.
@@ -165,6 +178,8 @@ TASK_FLAGS = (
   "label_separator",
   "label_threshold",
   "regression",
+  "xnli_language",
+  "xnli_train_language",
 )
 
 
@@ -521,7 +536,19 @@ def _task_and_labels(resumed):
     label_separator=FLAGS.label_separator,
     regression=FLAGS.regression,
   )
+  _choose_languages(task)
   return task, known or task.get_labels(FLAGS.data_dir)
+
+
+def _choose_languages(task):
+  """Takes --xnli_language and --xnli_train_language over; other tasks have no such choice."""
+  names = ("xnli_language", "xnli_train_language")
+  if isinstance(task, XnliProcessor):
+    task.language, task.train_language = (FLAGS[name].value for name in names)
+    return
+  for name in names:
+    if FLAGS[name].present:
+      raise files.InputError(f"--{name}: the task {task.name} has no languages; leave it out")
 
 
 def _check_kind(task):

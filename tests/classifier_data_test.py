@@ -372,8 +372,36 @@ def test_xnli_in_another_language_and_without_test_set(write):
   with pytest.raises(files.InputError, match=r"xnli has no set 'test', only 'train', 'dev'"):
     xnli.get_test_examples(write.directory)
   xnli.language = "fr"
-  with pytest.raises(files.InputError, match=r"xnli.dev.tsv: has no examples of language 'fr'"):
+  with pytest.raises(
+    files.InputError,
+    match=r"xnli.dev.tsv: has no examples of language 'fr'; its languages are 'de', 'zh'$",
+  ):
     xnli.get_dev_examples(write.directory)
+
+
+def test_xnli_trained_in_another_language(write):
+  write("xnli.dev.tsv", ["header", "de\tneutral\t\t\t\t\tNass\tRegen"])
+  write("multinli/multinli.train.de.tsv", ["header", "Nass\tRegen\tneutral"])
+  write("multinli/multinli.train.en.tsv", ["header", "Wet\tRain\tcontradictory"])
+  xnli = classifier_data.XnliProcessor("de", "en")
+  assert fields(xnli.get_dev_examples(write.directory)) == [("dev-1", "Nass", "Regen", "neutral")]
+  trained = [("train-1", "Wet", "Rain", "contradiction")]
+  assert fields(xnli.get_train_examples(write.directory)) == trained
+  xnli.train_language = "sw"
+  with pytest.raises(
+    files.InputError,
+    match=r"^--xnli_train_language: there is no \S+multinli.train.sw.tsv; there are files of "
+    r"'de', 'en'$",
+  ):
+    xnli.get_train_examples(write.directory)
+  with pytest.raises(files.InputError, match="--data_dir has no training files"):
+    xnli.get_train_examples(write.directory + "/multinli")
+
+
+def test_xnli_without_rows_of_any_language(write):
+  write("xnli.dev.tsv", ["header", "de\tneutral"])
+  with pytest.raises(files.InputError, match="has no examples; xnli has rows of 8 or more columns"):
+    classifier_data.XnliProcessor().get_dev_examples(write.directory)
 
 
 def test_broken_rows_are_skipped_and_counted(write, log):

@@ -382,6 +382,33 @@ def test_pairs_and_a_task_with_two_dev_sets(model, tmp_path):
     run(tmp_path / "ax2", "--do_predict", **flags)
 
 
+def test_xnli_from_one_language_to_another(model, tmp_path):
+  """Trained in "en"; the dev set has right labels in "en", and all of them wrong in "xx"."""
+  data, out = tmp_path / "data", tmp_path / "out"
+  labels = {"positive": "entailment", "negative": "contradictory"}
+  swapped = {"positive": "contradiction", "negative": "entailment"}
+  rows = [(text, "it is so", labels[label]) for text, label in sentences(THINGS)]
+  write_rows(data / "multinli" / "multinli.train.en.tsv", [("premise", "hypo", "label"), *rows])
+  dev = [
+    (language, names[label], *[""] * 4, text, "it is so")
+    for language, names in (("en", {**labels, "negative": "contradiction"}), ("xx", swapped))
+    for text, label in sentences(THINGS)
+  ]
+  write_rows(data / "xnli.dev.tsv", [("language", "gold_label", *"123456"), *dev])
+  named = start(
+    model, data, task_name="xnli", id_column=None, xnli_language="xx", xnli_train_language="en"
+  )
+  run(out, "--do_train", "--do_eval", **named)
+  assert dict(results(out))["eval_accuracy"] == "0.0"
+  run(out, "--do_eval", xnli_language="en")
+  assert dict(results(out))["eval_accuracy"] == "1.0"
+
+
+def test_languages_of_another_task(model, data, tmp_path):
+  with pytest.raises(files.InputError, match="--xnli_language: the task tsv has no languages"):
+    run(tmp_path / "out", "--do_train", **start(model, data, xnli_language="de"))
+
+
 def mixed(things):
   """Rows of (text, labels): with a good word, a bad one, both, and none."""
   return [

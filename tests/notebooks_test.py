@@ -1,0 +1,193 @@
+"""The notebooks as they are stored, what they share, and (slow) all of them from top to bottom."""
+
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from notebooks import runtime
+
+ROOT = pathlib.Path(runtime.__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def read(path):
+  return json.loads(path.read_text(encoding="utf-8"))
+
+
+def code_cells(notebook):
+  return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def outputs(notebook):
+  return [output for cell in code_cells(notebook) for output in cell["outputs"]]
+
+
+def pictures(notebook):
+  return [output for output in outputs(notebook) if "image/png" in output.get("data", {})]
+
+
+# ---- As they are stored -------------------------------------------------------------------------
+
+
+def test_there_are_four():
+  names = [path.stem for path in NOTEBOOKS]
+  assert names == ["classification", "pretraining", "questions", "similarity"]
+
+
+@pytest.fixture(name="stored", params=NOTEBOOKS, ids=lambda path: path.stem)
+def _stored(request):
+  return request.param
+
+
+def test_stored_outputs_are_those_of_one_run(stored):
+  notebook = read(stored)
+  counts = [cell["execution_count"] for cell in code_cells(notebook)]
+  assert counts == list(range(1, len(counts) + 1))
+  kinds = {output["output_type"] for output in outputs(notebook)}
+  assert kinds <= {"stream", "display_data", "execute_result"}
+  streams = [output["name"] for output in outputs(notebook) if output["output_type"] == "stream"]
+  assert set(streams) == {"stdout"}  # nothing complained
+  assert len(pictures(notebook)) >= 1
+
+
+def test_stored_files_are_small_and_tell_nothing_of_a_machine(stored):
+  assert stored.stat().st_size < 400_000
+  notebook = read(stored)
+  assert set(notebook["metadata"]) == {"kernelspec", "language_info"}
+  assert notebook["metadata"]["language_info"] == {"name": "python"}
+  assert all(cell["metadata"] == {} for cell in notebook["cells"])
+  text = json.dumps([notebook["metadata"], outputs(notebook)])
+  assert not re.search(r"[\s'\"=]/(?!dev/)\w+/|[A-Z]:\\\\", text)
+
+
+def test_all_begin_alike(stored):
+  setups = {json.dumps(code_cells(read(path))[0]["source"]) for path in NOTEBOOKS}
+  assert len(setups) == 1
+  assert "runtime.prepare(" in setups.pop()
+
+
+def test_badges_and_addresses_agree(stored):
+  """See the rule notebook-links of the Makefile, which sets them."""
+  text = stored.read_text(encoding="utf-8")
+  (address,) = re.findall(r'REPOSITORY = ."https://github.com/([^/]+/[^"\\]+)', text)
+  link = f"https://colab.research.google.com/github/{address}/blob/main/notebooks/{stored.name}"
+  assert re.findall(r"\((https://colab[^()\s]+ipynb)\)", text) == [link]
+  assert f"({link})" in README and f"](notebooks/{stored.name})" in README
+
+
+# ---- What they share ----------------------------------------------------------------------------
+
+
+def test_brief():
+  log = "I0102 03:04:05.678901 1234 some_file.py:10] "
+  for line, shown in (
+    (log + "step 50/100  loss 0.5\n", "step 50/100  loss 0.5\n"),
+    (log + "***** Eval results *****\n", "***** Eval results *****\n"),
+    (log + "  eval_accuracy = 0.5\n", "  eval_accuracy = 0.5\n"),
+    (log + "input_ids: 1 2 3\n", None),
+    (log + "  name = bert/pooler/dense/bias:0, shape = (2,)\n", None),
+    (log.replace("I", "W", 1) + "3 examples were cut\n", "3 examples were cut\n"),
+    ("run_squad.py: error: --train_file: no\n", "run_squad.py: error: --train_file: no\n"),
+  ):
+    assert runtime.brief(line) == shown
+
+
+def test_fill_in():
+  command = "ls $WORK/$x --n=$N $WORKED"
+  assert runtime.fill_in(command, {"WORK": "w", "N": 3, "x": 1}) == "ls w/$x --n=3 $WORKED"
+
+
+def test_run_shows_what_matters_and_keeps_the_rest(tmp_path, monkeypatch, capfd):
+  monkeypatch.chdir(tmp_path)
+  lines = "I0102 03:04:05.6 1 a.py:1] guid: 1\nI0102 03:04:05.6 1 a.py:1] step 1/2\nplain\n"
+  runtime.run(f"printf '%s' '{lines}'")
+  assert capfd.readouterr().out == "step 1/2\nplain\n"
+  assert (tmp_path / runtime.LOG).read_text() == lines
+
+
+@pytest.mark.parametrize("command", ["false\necho on", "false | cat", "echo $UNSET_NAME"])
+def test_run_stops_at_a_failure(tmp_path, monkeypatch, command):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(RuntimeError, match=r"has failed.*log.txt"):
+    runtime.run(command)
+
+
+def test_missing(monkeypatch):
+  installed = {"tensorflow-tpu": "2.19.0", "numpy": "2.0"}
+  monkeypatch.setattr(runtime, "_version", installed.get)
+  lines = ["# of the scripts", "", "--hash=sha256:0", "tensorflow==2.15.1", "numpy==1.26.4"]
+  absent = ["six==1.17.0", "absl-py>=2 ; python_version >= '3'"]
+  other = ["old==1 ; python_version < '3'"]
+  assert runtime.missing([*lines, *absent, *other]) == absent
+
+
+def test_tensorflow_is_replaced_by_its_build_for_tpus(tmp_path, monkeypatch):
+  (tmp_path / "requirements.txt").write_text("tensorflow==2.15.1\nsix==1.17.0\n")
+  commands = []
+  monkeypatch.setattr(runtime, "run", commands.append)
+  monkeypatch.setattr(runtime, "_version", {"tensorflow": "2.19.0", "matplotlib": "3"}.get)
+  runtime.install(str(tmp_path / "requirements.txt"), for_tpu=True)
+  uninstall, install = commands
+  assert uninstall.endswith("uninstall --quiet --quiet --yes tensorflow")
+  assert install.endswith("'six==1.17.0' 'tensorflow-tpu==2.19.0'")
+
+
+@pytest.fixture(name="probe")
+def _probe(monkeypatch):
+  """Answers for TensorFlow in another process: a dict of TPU name or None -> what it prints."""
+  answers = {}
+
+  def run(command, **_):
+    tpu = command[3] if len(command) > 3 else None
+    said = answers.get(tpu)
+    return subprocess.CompletedProcess(command, said is None, said, "Trace\nUnavailable: no TPU\n")
+
+  monkeypatch.setattr(subprocess, "run", run)
+  return answers
+
+
+def test_find_device(probe, capsys):
+  probe.update({None: "GPU 2\n", "local": "noise\nTPU 8\n"})
+  flags = "--use_tpu --tpu_name=local --num_tpu_cores=8"
+  assert runtime.find_device("local", is_needed=False) == (flags, "8 x TPU")
+  assert runtime.find_device(None, is_needed=False) == ("", "GPU")
+  del probe["local"]
+  assert runtime.find_device("local", is_needed=False) == ("", "GPU")
+  assert capsys.readouterr().out == "The TPU cannot be used: Unavailable: no TPU\n"
+  with pytest.raises(RuntimeError, match="TPU 'mine': Unavailable: no TPU"):
+    runtime.find_device("mine", is_needed=True)
+  del probe[None]
+  with pytest.raises(RuntimeError, match="TensorFlow does not start"):
+    runtime.find_device(None, is_needed=False)
+
+
+# ---- From top to bottom -------------------------------------------------------------------------
+
+
+@pytest.fixture(name="copy", scope="module")
+def _copy(tmp_path_factory):
+  """A copy of the project without what was made in it."""
+  ignored = shutil.ignore_patterns(".*", "quickstart", "__pycache__")
+  return shutil.copytree(ROOT, tmp_path_factory.mktemp("project") / "bert", ignore=ignored)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [path.name for path in NOTEBOOKS])
+def test_notebook_runs(copy, name):
+  path = copy / "notebooks" / name
+  before = read(path)
+  for cell in code_cells(before):
+    cell.update(outputs=[], execution_count=None)
+  path.write_text(json.dumps(before))
+  subprocess.run([sys.executable, copy / "notebooks" / "execute.py", path], check=True)
+  after = read(path)
+  assert [cell["execution_count"] for cell in code_cells(after)] == [
+    number for number, _ in enumerate(code_cells(after), 1)
+  ]
+  assert len(pictures(after)) == len(pictures(read(ROOT / "notebooks" / name)))
