@@ -40,20 +40,12 @@ def commands(args):
   )
   yield "Feature vectors", ["prediction_speed.py", model, f"--text_file={args.sentences}"]
   yield "Training step of BERT-base", ["step_efficiency.py"]
-  yield "Pre-training step, 4 layers of 256", ["step_efficiency.py", *SMALL_PRETRAINING]
+  given = [f"--input_file={args.novels}", vocab]
+  yield "Pre-training step, 4 layers of 256", ["pretraining_speed.py", *given]
   for shape in (os.path.join(args.model_dir, "bert_config.json"), None):
     config = [f"--bert_config_file={shape}"] if shape else []
     title = "One answer, the model's shape" if shape else "One answer, BERT-base"
     yield title, ["answer_time.py", *config, *peer]
-
-
-SMALL_PRETRAINING = (
-  "--layers=4",
-  "--hidden_size=256",
-  "--vocab_size=8000",
-  "--masked_lm",
-  "--steps=5",
-)
 
 
 def run(arguments):
