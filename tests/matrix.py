@@ -40,7 +40,8 @@ def _row(version):
   results = os.path.join(venv, "tests.xml")
   if os.path.exists(results):
     os.remove(results)
-  subprocess.run(["make", f"VENV={venv}", f"PYTHON={python}", "pytest"], check=False)
+  make = ["make", "--no-print-directory", f"VENV={venv}", f"PYTHON={python}"]
+  subprocess.run([*make, "pytest"], check=False)
   if not os.path.exists(results):
     return version, "no result", "", "all", "", ""
   name = "import importlib.metadata as m; print(m.version('tensorflow'))"
