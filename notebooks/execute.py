@@ -10,7 +10,7 @@ import sys
 import nbclient
 import nbformat
 
-CELL_SECONDS = 1800  # of one cell, at which it counts as stuck
+CELL_SECONDS = 3600  # of one cell, at which it counts as stuck
 
 
 def execute(path):
