@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 import estimators
 import files
+import micro_batches
 import model_directory
 import modeling
 import records
@@ -68,9 +69,22 @@ class SoftTargets(NamedTuple):
   temperature: float = 2.0
   alpha: float = 0.5
 
-  def mix(self, hard, soft):
-    """float32: both losses, of one shape, by their shares."""
-    return (1.0 - self.alpha) * hard + self.alpha * soft
+  def objective(self, hard, soft, sees_padding=False):
+    """What a training lowers.
+
+    Args:
+      hard, soft: micro_batches.Mean of the loss of the labels and of the teacher's.
+      sees_padding: bool, see micro_batches.Objective.
+
+    Returns:
+      micro_batches.Objective, which shows both.
+    """
+    terms = [
+      mean._replace(value=share * mean.value)
+      for share, mean in ((1.0 - self.alpha, hard), (self.alpha, soft))
+    ]
+    shown = {"label_loss": hard, "teacher_loss": soft}
+    return micro_batches.Objective(terms, shown, sees_padding)
 
 
 def class_losses(logits, teacher_logits, temperature, mask=None):
@@ -173,6 +187,28 @@ class Teacher(NamedTuple):
   def path(self, name):
     """str, path of a file of its directory."""
     return os.path.join(self.directory, name)
+
+  def check_labels(self, labels, is_fixed):
+    """Makes sure that the teacher knows the labels that the student is to learn.
+
+    Args:
+      labels: list of labels of the student's task, empty for numbers.
+      is_fixed: bool, whether the student has been trained with them, in their order.
+
+    Returns:
+      The list of labels of both: the teacher's, which may have more.
+
+    Raises:
+      files.InputError: it does not know them.
+    """
+    own = self.labels or []
+    if set(labels) - set(own) or bool(labels) != bool(own) or (is_fixed and labels != own):
+      shown = [", ".join(map(repr, each)) or "none (numbers)" for each in (own, labels)]
+      raise files.InputError(
+        f"--teacher_dir: the labels of {self.directory} are {shown[0]}, the student's are "
+        f"{shown[1]}; the teacher must know them all"
+      )
+    return own
 
   def check_input(self, tokenizer, max_seq_length):
     """Makes sure that the teacher can read what the student reads.

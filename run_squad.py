@@ -286,21 +286,20 @@ def model_fn_builder(
 def _objective(features, start_logits, end_logits, soft_targets):
   """micro_batches.Objective of a batch for training; see model_fn_builder."""
   starts, ends = features["start_positions"], features["end_positions"]
-  loss = hard = span_loss(start_logits, end_logits, starts, ends)
-  shown = None
-  if soft_targets:
-    teacher_logits, mask = features[distillation.TEACHER_LOGITS], features["input_mask"]
-    soft = tf.reduce_mean(
-      distillation.span_losses(
-        start_logits, end_logits, teacher_logits, mask, soft_targets.temperature
-      )
-    )
-    loss = soft_targets.mix(hard, soft)
-    shown = {"label_loss": hard, "teacher_loss": soft}
-    shown = {name: micro_batches.mean_of_examples(v, starts) for name, v in shown.items()}
-  # The softmax of the labels' loss goes over all positions, those of padding too.
+  loss = span_loss(start_logits, end_logits, starts, ends)
   mean = micro_batches.mean_of_examples(loss, starts)
-  return micro_batches.Objective([mean], shown, sees_padding=True)
+  if soft_targets is None:
+    # The softmax goes over all positions, those of padding too.
+    return micro_batches.Objective([mean], sees_padding=True)
+  teacher_losses = distillation.span_losses(
+    start_logits,
+    end_logits,
+    features[distillation.TEACHER_LOGITS],
+    features["input_mask"],
+    soft_targets.temperature,
+  )
+  teacher_mean = micro_batches.mean_of_examples(tf.reduce_mean(teacher_losses), starts)
+  return soft_targets.objective(mean, teacher_mean, sees_padding=True)
 
 
 def input_fn_builder(

@@ -9,6 +9,7 @@ from tiny_runs import SPECIAL, config_of, save_checkpoint, save_encoder
 
 import distillation
 import files
+import micro_batches
 import modeling
 import predictor
 import records
@@ -90,7 +91,10 @@ def test_numbers_are_compared_by_squares():
 
 
 def test_shares_of_the_losses():
-  assert distillation.SoftTargets(alpha=0.25).mix(8.0, 4.0) == 0.75 * 8 + 0.25 * 4
+  hard, soft = micro_batches.Mean(8.0, 3.0), micro_batches.Mean(4.0, 5.0)
+  objective = distillation.SoftTargets(alpha=0.25).objective(hard, soft)
+  assert objective.loss_value() == 0.75 * 8 + 0.25 * 4
+  assert objective.shown == {"label_loss": hard, "teacher_loss": soft}
 
 
 # ---- A student of some layers -------------------------------------------------------------------
