@@ -157,7 +157,7 @@ def convert_single_example(ex_index, example, label_list, max_seq_length, tokeni
   if isinstance(example, PaddingInputExample):
     zeros = [0] * max_seq_length
     nothing = encode(InputExample(None, ""), label_list)
-    return InputFeatures(zeros, zeros, zeros, nothing, is_real_example=False)
+    return InputFeatures(zeros, zeros, zeros, nothing, is_real_example=False, is_labeled=False)
 
   tokens_a = tokenizer.tokenize(example.text_a)
   tokens_b = tokenizer.tokenize(example.text_b) if example.text_b else []
