@@ -479,10 +479,18 @@ def test_a_baseline_without_its_teacher(trained, data, tmp_path, monkeypatch):
     run(tmp_path / "other", "--do_train", **student(trained, data))
 
 
-def test_a_student_with_a_model_of_its_own(trained, model, data, tmp_path):
-  flags = {**start_flags(model), "student_layers": None, "teacher_cache_dir": tmp_path / "cache"}
-  run(tmp_path / "out", "--do_train", **student(trained, data, **flags))
-  assert read(tmp_path / "out", "bert_config.json")["num_hidden_layers"] == 2
+def test_a_student_with_a_model_of_its_own(trained, data, tmp_path, log):
+  """A model of another width, as a small released one would be, with a head that is new."""
+  (tmp_path / "small").mkdir()
+  save_model(tmp_path / "small", VOCAB, hidden_size=8, num_hidden_layers=1, intermediate_size=12)
+  flags = {**start_flags(tmp_path / "small"), "student_layers": None, "distill_alpha": 1}
+  flags.update(teacher_cache_dir=tmp_path / "cache", num_train_epochs=4, learning_rate=0.01)
+  run(tmp_path / "out", "--do_train", log_every_steps=7, **student(trained, data, **flags))
+  config = read(tmp_path / "out", "bert_config.json")
+  assert (config["num_hidden_layers"], config["hidden_size"]) == (1, 8)
+  assert weights(tmp_path / "out")["cls/squad/output_weights"].shape == (2, 8)
+  losses = [float(text.split()[0]) for text in log.text.split("teacher_loss ")[1:]]
+  assert losses[-1] < 0.9 * losses[0]
   assert list((tmp_path / "cache").glob("teacher-logits-*/00000.npz"))
   assert not list((tmp_path / "out").glob("teacher-logits-*"))
 
