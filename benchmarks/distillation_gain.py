@@ -106,8 +106,9 @@ def run(args, name, own):
 def evaluate_teacher(args, teacher):
   """Evaluates the stripped weights, so that nothing is written into the teacher's directory."""
   weights = save_weights(args, teacher.directory, TEACHER)
-  names = SCRIPTS[args.script].TASK_FLAGS
-  task = {name: teacher.flags[name] for name in names if teacher.flags.get(name) is not None}
+  script = SCRIPTS[args.script]
+  task = {name: value for name, value in teacher.flags.items() if name in script.TASK_FLAGS}
+  task = {name: value for name, value in task.items() if value != script.FLAGS[name].default}
   model = {
     "bert_config_file": os.path.join(weights, model_directory.CONFIG_FILE),
     "vocab_file": os.path.join(weights, model_directory.VOCAB_FILE),
