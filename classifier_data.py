@@ -71,6 +71,7 @@ class InputFeatures:
       a float.
     is_real_example: bool, False for a PaddingInputExample.
     is_truncated: bool, whether the example was longer and lost its end.
+    is_labeled: bool, whether label_id means something.
   """
 
   def __init__(
@@ -81,6 +82,7 @@ class InputFeatures:
     label_id,
     is_real_example=True,
     is_truncated=False,
+    is_labeled=True,
   ):
     self.input_ids = input_ids
     self.input_mask = input_mask
@@ -88,19 +90,22 @@ class InputFeatures:
     self.label_id = label_id
     self.is_real_example = is_real_example
     self.is_truncated = is_truncated
+    self.is_labeled = is_labeled
 
 
-def record_features(max_seq_length, kind=CLASSES, num_labels=None):
+def record_features(max_seq_length, kind=CLASSES, num_labels=None, marks_unlabeled=False):
   """The table of what a TFRecord file has for each example.
 
   Args:
     max_seq_length: int, S.
     kind: member of KINDS.
     num_labels: int, L; needed for LABELS.
+    marks_unlabeled: bool, whether the file says which examples have labels.
 
   Returns:
     List of records.Feature: input_ids, input_mask, segment_ids int32 [S]; label_ids int32 for
-    CLASSES, float32 [L] for LABELS, float32 for NUMBER; is_real_example int32.
+    CLASSES, float32 [L] for LABELS, float32 for NUMBER; is_real_example int32; is_labeled int32
+    where it is wanted.
   """
   per_token = [
     records.Feature(name, np.int32, (max_seq_length,), per_token=True)
@@ -114,6 +119,7 @@ def record_features(max_seq_length, kind=CLASSES, num_labels=None):
       (num_labels,) if kind == LABELS else (),
     ),
     records.Feature("is_real_example", np.int32),
+    *([records.Feature("is_labeled", np.int32)] if marks_unlabeled else []),
   ]
 
 
@@ -125,6 +131,7 @@ def feature_row(feature):
     "segment_ids": feature.segment_ids,
     "label_ids": feature.label_id,
     "is_real_example": int(feature.is_real_example),
+    "is_labeled": int(feature.is_labeled),
   }
 
 
@@ -150,7 +157,7 @@ def convert_single_example(ex_index, example, label_list, max_seq_length, tokeni
   if isinstance(example, PaddingInputExample):
     zeros = [0] * max_seq_length
     nothing = encode(InputExample(None, ""), label_list)
-    return InputFeatures(zeros, zeros, zeros, nothing, is_real_example=False)
+    return InputFeatures(zeros, zeros, zeros, nothing, is_real_example=False, is_labeled=False)
 
   tokens_a = tokenizer.tokenize(example.text_a)
   tokens_b = tokenizer.tokenize(example.text_b) if example.text_b else []
@@ -170,6 +177,7 @@ def convert_single_example(ex_index, example, label_list, max_seq_length, tokeni
     segment_ids=[0] * len(first) + [1] * len(second) + padding,
     label_id=encode(example, label_list),
     is_truncated=is_truncated,
+    is_labeled=example.label is not None,
   )
   if ex_index < _NUM_LOGGED_EXAMPLES:
     _log_example(example, tokens, feature)
@@ -254,7 +262,13 @@ def _listed(names):
 
 
 def file_based_convert_examples_to_features(
-  examples, label_list, max_seq_length, tokenizer, output_file, kind=None
+  examples,
+  label_list,
+  max_seq_length,
+  tokenizer,
+  output_file,
+  kind=None,
+  marks_unlabeled=False,
 ):
   """Writes the features of examples to a TFRecord file, in their order.
 
@@ -262,6 +276,7 @@ def file_based_convert_examples_to_features(
     examples: list of InputExample or PaddingInputExample.
     label_list, max_seq_length, tokenizer, kind: see convert_single_example.
     output_file: str, path of the file.
+    marks_unlabeled: bool, see record_features.
 
   Returns:
     int, how many examples were longer than max_seq_length and were cut.
@@ -278,7 +293,7 @@ def file_based_convert_examples_to_features(
       yield feature_row(feature)
 
   kind = kind or _usual_kind(label_list)
-  table = record_features(max_seq_length, kind, len(label_list))
+  table = record_features(max_seq_length, kind, len(label_list), marks_unlabeled)
   records.write_records(output_file, rows(), table)
   _log_truncated(num_truncated, len(examples), max_seq_length)
   return num_truncated

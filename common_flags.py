@@ -229,6 +229,51 @@ def define_training_flags(flag_values):
   define_checkpoint_flags(flag_values)
 
 
+def define_distillation_flags(flag_values):
+  """Flags of every script that fine-tunes: what a model learns from a trained one."""
+  flags.DEFINE_string(
+    "teacher_dir",
+    None,
+    "Finished output directory of the same script, whose model teaches the one that is trained. "
+    "Vocabulary, casing and task are taken from it.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    "student_layers",
+    None,
+    "Layers of the teacher, from 0, that the model begins with, such as 0,2,4; with the teacher's "
+    "embeddings and head. In place of --bert_config_file and --init_checkpoint.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_float(
+    "distill_temperature",
+    2.0,
+    "What the logits of both models are divided by where they are compared.",
+    flag_values=flag_values,
+  )
+  flags.register_validator(
+    "distill_temperature",
+    lambda temperature: 0 < temperature < math.inf,
+    "must be positive and finite",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_float(
+    "distill_alpha",
+    0.5,
+    "Share of the loss that compares the model with its teacher; the rest is the loss of the "
+    "labels. With 0 the teacher does not run.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    "teacher_cache_dir",
+    None,
+    "Where the teacher's logits are kept for other students of it. Default: --output_dir.",
+    flag_values=flag_values,
+  )
+
+
 def define_checkpoint_flags(flag_values):
   """Flags of every script that trains: checkpoints, seeds and progress."""
   flags.DEFINE_integer(

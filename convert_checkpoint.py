@@ -571,25 +571,6 @@ def read_checkpoint(prefix):
   return tensors, len(names) - len(kept)
 
 
-def save_checkpoint(prefix, tensors):
-  """Writes a checkpoint in TensorFlow's format V2. It appears when it is complete.
-
-  Args:
-    prefix: str.
-    tensors: dict of variable name -> array.
-  """
-  with tf.Graph().as_default():
-    values = [tf.placeholder(value.dtype, value.shape) for value in tensors.values()]
-    save = tf.raw_ops.SaveV2(
-      prefix=prefix,
-      tensor_names=list(tensors),
-      shape_and_slices=[""] * len(tensors),
-      tensors=values,
-    )
-    with tf.Session(config=tf.ConfigProto(device_count={"GPU": 0})) as session:
-      session.run(save, dict(zip(values, tensors.values())))
-
-
 def save_safetensors(path, tensors):
   """Writes a safetensors file as HuggingFace's libraries read it. It appears when it is complete.
 
@@ -631,7 +612,7 @@ def write(conversion, directory, overwrite=False):
   try:
     for path in outdated:
       files.remove(path)
-    save = save_safetensors if conversion.weights == SAFETENSORS else save_checkpoint
+    save = save_safetensors if conversion.weights == SAFETENSORS else estimators.save_checkpoint
     save(weights, conversion.tensors)
     for path, text in texts.items():
       if text is not None:

@@ -380,6 +380,25 @@ def _shapes(variables) -> dict[str, list[int]]:
   return {re.sub(r":\d+$", "", v.name): v.shape.as_list() for v in variables}
 
 
+def save_checkpoint(prefix, tensors):
+  """Writes a checkpoint in TensorFlow's format V2. It appears when it is complete.
+
+  Args:
+    prefix: str.
+    tensors: dict of variable name -> array.
+  """
+  with tf.Graph().as_default():
+    values = [tf.placeholder(value.dtype, value.shape) for value in tensors.values()]
+    save = tf.raw_ops.SaveV2(
+      prefix=prefix,
+      tensor_names=list(tensors),
+      shape_and_slices=[""] * len(tensors),
+      tensors=values,
+    )
+    with tf.Session(config=tf.ConfigProto(device_count={"GPU": 0})) as session:
+      session.run(save, dict(zip(values, tensors.values())))
+
+
 def load_init_checkpoint(init_checkpoint, use_tpu):
   """Initialises the trainable variables of the current graph from a checkpoint, and says how.
 

@@ -34,6 +34,7 @@ WRITTEN = (
   "events.out.tfevents.*",
   "eval/events.out.tfevents.*",
   "*.tf_record",
+  "student_start/*",
   "eval_results*.txt",
   "eval_metrics*.json",
   "test_results*.tsv",
@@ -88,8 +89,13 @@ def save(output_dir, config_file, vocab_file, labels, script, flags):
   files.write_json(os.path.join(output_dir, RUN_FILE), run)
 
 
-def load_flags(output_dir, script):
+def load_flags(output_dir, script, flag="output_dir"):
   """The flags that a directory was made with; an empty dict when it does not say.
+
+  Args:
+    output_dir: str.
+    script: str, name of the script that is to have made it, without .py.
+    flag: str, the flag that gave the directory, for the message.
 
   Raises:
     files.InputError: another script made the directory.
@@ -100,7 +106,7 @@ def load_flags(output_dir, script):
   run = files.read_json(path)
   if run["script"] != script:
     raise files.InputError(
-      f"--output_dir: {output_dir} was made by {run['script']}.py, not by {script}.py; "
+      f"--{flag}: {output_dir} was made by {run['script']}.py, not by {script}.py; "
       "choose another directory"
     )
   return run["flags"]

@@ -85,6 +85,25 @@ def write_records(path, rows, features):
       writer.write(row)
 
 
+def add_features(input_path, output_path, rows, features):
+  """Copies a TFRecord file, and adds features to each of its records.
+
+  Args:
+    input_path: str.
+    output_path: str, of another file, which is written whole or not at all.
+    rows: iterable of dicts of feature name -> number, list of numbers or tf_example.Packed, one a
+      record in their order.
+    features: table of Feature, those to add.
+
+  Raises:
+    files.InputError: a file cannot be read or written.
+  """
+  with RecordWriter(output_path, features) as writer:
+    for record, row in zip(_iterate(input_path), rows):
+      # Messages one after the other are one message with the fields of both.
+      writer.write_serialized(record + serialize(row, features))
+
+
 def count_records(paths):
   """Number of records in TFRecord files, which are read from end to end.
 

@@ -22,6 +22,7 @@ from absl import flags, logging
 
 import classifier_data
 import common_flags
+import distillation
 import estimators
 import files
 import glue_metrics
@@ -58,6 +59,7 @@ THRESHOLD_FILE = "label_threshold.json"
 FLAGS = flags.FlagValues()
 common_flags.define_model_flags(FLAGS, max_seq_length=128)
 common_flags.define_training_flags(FLAGS)
+common_flags.define_distillation_flags(FLAGS)
 common_flags.define_device_flags(FLAGS)
 flags.DEFINE_string("task_name", None, classifier_data.TASK_HELP, flag_values=FLAGS)
 flags.DEFINE_string(
@@ -160,6 +162,13 @@ flags.DEFINE_string(
   "that of --xnli_language.",
   flag_values=FLAGS,
 )
+flags.DEFINE_string(
+  "unlabeled_file",
+  None,
+  "With --teacher_dir: a file like --predict_file, whose texts are trained on as well, by what the "
+  "teacher says of them alone. Their number counts in an epoch.",
+  flag_values=FLAGS,
+)
 common_flags.finish(FLAGS)
 
 # Flags that evaluation and prediction take over from the run that trained the model.
@@ -194,6 +203,8 @@ class Head(NamedTuple):
       predicted numbers.
     losses: function of the logits and of label_ids, as classifier_data.record_features has them, to
       the losses, float32 [B].
+    teacher_losses: function of the logits, the teacher's, and the temperature, to the losses,
+      float32 [B].
     streaming_metrics: function of losses, label_ids, logits, and is_real int32 [B], 0 for rows that
       do not count, to the metrics of an EVAL graph.
     score: function of N labels, probabilities [N, L], the list of labels and the threshold to
@@ -204,6 +215,7 @@ class Head(NamedTuple):
 
   activate: Callable
   losses: Callable
+  teacher_losses: Callable
   streaming_metrics: Callable
   score: Callable
   decide: Callable
@@ -278,10 +290,29 @@ def _decide_numbers(probabilities, label_list, threshold):
 
 HEADS = {
   CLASSES: Head(
-    tf.nn.softmax, _class_losses, _classification_metrics, _score_classes, _decide_classes
+    tf.nn.softmax,
+    _class_losses,
+    distillation.class_losses,
+    _classification_metrics,
+    _score_classes,
+    _decide_classes,
   ),
-  LABELS: Head(tf.sigmoid, _mark_losses, _loss_metrics, _score_marks, _decide_marks),
-  NUMBER: Head(tf.identity, _number_losses, _loss_metrics, _score_numbers, _decide_numbers),
+  LABELS: Head(
+    tf.sigmoid,
+    _mark_losses,
+    distillation.mark_losses,
+    _loss_metrics,
+    _score_marks,
+    _decide_marks,
+  ),
+  NUMBER: Head(
+    tf.identity,
+    _number_losses,
+    distillation.number_losses,
+    _loss_metrics,
+    _score_numbers,
+    _decide_numbers,
+  ),
 }
 
 
@@ -320,6 +351,18 @@ def create_model(
     in nats, for LABELS the mean of the L binary ones, for NUMBER the squared error); float32
     [B, L], the logits; float32 [B, L], the probabilities (for NUMBER [B, 1], the predicted number).
   """
+  inputs = (input_ids, input_mask, segment_ids)
+  logits = _logits(bert_config, num_labels, is_training, *inputs, use_one_hot_embeddings)
+  with tf.variable_scope("loss"):
+    losses = HEADS[kind].losses(logits, labels)  # [B]
+    counted = _weighted(losses, labels, class_weights) if is_training else losses
+    return tf.reduce_mean(counted), losses, logits, HEADS[kind].activate(logits)
+
+
+def _logits(
+  bert_config, num_labels, is_training, input_ids, input_mask, segment_ids, use_one_hot_embeddings
+):
+  """float32 [B, L]; see create_model."""
   model = modeling.BertModel(
     config=bert_config,
     is_training=is_training,
@@ -335,12 +378,14 @@ def create_model(
   bias = tf.get_variable("output_bias", [num_labels], initializer=tf.zeros_initializer())
   with tf.variable_scope("loss"):
     pooled = modeling.dropout(pooled, 0.1 if is_training else 0.0)
-    logits = tf.nn.bias_add(tf.matmul(pooled, weights, transpose_b=True), bias)  # [B, L]
-    losses = HEADS[kind].losses(logits, labels)  # [B]
-    counted = losses
-    if is_training and class_weights is not None:
-      counted = losses * tf.gather(tf.constant(class_weights, tf.float32), labels)
-    return tf.reduce_mean(counted), losses, logits, HEADS[kind].activate(logits)
+    return tf.nn.bias_add(tf.matmul(pooled, weights, transpose_b=True), bias)
+
+
+def _weighted(losses, labels, class_weights):
+  """float32 [B]: what losses count by the weights of their labels, if there are weights."""
+  if class_weights is None:
+    return losses
+  return losses * tf.gather(tf.constant(class_weights, tf.float32), labels)
 
 
 def model_fn_builder(
@@ -355,6 +400,7 @@ def model_fn_builder(
   kind=CLASSES,
   options=optimization.DEFAULTS,
   class_weights=None,
+  soft_targets=None,
 ):
   """Makes the model_fn of a TPUEstimator.
 
@@ -368,6 +414,8 @@ def model_fn_builder(
     use_one_hot_embeddings: bool, see modeling.BertModel.
     kind, class_weights: see create_model.
     options: optimization.Options.
+    soft_targets: distillation.SoftTargets of a training whose features have TEACHER_LOGITS, float32
+      [B, L]; None for a training without a teacher.
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns
@@ -393,8 +441,12 @@ def model_fn_builder(
       )
       is_real = features.get("is_real_example", tf.ones_like(losses, tf.int32))
       metric_fn = HEADS[kind].streaming_metrics
+      objective = micro_batches.Objective([micro_batches.mean_of_examples(loss, losses)])
+      if soft_targets and mode == tf.estimator.ModeKeys.TRAIN:
+        label_losses = _weighted(losses, features["label_ids"], class_weights)
+        objective = _taught_objective(features, label_losses, logits, kind, soft_targets)
       return estimators.Outputs(
-        micro_batches.Objective([micro_batches.mean_of_examples(loss, losses)]),
+        objective,
         eval_metrics=(metric_fn, [losses, features["label_ids"], logits, is_real]),
         predictions={"probabilities": probabilities, "per_example_loss": losses},
       )
@@ -406,6 +458,25 @@ def model_fn_builder(
 
 
 # ---- Input --------------------------------------------------------------------------------------
+
+
+def _taught_objective(features, losses, logits, kind, soft_targets):
+  """micro_batches.Objective of a batch of a training with a teacher; see model_fn_builder.
+
+  Of an example without a label the teacher's loss is the whole loss, in place of a share of it.
+
+  Args:
+    features: see model_fn_builder.
+    losses: float32 [B], those of the labels.
+    logits, kind, soft_targets: see create_model and model_fn_builder.
+  """
+  teacher_logits = features[distillation.TEACHER_LOGITS]
+  teacher_losses = HEADS[kind].teacher_losses(logits, teacher_logits, soft_targets.temperature)
+  teacher_mean = micro_batches.mean_of_examples(tf.reduce_mean(teacher_losses), losses)
+  if "is_labeled" in features:
+    losses = tf.where(features["is_labeled"] > 0, losses, teacher_losses)
+  mean = micro_batches.mean_of_examples(tf.reduce_mean(losses), losses)
+  return soft_targets.objective(mean, teacher_mean)
 
 
 def file_based_input_fn_builder(
@@ -463,7 +534,8 @@ class Job(NamedTuple):
     run: runs.Run.
     task: classifier_data.Task.
     labels: list of labels in the order of their ids, empty for NUMBER.
-    examples: dict of set name -> list of InputExample.
+    examples: dict of set name -> list of InputExample; "unlabeled" is what is trained on beside
+      "train".
     class_weights: list of float in the order of labels, or None.
   """
 
@@ -500,15 +572,21 @@ def prepare():
   if not (FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict):
     raise files.InputError("nothing to do: give --do_train, --do_eval or --do_predict")
   identity = ["task_name", "multi_label", "regression"]
-  run = runs.begin(FLAGS, SCRIPT, TASK_FLAGS, identity, needed=["task_name"])
+  taught = ["multi_label", "regression"]
+  run = runs.begin(FLAGS, SCRIPT, TASK_FLAGS, identity, needed=["task_name"], taught=taught)
   if FLAGS.do_train or FLAGS.do_eval or not FLAGS.predict_file:
     common_flags.require(FLAGS, ["data_dir"], f"the task {FLAGS.task_name}")
-  task, labels = _task_and_labels(run.resumed)
+  task, labels = _task_and_labels(run)
   _check_kind(task)
   runs.check_evaluation(FLAGS, (*task.metrics, "loss"))
+  if FLAGS.do_train and FLAGS.unlabeled_file and run.soft_targets() is None:
+    raise files.InputError(
+      "--unlabeled_file needs a teacher to say what its texts are: give --teacher_dir, and a "
+      "--distill_alpha above 0"
+    )
   job = Job(run, task, labels, _read_examples(task))
   if FLAGS.do_train:
-    runs.num_train_steps(FLAGS, len(job.examples["train"]))
+    runs.num_train_steps(FLAGS, len(_training_examples(job)))
     job = job._replace(class_weights=_class_weights(job))
   num_outputs = _num_outputs(job)
   shape = [num_outputs, run.config.hidden_size]
@@ -517,12 +595,22 @@ def prepare():
   return job
 
 
-def _task_and_labels(resumed):
+def _task_and_labels(run):
   """The task, and its labels: those that the weights were trained with, if that is known."""
-  known = model_directory.read_labels(FLAGS.output_dir) if resumed else None
+  known = model_directory.read_labels(FLAGS.output_dir) if run.resumed else None
   if known is None and not FLAGS.do_train and FLAGS.init_checkpoint:
     prefix = estimators.resolve_checkpoint(FLAGS.init_checkpoint)
     known = model_directory.read_labels(os.path.dirname(prefix))
+  task = _find_task(known)
+  labels = known or task.get_labels(FLAGS.data_dir)
+  if run.teacher:
+    labels = run.teacher.check_labels(labels, is_fixed=known is not None)
+    task = _find_task(labels)
+  return task, labels
+
+
+def _find_task(known):
+  """classifier_data.Task, given its list of labels, or None if it is to find them."""
   task = classifier_data.find_task(
     FLAGS.task_name,
     text_column=FLAGS.text_column,
@@ -537,7 +625,7 @@ def _task_and_labels(resumed):
     regression=FLAGS.regression,
   )
   _choose_languages(task)
-  return task, known or task.get_labels(FLAGS.data_dir)
+  return task
 
 
 def _choose_languages(task):
@@ -613,45 +701,68 @@ def _read_examples(task):
     if not _predicted_sets(task):
       raise files.InputError(f"--do_predict: {task.name} has no test set; give --predict_file")
     wanted += _predicted_sets(task)
-  return {
+  examples = {
     name: task.get_predict_examples(FLAGS.predict_file)
     if name == "predict_file"
     else task.get_examples(name, FLAGS.data_dir)
     for name in wanted
   }
+  if FLAGS.do_train and FLAGS.unlabeled_file:
+    examples["unlabeled"] = task.get_predict_examples(FLAGS.unlabeled_file)
+    for example in examples["unlabeled"]:
+      example.label = None  # in place of what stands for a label in some test sets
+  return examples
+
+
+def _training_examples(job):
+  """List of InputExample, the unlabelled ones last."""
+  return job.examples["train"] + job.examples.get("unlabeled", [])
 
 
 def _num_outputs(job):
   return len(job.labels) or 1
 
 
-def _model_and_table(job):
+def _model_and_table(job, marks_unlabeled=False):
   """What runs.fine_tune and runs.predict need: a builder of the model_fn, and the file's table."""
   num_outputs, kind = _num_outputs(job), job.task.kind
   build_model_fn = functools.partial(
-    model_fn_builder, num_labels=num_outputs, kind=kind, class_weights=job.class_weights
+    model_fn_builder,
+    num_labels=num_outputs,
+    kind=kind,
+    class_weights=job.class_weights,
+    soft_targets=job.run.soft_targets(),
   )
-  table = classifier_data.record_features(FLAGS.max_seq_length, kind, num_outputs)
+  table = classifier_data.record_features(FLAGS.max_seq_length, kind, num_outputs, marks_unlabeled)
   return build_model_fn, table
 
 
-def _convert(job, examples, name):
+def _convert(job, examples, name, marks_unlabeled=False):
   """Writes the features of examples to a file; returns its path."""
   path = os.path.join(job.run.scratch(), name)
   file_based_convert_examples_to_features(
-    examples, job.labels, FLAGS.max_seq_length, job.run.tokenizer, path, job.task.kind
+    examples,
+    job.labels,
+    FLAGS.max_seq_length,
+    job.run.tokenizer,
+    path,
+    job.task.kind,
+    marks_unlabeled,
   )
   return path
 
 
 def train(job):
   """Trains, from the last checkpoint in the output directory; returns a list of hooks.Trained."""
-  examples = job.examples["train"]
+  examples = _training_examples(job)
   num_steps = runs.num_train_steps(FLAGS, len(examples))
   done = runs.open_directory(job.run, num_steps, job.labels or None)
   if done is None:
     return []
-  train_file = _convert(job, examples, "train.tf_record")
+  marks_unlabeled = "unlabeled" in job.examples
+  build_model_fn, table = _model_and_table(job, marks_unlabeled)
+  train_file = _convert(job, examples, "train.tf_record", marks_unlabeled)
+  train_file, table = runs.ask_teacher(job.run, _teacher_logits(job), train_file, table)
   counts = {
     "Num examples": len(examples),
     "Batch size": FLAGS.train_batch_size,
@@ -660,8 +771,13 @@ def train(job):
   runs.log_training(job.run, counts, done)
   evaluate_checkpoint = functools.partial(_dev_metrics, job)
   return runs.fine_tune(
-    job.run, *_model_and_table(job), train_file, num_steps, len(examples), evaluate_checkpoint
+    job.run, build_model_fn, table, train_file, num_steps, len(examples), evaluate_checkpoint
   )
+
+
+def _teacher_logits(job):
+  """Function of a configuration and a model's inputs to its logits, see distillation.add_logits."""
+  return lambda config, *inputs: _logits(config, _num_outputs(job), False, *inputs, False)
 
 
 def run_model(job, set_name, file_name, batch_size, checkpoint=None):

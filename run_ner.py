@@ -23,6 +23,7 @@ import numpy as np
 from absl import flags, logging
 
 import common_flags
+import distillation
 import estimators
 import files
 import hooks
@@ -49,6 +50,7 @@ METRICS = ("f1", "precision", "recall", "accuracy", "loss")
 FLAGS = flags.FlagValues()
 common_flags.define_model_flags(FLAGS, max_seq_length=MAX_SEQ_LENGTH)
 common_flags.define_training_flags(FLAGS)
+common_flags.define_distillation_flags(FLAGS)
 common_flags.define_device_flags(FLAGS)
 flags.DEFINE_string(
   "data_dir", None, "Directory with train.txt, dev.txt and test.txt.", flag_values=FLAGS
@@ -145,6 +147,19 @@ def create_model(
     (cross-entropy in nats, 0 where nothing is scored); float32 [B, S, L], the logits; float32
     [B, S, L], the probabilities.
   """
+  inputs = (input_ids, input_mask, segment_ids)
+  logits = _logits(bert_config, num_labels, is_training, *inputs, use_one_hot_embeddings)
+  losses = tf.cast(label_mask, tf.float32) * tf.nn.sparse_softmax_cross_entropy_with_logits(
+    labels=label_ids, logits=logits
+  )  # [B, S]
+  loss = tf.reduce_sum(losses) / _num_scored(label_mask)
+  return loss, losses, logits, tf.nn.softmax(logits)
+
+
+def _logits(
+  bert_config, num_labels, is_training, input_ids, input_mask, segment_ids, use_one_hot_embeddings
+):
+  """float32 [B, S, L]; see create_model."""
   model = modeling.BertModel(
     config=bert_config,
     is_training=is_training,
@@ -160,12 +175,7 @@ def create_model(
     initializer=modeling.create_initializer(0.02),
   )
   bias = tf.get_variable("cls/ner/output_bias", [num_labels], initializer=tf.zeros_initializer())
-  logits = tf.einsum("bsh,lh->bsl", hidden, weights) + bias  # [B, S, L]
-  losses = tf.cast(label_mask, tf.float32) * tf.nn.sparse_softmax_cross_entropy_with_logits(
-    labels=label_ids, logits=logits
-  )  # [B, S]
-  loss = tf.reduce_sum(losses) / _num_scored(label_mask)
-  return loss, losses, logits, tf.nn.softmax(logits)
+  return tf.einsum("bsh,lh->bsl", hidden, weights) + bias
 
 
 def _num_scored(label_mask):
@@ -186,6 +196,7 @@ def model_fn_builder(
   use_tpu,
   use_one_hot_embeddings,
   options=optimization.DEFAULTS,
+  soft_targets=None,
 ):
   """Makes the model_fn of a TPUEstimator, for training and prediction.
 
@@ -198,6 +209,8 @@ def model_fn_builder(
     use_tpu: bool.
     use_one_hot_embeddings: bool, see modeling.BertModel.
     options: optimization.Options.
+    soft_targets: distillation.SoftTargets of a training whose features have TEACHER_LOGITS, float32
+      [B, S, L]; None for a training without a teacher.
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns
@@ -221,14 +234,29 @@ def model_fn_builder(
         use_one_hot_embeddings,
       )
       mean = micro_batches.Mean(loss, _num_scored(features["label_mask"]))
-      return estimators.Outputs(
-        micro_batches.Objective([mean]), predictions=_predictions(losses, logits)
-      )
+      objective = micro_batches.Objective([mean])
+      if soft_targets and mode == tf.estimator.ModeKeys.TRAIN:
+        objective = _taught_objective(features, mean, logits, soft_targets)
+      return estimators.Outputs(objective, predictions=_predictions(losses, logits))
 
     training = (learning_rate, num_train_steps, num_warmup_steps)
     return estimators.make_spec(mode, features, build, init_checkpoint, use_tpu, training, options)
 
   return model_fn
+
+
+def _taught_objective(features, mean, logits, soft_targets):
+  """micro_batches.Objective of a batch of a training with a teacher; see model_fn_builder.
+
+  Args:
+    features, soft_targets: see model_fn_builder.
+    mean: micro_batches.Mean of the labels' loss.
+    logits: float32 [B, S, L].
+  """
+  teacher_logits = features[distillation.TEACHER_LOGITS]
+  losses = distillation.class_losses(logits, teacher_logits, soft_targets.temperature)  # [B, S]
+  loss = tf.reduce_sum(losses * tf.cast(features["label_mask"], tf.float32)) / mean.count
+  return soft_targets.objective(mean, mean._replace(value=loss))
 
 
 def _predictions(losses, logits):
@@ -299,7 +327,10 @@ def prepare():
   run = runs.begin(FLAGS, SCRIPT, TASK_FLAGS)
   runs.check_evaluation(FLAGS, METRICS)
   corpora = _read_corpora()
-  labels = _known_labels(run) or ner_data.find_labels(corpora["train"])
+  known = _known_labels(run)
+  labels = known or ner_data.find_labels(corpora["train"])
+  if run.teacher:
+    labels = run.teacher.check_labels(labels, is_fixed=known is not None)
   for corpus in corpora.values():
     ner_data.check_labels(corpus, labels)
   shape = [len(labels), run.config.hidden_size]
@@ -353,7 +384,9 @@ def _known_labels(run):
 
 def _model_and_table(job):
   """What runs.fine_tune and runs.predict need: a builder of the model_fn, and the file's table."""
-  build_model_fn = functools.partial(model_fn_builder, num_labels=len(job.labels))
+  build_model_fn = functools.partial(
+    model_fn_builder, num_labels=len(job.labels), soft_targets=job.run.soft_targets()
+  )
   return build_model_fn, ner_data.record_features(FLAGS.max_seq_length)
 
 
@@ -384,7 +417,9 @@ def train(job):
   done = runs.open_directory(job.run, num_steps, job.labels)
   if done is None:
     return []
+  build_model_fn, table = _model_and_table(job)
   train_file = _write_windows(job, "train", windows, "train.tf_record")
+  train_file, table = runs.ask_teacher(job.run, _teacher_logits(job), train_file, table)
   counts = {
     "Num examples": len(job.corpora["train"].sentences),
     "Num windows": len(windows),
@@ -394,8 +429,13 @@ def train(job):
   runs.log_training(job.run, counts, done)
   evaluate = functools.partial(_dev_metrics, job)
   return runs.fine_tune(
-    job.run, *_model_and_table(job), train_file, num_steps, len(windows), evaluate
+    job.run, build_model_fn, table, train_file, num_steps, len(windows), evaluate
   )
+
+
+def _teacher_logits(job):
+  """Function of a configuration and a model's inputs to its logits, see distillation.add_logits."""
+  return lambda config, *inputs: _logits(config, len(job.labels), False, *inputs, False)
 
 
 def run_model(job, set_name, file_name, batch_size, checkpoint=None):

@@ -23,6 +23,7 @@ import numpy as np
 from absl import flags, logging
 
 import common_flags
+import distillation
 import estimators
 import files
 import hooks
@@ -70,6 +71,7 @@ THRESHOLD = "null_score_diff_threshold"
 FLAGS = flags.FlagValues()
 common_flags.define_model_flags(FLAGS, max_seq_length=384)
 common_flags.define_training_flags(FLAGS)
+common_flags.define_distillation_flags(FLAGS)
 common_flags.define_device_flags(FLAGS)
 flags.DEFINE_string("train_file", None, "SQuAD file to train on.", flag_values=FLAGS)
 flags.DEFINE_string(
@@ -232,6 +234,7 @@ def model_fn_builder(
   use_tpu,
   use_one_hot_embeddings,
   options=optimization.DEFAULTS,
+  soft_targets=None,
 ):
   """Makes the model_fn of a TPUEstimator, for training and prediction.
 
@@ -243,6 +246,8 @@ def model_fn_builder(
     use_tpu: bool.
     use_one_hot_embeddings: bool, see modeling.BertModel.
     options: optimization.Options.
+    soft_targets: distillation.SoftTargets of a training whose features have TEACHER_LOGITS, float32
+      [B, S, 2]; None for a training without a teacher.
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns
@@ -264,11 +269,7 @@ def model_fn_builder(
       )
       objective = None
       if mode == tf.estimator.ModeKeys.TRAIN:
-        starts, ends = features["start_positions"], features["end_positions"]
-        loss = span_loss(start_logits, end_logits, starts, ends)
-        # The softmax goes over all positions, those of padding too.
-        mean = micro_batches.mean_of_examples(loss, starts)
-        objective = micro_batches.Objective([mean], sees_padding=True)
+        objective = _objective(features, start_logits, end_logits, soft_targets)
       predictions = {
         "unique_ids": features.get("unique_ids"),
         "start_logits": start_logits,
@@ -280,6 +281,25 @@ def model_fn_builder(
     return estimators.make_spec(mode, features, build, init_checkpoint, use_tpu, training, options)
 
   return model_fn
+
+
+def _objective(features, start_logits, end_logits, soft_targets):
+  """micro_batches.Objective of a batch for training; see model_fn_builder."""
+  starts, ends = features["start_positions"], features["end_positions"]
+  loss = span_loss(start_logits, end_logits, starts, ends)
+  mean = micro_batches.mean_of_examples(loss, starts)
+  if soft_targets is None:
+    # The softmax goes over all positions, those of padding too.
+    return micro_batches.Objective([mean], sees_padding=True)
+  teacher_losses = distillation.span_losses(
+    start_logits,
+    end_logits,
+    features[distillation.TEACHER_LOGITS],
+    features["input_mask"],
+    soft_targets.temperature,
+  )
+  teacher_mean = micro_batches.mean_of_examples(tf.reduce_mean(teacher_losses), starts)
+  return soft_targets.objective(mean, teacher_mean, sees_padding=True)
 
 
 def input_fn_builder(
@@ -361,7 +381,7 @@ def prepare():
   Raises:
     files.InputError: the first thing that is missing or wrong.
   """
-  run = runs.begin(FLAGS, SCRIPT, TASK_FLAGS)
+  run = runs.begin(FLAGS, SCRIPT, TASK_FLAGS, taught=["version_2_with_negative"])
   validate_flags_or_throw(run.config)
   if FLAGS[THRESHOLD].value == common_flags.AUTO and not FLAGS.do_eval:
     saved_threshold(FLAGS.output_dir)
@@ -427,12 +447,19 @@ def train(job):
     "Batch size": FLAGS.train_batch_size,
     "Num steps": num_steps,
   }
-  runs.log_training(job.run, counts, done)
   table = squad_data.record_features(FLAGS.max_seq_length, is_training=True)
+  train_file, table = runs.ask_teacher(job.run, _stacked_logits, train_file, table)
+  runs.log_training(job.run, counts, done)
+  build_model_fn = functools.partial(model_fn_builder, soft_targets=job.run.soft_targets())
   evaluate = functools.partial(_dev_metrics, job)
   return runs.fine_tune(
-    job.run, model_fn_builder, table, train_file, num_steps, len(features), evaluate
+    job.run, build_model_fn, table, train_file, num_steps, len(features), evaluate
   )
+
+
+def _stacked_logits(config, *inputs):
+  """float32 [B, S, 2] of a model without dropout; see create_model."""
+  return tf.stack(create_model(config, False, *inputs, False), axis=-1)
 
 
 def predict(job):

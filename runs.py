@@ -2,6 +2,7 @@
 
 begin            checks the flags that all such scripts share and loads the model's description
 open_directory   makes the output directory ready for training, or finds the training done
+ask_teacher      adds what a teacher says to the training records
 fine_tune        trains by epochs, from the last checkpoint
 predict          runs the model over records
 check_finite     refuses the outputs of a broken model
@@ -16,6 +17,7 @@ from absl import flags, logging
 
 import acceleration
 import common_flags
+import distillation
 import distribution
 import estimators
 import files
@@ -42,6 +44,9 @@ class Run(NamedTuple):
     config: modeling.BertConfig.
     tokenizer: tokenization.FullTokenizer, None for a run without a vocabulary.
     plan: acceleration.Plan of the training.
+    teacher: distillation.Teacher of the training, or None.
+    layers: tuple of int, the teacher's layers that the model begins with; empty if it begins with
+      no part of the teacher.
   """
 
   flags: flags.FlagValues
@@ -53,11 +58,19 @@ class Run(NamedTuple):
   config: modeling.BertConfig
   tokenizer: Optional[tokenization.FullTokenizer]
   plan: acceleration.Plan = acceleration.Plan()
+  teacher: Optional[distillation.Teacher] = None
+  layers: tuple = ()
 
   def options(self):
     """optimization.Options of the training."""
     settings = common_flags.step_settings(self.flags)
     return optimization.Options(**settings, loss_scale=self.plan.loss_scale())
+
+  def soft_targets(self):
+    """distillation.SoftTargets of the training, or None if the labels are all that it learns."""
+    if self.teacher is None or self.flags.distill_alpha == 0:
+      return None
+    return distillation.SoftTargets(self.flags.distill_temperature, self.flags.distill_alpha)
 
   def num_devices(self):
     """int, among how many a batch of the training is divided."""
@@ -72,7 +85,7 @@ class Run(NamedTuple):
     return self.cluster.scratch(self.flags.output_dir)
 
 
-def begin(flag_values, script, adopted, identity=(), needed=(), needs_vocab=True):
+def begin(flag_values, script, adopted, identity=(), needed=(), needs_vocab=True, taught=()):
   """Reads and checks what a run starts from; writes nothing.
 
   Args:
@@ -82,6 +95,7 @@ def begin(flag_values, script, adopted, identity=(), needed=(), needs_vocab=True
     identity: those of them that tell one kind of model from another: two values are an error.
     needed: flags that must have a value, beside the model's files.
     needs_vocab: bool, whether the vocabulary is one of these files.
+    taught: those of `adopted` in which a teacher and its student are the same.
 
   Returns:
     Run.
@@ -91,6 +105,7 @@ def begin(flag_values, script, adopted, identity=(), needed=(), needs_vocab=True
     distribution.Finished: there is no training, and this process is not the chief.
   """
   common_flags.require(flag_values, ["output_dir"], "every run")
+  teacher = _find_teacher(flag_values, script, adopted)
   starts_anew = flag_values.do_train and flag_values.overwrite_output_dir
   if not starts_anew:
     _take_over_flags(flag_values, script, adopted, identity)
@@ -100,6 +115,7 @@ def begin(flag_values, script, adopted, identity=(), needed=(), needs_vocab=True
       f"--output_dir: {flag_values.output_dir} has no checkpoint to evaluate or predict with; "
       "train first, or give --init_checkpoint"
     )
+  layers = _take_over_model(flag_values, teacher, resumed) if teacher else ()
   purpose = f"a directory without {model_directory.RUN_FILE}"
   model_files = ["bert_config_file", "vocab_file"] if needs_vocab else ["bert_config_file"]
   common_flags.require(flag_values, [*needed, *model_files], purpose)
@@ -114,15 +130,82 @@ def begin(flag_values, script, adopted, identity=(), needed=(), needs_vocab=True
     cluster.check_batch_size(flag_values.train_batch_size)
   else:
     cluster.leave()
-  start = (resumed, "output_dir") if resumed else (flag_values.init_checkpoint, "init_checkpoint")
+  start = (flag_values.init_checkpoint, "init_checkpoint")
+  if resumed:
+    start = (resumed, "output_dir")
+  elif layers:
+    start = (teacher.checkpoint, "teacher_dir")
   config, tokenizer = _load_model(flag_values, *start)
+  if layers and not resumed:
+    config = distillation.student_config(config, layers)
   run = Run(flag_values, script, resumed, start, devices, cluster, config, tokenizer)
   if not flag_values.do_train:
     return run
+  if teacher:
+    run = run._replace(teacher=teacher, layers=layers)
+    _check_teacher(run, taught)
   _check_freezing(run)
   _check_accumulation(run)
   plan = acceleration.find(flag_values.amp, flag_values.use_xla, flag_values.use_tpu)
   return run._replace(plan=plan)
+
+
+def _find_teacher(flag_values, script, adopted):
+  """distillation.Teacher of a training, whose task the flags take over; None without one."""
+  if not flag_values.do_train or "teacher_dir" not in flag_values:
+    return None
+  directory = flag_values.teacher_dir
+  if not directory:
+    for name in ("student_layers", "distill_temperature", "distill_alpha", "teacher_cache_dir"):
+      if flag_values[name].present:
+        raise files.InputError(f"--{name} needs --teacher_dir, the directory of the teacher")
+    return None
+  if os.path.abspath(directory) == os.path.abspath(flag_values.output_dir):
+    raise files.InputError(f"--teacher_dir and --output_dir are both {directory}; give two")
+  teacher = distillation.find_teacher(directory, script)
+  common_flags.adopt(flag_values, teacher.flags, adopted)
+  return teacher
+
+
+def _take_over_model(flag_values, teacher, resumed):
+  """Fills in the flags of a student's files; returns the layers of the teacher it begins with."""
+  vocab = teacher.path(model_directory.VOCAB_FILE)
+  flag_values["vocab_file"].value = flag_values.vocab_file or vocab
+  layers = distillation.parse_layers(flag_values.student_layers, teacher)
+  if not layers:
+    if not flag_values.bert_config_file:
+      raise files.InputError(
+        "--teacher_dir: there is no student; give --student_layers, or --bert_config_file and "
+        "--init_checkpoint"
+      )
+    return ()
+  for name in ("bert_config_file", "init_checkpoint"):
+    if flag_values[name].present:
+      raise files.InputError(
+        f"--student_layers and --{name}: the model begins with layers of the teacher, or with a "
+        "model of its own; give one of them"
+      )
+  if not resumed:
+    flag_values["bert_config_file"].value = teacher.path(model_directory.CONFIG_FILE)
+  return layers
+
+
+def _check_teacher(run, taught):
+  """Makes sure that the teacher's task, input and layers are the student's."""
+  flag_values, teacher = run.flags, run.teacher
+  for name in ("do_lower_case", *taught):
+    its, own = teacher.flags.get(name), flag_values[name].value
+    if its not in (None, own):
+      raise files.InputError(
+        f"--teacher_dir: {teacher.directory} was trained with --{name}={its}, not {own}; teacher "
+        "and student must have the same task and input"
+      )
+  teacher.check_input(run.tokenizer, flag_values.max_seq_length)
+  if run.layers and run.config.num_hidden_layers != len(run.layers):
+    raise files.InputError(
+      f"--student_layers={flag_values.student_layers}: the model in {flag_values.output_dir} has "
+      f"{run.config.num_hidden_layers} layers; choose another directory, or --overwrite_output_dir"
+    )
 
 
 def _found_checkpoint(flag_values):
@@ -334,7 +417,15 @@ def open_directory(run, num_steps, labels=None):
       f"--output_dir: {directory} is at step {estimators.saved_step(directory)} in this worker, "
       f"and at step {step} in the chief; all workers need the same, shared directory"
     )
+  if run.layers and not step:
+    _start_with_layers(run)
   return step
+
+
+def _start_with_layers(run):
+  """Lets the training start from what distillation.write_student has written."""
+  for name, path in distillation.start_paths(run.flags.output_dir).items():
+    run.flags[name].value = path
 
 
 def _open_as_chief(run, num_steps, labels):
@@ -354,6 +445,9 @@ def _open_as_chief(run, num_steps, labels):
       directory,
       model_directory.BEST,
     )
+  if run.layers and not done:
+    distillation.write_student(directory, run.teacher, run.layers)
+    _start_with_layers(run)
   model_directory.save(
     directory,
     run.flags.bert_config_file,
@@ -371,6 +465,34 @@ def _is_finished(flag_values, done, num_steps):
     return done >= num_steps
   past = history.History(flag_values.output_dir, _goal(flag_values), done)
   return past.is_exhausted() or (done >= num_steps and past.has(done))
+
+
+def ask_teacher(run, build, train_file, table):
+  """Adds to the training records what the teacher says of them, if there is one and it counts.
+
+  Args:
+    run: Run.
+    build: see distillation.add_logits.
+    train_file: str, a TFRecord file.
+    table: list of tf_example.Feature, what it has.
+
+  Returns:
+    A pair: the file to train on and its table; the same ones without a teacher.
+
+  Raises:
+    files.InputError: see distillation.add_logits.
+  """
+  if run.soft_targets() is None:
+    return train_file, table
+  output_file = os.path.join(run.scratch(), "train_with_teacher.tf_record")
+  cache_dir = run.flags.teacher_cache_dir or run.flags.output_dir
+  if not run.cluster.is_chief:
+    run.cluster.from_chief(0)  # waits until the logits are there
+  arguments = (build, train_file, output_file, table, cache_dir)
+  table = distillation.add_logits(run.teacher, *arguments)
+  if run.cluster.is_chief:
+    run.cluster.from_chief(0)
+  return output_file, table
 
 
 def log_training(run, counts, done):
@@ -399,6 +521,12 @@ def _settings_in_words(run):
     yield f"Gradients are added up over {num_parts} parts of {part_size} examples"
   if flag_values.recompute_activations:
     yield "Layers are computed again in the backward pass"
+  soft = run.soft_targets()
+  if soft:
+    yield (
+      f"The loss is {soft.alpha:g} times the teacher's, at temperature {soft.temperature:g}, and "
+      f"{1 - soft.alpha:g} times the labels'"
+    )
   yield from run.plan.lines
 
 

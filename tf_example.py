@@ -15,7 +15,7 @@ class Feature(NamedTuple):
   Attributes:
     name: str, key in the tf.train.Example and in the batch.
     dtype: np.int32 (stored as int64) or np.float32.
-    shape: () or (length,).
+    shape: (), (length,) or (length, width); a row has the values of the last one after the other.
     per_token: bool, whether it has one value a token, padding included.
   """
 

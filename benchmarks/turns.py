@@ -36,12 +36,10 @@ def take(sides, num_turns, show=lambda name, result: None):
   return results
 
 
-def spread(numbers, digits=1):
-  """The median of some numbers, the lowest and the highest: [3, 1.25, 2] -> "2.0 (1.2 to 3.0)"."""
-  low, middle, high = (
-    f"{number:,.{digits}f}" for number in (min(numbers), statistics.median(numbers), max(numbers))
-  )
-  return f"{middle} ({low} to {high})"
+def spread(numbers, digits=1, middle=statistics.median):
+  """The middle of some numbers, the lowest and the highest: [3, 1.25, 2] -> "2.0 (1.2 to 3.0)"."""
+  shown = (f"{number:,.{digits}f}" for number in (middle(numbers), min(numbers), max(numbers)))
+  return "{} ({} to {})".format(*shown)
 
 
 def print_ratios(speeds, pairs):

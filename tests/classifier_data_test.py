@@ -125,7 +125,14 @@ def test_padding_example(tokenizer):
     "segment_ids": [0] * 4,
     "label_ids": 0,
     "is_real_example": 0,
+    "is_labeled": 0,
   }
+
+
+@pytest.mark.parametrize(("label", "label_id"), [("1", 1), ("0", 0), (None, 0)])
+def test_examples_without_a_label_are_marked(tokenizer, label, label_id):
+  row = classifier_data.feature_row(convert(tokenizer, InputExample("x", "the cat", label=label)))
+  assert (row["label_ids"], row["is_labeled"]) == (label_id, label is not None)
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from tiny_huggingface import (
 
 import common_flags
 import convert_checkpoint
+import estimators
 import files
 import model_directory
 import modeling
@@ -74,7 +75,7 @@ def saved_tensors(prefix):
 def add_tensors(prefix, **extra):
   """The checkpoint with more variables; `__` stands for / in their names."""
   extra = {name.replace("__", "/"): np.asarray(value) for name, value in extra.items()}
-  convert_checkpoint.save_checkpoint(prefix, {**saved_tensors(prefix), **extra})
+  estimators.save_checkpoint(prefix, {**saved_tensors(prefix), **extra})
 
 
 # ---- An encoder in NumPy, by HuggingFace's names ------------------------------------------------
@@ -449,7 +450,7 @@ def finish(bert, tensors, step, labels=None, **flags):
 def save_training(directory, tensors, step):
   prefix = os.path.join(directory, f"model.ckpt-{step}")
   slots = {"output_bias/adam_m": tensors["output_bias"], "global_step": np.int64(step)}
-  convert_checkpoint.save_checkpoint(prefix, {**tensors, **slots})
+  estimators.save_checkpoint(prefix, {**tensors, **slots})
   tf.train.update_checkpoint_state(directory, f"model.ckpt-{step}")
 
 
@@ -685,7 +686,7 @@ def test_interrupted_writing_leaves_no_model(huggingface, tmp_path, monkeypatch,
   conversion = convert_checkpoint.from_huggingface(huggingface)._replace(weights=weights)
   (tmp_path / "out").mkdir()
   write_json(tmp_path / "out" / "bert_config.json", {"of": "another model"})
-  monkeypatch.setattr(convert_checkpoint, "save_checkpoint", full_disk)
+  monkeypatch.setattr(estimators, "save_checkpoint", full_disk)
   monkeypatch.setattr(safetensors.numpy, "save", full_disk)
   with pytest.raises(files.InputError, match=r"^--output: cannot write in .*: No space left"):
     written(conversion, tmp_path / "out", overwrite=True)

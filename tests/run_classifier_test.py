@@ -26,6 +26,7 @@ from tiny_runs import (
 )
 
 import common_flags
+import distillation
 import estimators
 import files
 import modeling
@@ -795,3 +796,103 @@ def test_help_lists_all_flags():
   assert "--do_predict" not in done.stderr
   for flag in ("do_predict", "learning_rate", "tpu_name", "label_column"):
     assert re.search(rf"^ +--(\[no\])?{flag}:", done.stdout, re.MULTILINE), flag
+
+
+# ---- A student ----------------------------------------------------------------------------------
+
+
+def student(trained, **flags):
+  """The flags of a training run with a teacher; those that are None are left out."""
+  flags = {
+    "teacher_dir": trained,
+    "student_layers": 0,
+    "train_batch_size": BATCH_SIZE,
+    "num_train_epochs": 2,
+    "learning_rate": 0.005,
+    **flags,
+  }
+  return {name: value for name, value in flags.items() if value is not None}
+
+
+def test_a_student_learns_from_its_teacher(trained, tmp_path):
+  run(tmp_path, "--do_train", "--do_eval", **student(trained, num_train_epochs=EPOCHS))
+  assert float(dict(results(tmp_path))["eval_accuracy"]) > 0.9
+  assert json.loads((tmp_path / "bert_config.json").read_text())["num_hidden_layers"] == 1
+  assert (tmp_path / "label_list.txt").read_text() == (trained / "label_list.txt").read_text()
+
+
+def test_a_student_learns_from_unlabelled_text(trained, data, tmp_path):
+  """Its only examples with labels are wrong, and two of 26."""
+  few = tmp_path / "few"
+  wrong = [("1", "good .", "negative"), ("2", "bad .", "positive")]
+  write_rows(few / "train.tsv", [("key", "sentence", "label"), *wrong])
+  shutil.copy(data / "dev.tsv", few / "dev.tsv")
+  rows = [(str(i), text) for i, (text, _) in enumerate(sentences(THINGS[:4]))]
+  texts = write_rows(tmp_path / "texts.tsv", [("key", "sentence"), *rows])
+  flags = student(trained, data_dir=few, unlabeled_file=texts, num_train_epochs=EPOCHS)
+  run(tmp_path / "out", "--do_train", "--do_eval", **flags)
+  assert float(dict(results(tmp_path / "out"))["eval_accuracy"]) > 0.9
+  assert checkpoint_steps(tmp_path / "out")[-1] == 26 * EPOCHS // BATCH_SIZE
+
+
+def test_what_counts_of_an_example_without_a_label():
+  with tf.Graph().as_default(), tf.Session() as session:
+    features = {
+      "teacher_logits": tf.constant([[np.log(3.0), 0.0]] * 2, tf.float32),
+      "is_labeled": tf.constant([1, 0]),
+    }
+    objective = run_classifier._taught_objective(
+      features,
+      tf.constant([2.0, 100.0]),
+      tf.zeros([2, 2]),
+      "classes",
+      distillation.SoftTargets(temperature=1.0, alpha=0.25),
+    )
+    teacher = 0.13081204  # see distillation.class_losses
+    expected = (0.75 * 2 + 0.25 * teacher + teacher) / 2
+    assert session.run(objective.loss_value()) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["multi_label", "regression"])
+def test_students_of_other_kinds(model, tmp_path, kind):
+  if kind == "multi_label":
+    rows = [("sentence", "labels"), *mixed(THINGS)]
+  else:
+    rows = [("text", "score"), *((f"the {THINGS[i]} was {w}", str(i)) for i, w in enumerate(BAD))]
+  for name in ("train", "dev"):
+    write_rows(tmp_path / f"{name}.tsv", rows)
+  teacher, out = tmp_path / "teacher", tmp_path / "out"
+  options = {kind: True, "label_separator": "|"} if kind == "multi_label" else {kind: True}
+  flags = start(model, tmp_path, id_column=None, train_batch_size=6, num_train_epochs=2, **options)
+  run(teacher, "--do_train", **flags)
+  config = json.loads((teacher / "bert_config.json").read_text())
+  config.update(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+  (teacher / "bert_config.json").write_text(json.dumps(config))
+  run(out, "--do_train", "--do_eval", **student(teacher, train_batch_size=6))
+  assert json.loads((out / "eval_metrics.json").read_text())["examples"] == len(rows) - 1
+  wrong = {kind: False, "label_separator": None, "data_dir": tmp_path}
+  with pytest.raises(files.InputError, match=f"trained with --{kind}=True, not False"):
+    run(tmp_path / "other", "--do_train", **student(teacher, **wrong))
+
+
+@pytest.mark.parametrize(
+  ("flags", "match"),
+  [
+    ({"distill_alpha": 0, "unlabeled_file": "texts.tsv"}, "--unlabeled_file needs a teacher"),
+    ({"unlabeled_file": "nowhere.tsv"}, "nowhere.tsv: cannot be read"),
+    ({"student_layers": 2}, "--student_layers: there is no layer 2"),
+  ],
+)
+def test_impossible_students(trained, tmp_path, flags, match):
+  Refusal(run, lambda **f: student(trained, **f), tmp_path / "out", "--do_train")(match, **flags)
+
+
+def test_a_student_of_other_labels(trained, data, tmp_path):
+  other = tmp_path / "data"
+  shutil.copytree(data, other)
+  text = (other / "train.tsv").read_text()
+  (other / "train.tsv").write_text(text.replace("negative", "sad"))
+  refused = Refusal(run, lambda **f: student(trained, **f), tmp_path / "out", "--do_train")
+  refused(
+    "labels of .* are 'negative', 'positive', the student's are 'positive', 'sad'", data_dir=other
+  )

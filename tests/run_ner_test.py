@@ -22,7 +22,9 @@ from tiny_runs import (
 )
 
 import common_flags
+import distillation
 import files
+import micro_batches
 import model_directory
 import ner_data
 import ner_metrics
@@ -443,3 +445,49 @@ def test_broken_weights(trained, tmp_path):
   path.write_text("ann\n")
   with pytest.raises(files.InputError, match="outputs are NaN"):
     run(tmp_path / "out", "--do_predict", predict_file=path, max_seq_length=8, **flags)
+
+
+# ---- A student ----------------------------------------------------------------------------------
+
+
+def student(trained, **flags):
+  return {
+    "teacher_dir": trained,
+    "student_layers": 1,
+    "train_batch_size": 8,
+    "num_train_epochs": 8,
+    "learning_rate": 0.002,
+    **flags,
+  }
+
+
+def test_a_student_learns_from_its_teacher(trained, tmp_path):
+  run(tmp_path, "--do_train", "--do_eval", **student(trained, distill_alpha=0.9))
+  assert read_json(tmp_path, "eval_metrics.json")["f1"] > 0.8
+  assert read_json(tmp_path, "bert_config.json")["num_hidden_layers"] == 1
+  assert (tmp_path / "label_list.txt").read_text().split() == LABELS
+
+
+def test_a_teacher_counts_where_tags_are_scored():
+  with tf.Graph().as_default(), tf.Session() as session:
+    features = {
+      "teacher_logits": tf.constant([[[9.0, -9.0], [np.log(3.0), 0], [-9, 9]]], tf.float32),
+      "label_mask": tf.constant([[0, 1, 0]]),
+    }
+    objective = run_ner._taught_objective(
+      features,
+      micro_batches.Mean(tf.constant(2.0), 1.0),
+      tf.zeros([1, 3, 2]),
+      distillation.SoftTargets(temperature=1.0, alpha=0.25),
+    )
+    expected = 0.75 * 2 + 0.25 * 0.13081204  # see distillation.class_losses
+    assert session.run(objective.loss_value()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_student_of_other_tags(trained, data, tmp_path):
+  other = tmp_path / "data"
+  other.mkdir()
+  text = (data / "train.txt").read_text().replace("-PER", "-ORG")
+  (other / "train.txt").write_text(text)
+  refused = Refusal(run, lambda **f: student(trained, **f), tmp_path / "out", "--do_train")
+  refused("--teacher_dir: the labels of .* are 'O', 'B-LOC', .*'B-ORG'", data_dir=other)

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import signal
 
 import numpy as np
 import pytest
@@ -14,10 +15,13 @@ from tiny_runs import (
   checkpoint_steps,
   copied,
   save_model,
+  send_once,
   start_flags,
+  weights,
 )
 
 import common_flags
+import distillation
 import estimators
 import files
 import model_directory
@@ -418,3 +422,137 @@ def test_a_directory_of_another_task(refused, trained, tmp_path):
   run_file = again / model_directory.RUN_FILE
   run_file.write_text(run_file.read_text().replace("run_squad", "run_classifier"))
   refused("was made by run_classifier.py", output_dir=again)
+
+
+# ---- A student ----------------------------------------------------------------------------------
+
+
+def student(trained, data, **flags):
+  """The flags of a training run with a teacher."""
+  flags = {
+    "teacher_dir": trained,
+    "train_file": data / "train.json",
+    "student_layers": 1,
+    "train_batch_size": 8,
+    "num_train_epochs": 1,
+    "num_workers": 1,
+    **flags,
+  }
+  return {name: value for name, value in flags.items() if value is not None}
+
+
+def test_a_student_learns_from_its_teacher(trained, data, tmp_path):
+  out = tmp_path / "out"
+  flags = student(trained, data, num_train_epochs=12, learning_rate=0.005, distill_alpha=0.9)
+  run(out, "--do_train", "--do_eval", predict_file=data / "dev.json", **flags)
+  metrics = read(out, "eval_metrics.json")
+  assert metrics["HasAns_total"] == 24 and metrics["f1"] > 60
+  assert read(out, "bert_config.json")["num_hidden_layers"] == 1
+  its_flags = read(out, "run.json")["flags"]
+  for name in ("version_2_with_negative", "max_seq_length", "doc_stride"):
+    assert its_flags[name] == read(trained, "run.json")["flags"][name]
+  # The directory alone knows the student.
+  run(out, "--do_predict", predict_file=data / "questions.json", num_workers=1)
+
+
+def test_a_student_that_is_its_teacher_has_nothing_to_learn_of_it(
+  trained, data, tmp_path, monkeypatch, log
+):
+  twin = copied(trained, tmp_path)
+  config = read(twin, "bert_config.json")
+  config.update(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+  write_json(twin / "bert_config.json", config)
+  flags = student(twin, data, student_layers="0,1", distill_alpha=1, learning_rate=1e-9)
+  run(tmp_path / "out", "--do_train", bucket_by_length=True, log_every_steps=1, **flags)
+  losses = [float(text.split()[0]) for text in log.text.split("teacher_loss ")[1:]]
+  assert len(losses) == 7 and max(losses) < 1e-5
+
+
+def test_a_baseline_without_its_teacher(trained, data, tmp_path, monkeypatch):
+  def refuse(*_):
+    raise AssertionError("the teacher runs")
+
+  monkeypatch.setattr(distillation, "add_logits", refuse)
+  run(tmp_path / "out", "--do_train", **student(trained, data, distill_alpha=0))
+  assert checkpoint_steps(tmp_path / "out")
+  with pytest.raises(AssertionError, match="the teacher runs"):
+    run(tmp_path / "other", "--do_train", **student(trained, data))
+
+
+def test_a_student_with_a_model_of_its_own(trained, data, tmp_path, log):
+  """A model of another width, as a small released one would be, with a head that is new."""
+  (tmp_path / "small").mkdir()
+  save_model(tmp_path / "small", VOCAB, hidden_size=8, num_hidden_layers=1, intermediate_size=12)
+  flags = {**start_flags(tmp_path / "small"), "student_layers": None, "distill_alpha": 1}
+  flags.update(teacher_cache_dir=tmp_path / "cache", num_train_epochs=4, learning_rate=0.01)
+  run(tmp_path / "out", "--do_train", log_every_steps=7, **student(trained, data, **flags))
+  config = read(tmp_path / "out", "bert_config.json")
+  assert (config["num_hidden_layers"], config["hidden_size"]) == (1, 8)
+  assert weights(tmp_path / "out")["cls/squad/output_weights"].shape == (2, 8)
+  losses = [float(text.split()[0]) for text in log.text.split("teacher_loss ")[1:]]
+  assert losses[-1] < 0.9 * losses[0]
+  assert list((tmp_path / "cache").glob("teacher-logits-*/00000.npz"))
+  assert not list((tmp_path / "out").glob("teacher-logits-*"))
+
+
+def test_a_students_training_goes_on(trained, data, tmp_path, monkeypatch):
+  flags = student(trained, data, num_train_epochs=2, save_checkpoints_steps=3)
+  run(tmp_path / "whole", "--do_train", **flags)
+  send_once(monkeypatch, signal.SIGTERM, at_step=4)
+  with pytest.raises(estimators.Interrupted):
+    run(tmp_path / "parts", "--do_train", **flags)
+  monkeypatch.undo()
+  run(tmp_path / "parts", "--do_train", **flags)
+  whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+  assert parts["global_step"] == whole["global_step"] == 14
+  with pytest.raises(files.InputError, match=r"--student_layers=0,1: the model in .* has 1 layers"):
+    run(tmp_path / "parts", "--do_train", **{**flags, "student_layers": "0,1"})
+
+
+def test_parts_of_a_batch_learn_the_same(trained, data, tmp_path):
+  twin = copied(trained, tmp_path)
+  config = read(twin, "bert_config.json")
+  config.update(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+  write_json(twin / "bert_config.json", config)
+  flags = student(twin, data)
+  run(tmp_path / "whole", "--do_train", **flags)
+  run(tmp_path / "parts", "--do_train", num_accumulation_steps=4, **flags)
+  whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+  for name, value in whole.items():
+    np.testing.assert_allclose(parts[name], value, atol=2e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(
+  ("flags", "match"),
+  [
+    ({"student_layers": "0,2"}, "there is no layer 2 in .*; its 2 layers are 0 to 1"),
+    ({"distill_alpha": 1.5}, "distill_alpha"),
+    ({"distill_alpha": -0.1}, "distill_alpha"),
+    ({"distill_temperature": 0}, "distill_temperature"),
+    ({"init_checkpoint": "bert_model.ckpt"}, "--student_layers and --init_checkpoint"),
+    ({"bert_config_file": "bert_config.json"}, "--student_layers and --bert_config_file"),
+    ({"student_layers": None}, "--teacher_dir: there is no student"),
+    ({"teacher_dir": None}, "--student_layers needs --teacher_dir"),
+    ({"teacher_dir": "nowhere"}, "--teacher_dir: nowhere has no checkpoint"),
+    ({"version_2_with_negative": False}, "--version_2_with_negative=True, not False"),
+    ({"do_lower_case": False}, "--do_lower_case=True, not False"),
+  ],
+)
+def test_impossible_students(trained, data, tmp_path, flags, match):
+  refused = Refusal(
+    run, lambda **flags: student(trained, data, **flags), tmp_path / "out", "--do_train"
+  )
+  refused(match, **flags)
+
+
+def test_a_teacher_of_another_task_or_vocabulary(trained, data, tmp_path):
+  refused = Refusal(
+    run, lambda **flags: student(tmp_path / "copy", data, **flags), tmp_path / "out", "--do_train"
+  )
+  teacher = copied(trained, tmp_path)
+  run_file, vocab_file = teacher / model_directory.RUN_FILE, teacher / "vocab.txt"
+  other = tmp_path / "vocab.txt"
+  other.write_text(vocab_file.read_text().replace("blue", "grey"))
+  refused(r"the vocabulary of .*copy is not the student's: .* line 7 on", vocab_file=other)
+  run_file.write_text(run_file.read_text().replace("run_squad", "run_classifier"))
+  refused("--teacher_dir: .* was made by run_classifier.py, not by run_squad.py")
