@@ -442,12 +442,12 @@ def test_two_replicas_learn_from_a_teacher_like_one(
   script, training, request, tmp_path, no_dropout, two_devices
 ):
   flags = request.getfixturevalue(training)
-  teacher = run(script, tmp_path / "teacher", **flags)
+  teacher = run(script, tmp_path / "teacher", **{**flags, "learning_rate": 0.05})
   flags = {**flags, "teacher_dir": teacher, "teacher_cache_dir": tmp_path / "cache"}
   one = run(script, tmp_path / "one", **flags)
   two = run(script, tmp_path / "two", **{**flags, **first_checkpoint(one)}, num_gpus=2)
   assert_same_training(two, one, ("loss", "label_loss", "teacher_loss"))
-  assert min(report.read_scalars(str(one))["teacher_loss"].values()) > 1e-4
+  assert min(report.read_scalars(str(one))["teacher_loss"].values()) > 1e-2
 
 
 def test_two_replicas_guess_words_like_one(records_file, tmp_path, no_dropout, two_devices):
