@@ -481,7 +481,7 @@ def make_spec(
   with scope, modeling.building(recompute=is_training and options.recompute):
     outputs = build(features)
   parts = {
-    keys.TRAIN: outputs.objective and training,
+    keys.TRAIN: training,
     keys.EVAL: outputs.eval_metrics,
     keys.PREDICT: outputs.predictions,
   }

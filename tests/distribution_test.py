@@ -180,7 +180,7 @@ def test_batches_that_cannot_be_divided():
     ({"num_gpus": 9}, r"--num_gpus=9: found"),
     ({"distribution_strategy": "multi_worker"}, r"needs the environment variable TF_CONFIG"),
     ({"distribution_strategy": "ring"}, r"should be one of <off\|mirrored\|multi_worker>"),
-    ({"distribution_strategy": "off", "use_tpu": True, "num_gpus": 1, "tpu_name": "local"}, "TPU"),
+    ({"use_tpu": True, "tpu_name": "local", "num_tpu_cores": 1, "num_gpus": 1}, "TPU"),
     ({"distribution_strategy": "mirrored", "train_batch_size": 5}, r"--train_batch_size=5 cannot"),
   ],
 )
