@@ -25,8 +25,11 @@ class BuildPackage(build_py):
   def build_module(self, module, module_file, package):
     path, copied = super().build_module(module, module_file, package)
     source = pathlib.Path(path).read_text(encoding="utf-8")
-    source = re.sub(rf"^import ({NAMES})\b", rf"from {PACKAGE} import \1", source, flags=re.M)
-    source = re.sub(rf"^from ({NAMES}) import", rf"from {PACKAGE}.\1 import", source, flags=re.M)
+    for flat, packaged in (
+      (rf"^( *)import ({NAMES})\b", rf"\1from {PACKAGE} import \2"),
+      (rf"^( *)from ({NAMES}) import", rf"\1from {PACKAGE}.\2 import"),
+    ):
+      source = re.sub(flat, packaged, source, flags=re.M)
     pathlib.Path(path).write_text(source, encoding="utf-8")
     return path, copied
 

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -200,6 +201,8 @@ print(*names)
 def test_the_package_has_all_modules_and_nothing_else(installed, tmp_path):
   names = run_python("-c", IMPORT_ALL, directory=tmp_path, path=installed).split()
   assert names == sorted(path.stem for path in ROOT.glob("*.py") if path.stem != "setup")
+  flat = re.compile(rf"^ *(import|from) ({'|'.join(names)})\b", re.MULTILINE)
+  assert not any(flat.search(path.read_text("utf-8")) for path in installed.glob("bert/*.py"))
   package, metadata = sorted(path.name for path in installed.iterdir())
   assert package == "bert" and metadata.endswith(".dist-info")
   assert all(path.suffix == ".py" for path in (installed / "bert").glob("[!_]*"))
