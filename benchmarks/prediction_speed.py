@@ -11,6 +11,7 @@ windows a second. With --text_file: from texts to a file of their vectors of the
   toolkit       in order of length, batches cut to their longest
   plain         padded to --max_seq_length, one operation for each term of a formula
   transformers  PyTorch, each batch padded to its longest; the windows' logits alone, no answers
+  padded        the same with all windows padded to --max_seq_length
 
 The sides run in turns; the first turn of each warms up and is not counted.
 """
@@ -89,7 +90,7 @@ def run_transformers(args, windows):
   def run(batches):
     for start in range(0, len(batches), args.batch_size):
       batch = batches[start : start + args.batch_size]
-      longest = max(len(ids) for ids, _ in batch)
+      longest = args.max_seq_length if args.padded else max(len(ids) for ids, _ in batch)
       ids, segments = (
         torch.tensor([row[i] + [0] * (longest - len(row[i])) for row in batch]) for i in (0, 1)
       )
@@ -159,6 +160,7 @@ def parse_arguments():
   parser.add_argument("--amp", action="store_true", help="transformers under bfloat16 autocast")
   parser.add_argument("--peer_python", help="a Python with transformers and torch")
   parser.add_argument("--windows", help="run transformers on this JSON file")
+  parser.add_argument("--padded", action="store_true", help="and pad them to --max_seq_length")
   args = parser.parse_args()
   if bool(args.data_file) == bool(args.text_file):
     parser.error("give either --data_file or --text_file")
@@ -184,15 +186,14 @@ def main():
         with open(path, "w", encoding="utf-8") as f:
           json.dump(windows, f)
         given = [*sys.argv[1:], f"--windows={path}"]
-        sides["transformers"] = functools.partial(
-          turns.run_apart, args.peer_python, __file__, given
-        )
+        for name, flags in (("transformers", given), ("padded", [*given, "--padded"])):
+          sides[name] = functools.partial(turns.run_apart, args.peer_python, __file__, flags)
     taken = turns.take(sides, args.turns)
   speeds = {name: values[1:] for name, values in taken.items()}
   what = "windows" if args.data_file else "lines"
   for name, values in speeds.items():
     print(f"{name:13} {turns.spread(values)} {what}/s")
-  turns.print_ratios(speeds, [("toolkit", "plain"), ("toolkit", "transformers")])
+  turns.print_ratios(speeds, [("toolkit", other) for other in ("plain", "transformers", "padded")])
 
 
 if __name__ == "__main__":
