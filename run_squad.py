@@ -603,7 +603,13 @@ def best_thresholds(dataset, answers):
     Dict of best_exact, best_exact_thresh, best_f1 and best_f1_thresh.
   """
   metrics = squad_metrics.evaluate_v2(dataset, answers.predictions, answers.null_odds)
-  return {name: value for name, value in metrics.items() if name.startswith("best_")}
+  best = {name: value for name, value in metrics.items() if name.startswith("best_")}
+  odds = answers.null_odds.values()
+  for name in ("best_exact_thresh", "best_f1_thresh"):
+    # 0.0 stands for no answer to any question. That holds for probabilities; odds go below 0.
+    if best[name] == 0.0 and 0.0 not in odds:
+      best[name] = min(0.0, min(odds) - 1.0)
+  return best
 
 
 def save_metrics(metrics, threshold):
