@@ -41,6 +41,12 @@ def normalize(x, gamma, beta):
   return tf.nn.batch_normalization(x, mean, variance, beta, gamma, modeling.LAYER_NORM_EPSILON)
 
 
+def cross_entropy(labels, logits):
+  """See tf.nn.sparse_softmax_cross_entropy_with_logits: the product with one-hot labels."""
+  one_hot = tf.one_hot(labels, depth=logits.shape[-1])
+  return -tf.reduce_sum(one_hot * tf.nn.log_softmax(logits), axis=-1)
+
+
 def update(optimizer, variable, gradient):
   """The operations of one variable's step of Adam; see optimization.AdamWeightDecayOptimizer."""
   m, v = (optimizer.get_slot(variable, slot) for slot in ("adam_m", "adam_v"))
@@ -59,6 +65,9 @@ def operations():
   with contextlib.ExitStack() as stack:
     for name, function in (("gelu", gelu), ("dropout", dropout), ("_normalize", normalize)):
       stack.enter_context(mock.patch.object(modeling, name, function))
+    stack.enter_context(
+      mock.patch.object(tf.nn, "sparse_softmax_cross_entropy_with_logits", cross_entropy)
+    )
     optimizer = optimization.AdamWeightDecayOptimizer
     stack.enter_context(mock.patch.object(optimizer, "_update", update))
     yield
