@@ -504,7 +504,7 @@ class FeatureExtractor:
         config, *inputs, layers, use_one_hot_embeddings, pooling, include_special_tokens
       )
 
-    self._predictor = Predictor(build, init_checkpoint, batch_size)
+    self._predictor = Predictor(build, init_checkpoint, batch_size, "init_checkpoint")
     self._pooling = pooling
     self._normalize = normalize
     self._max_seq_length = max_seq_length
@@ -649,7 +649,6 @@ def load_model(
   config, tokenizer = model_directory.load_model(
     bert_config_file, vocab_file, do_lower_case, max_seq_length, prefix
   )
-  estimators.check_checkpoint(config, prefix, "init_checkpoint")
   number = config.num_hidden_layers
   if not layers:
     raise files.InputError("--layers: none is given")
@@ -795,6 +794,7 @@ def run_estimator(job):
   The file is beside --output_file, where a TPU can read it, and is deleted in the end.
   """
   config, tokenizer = load_model(**_model_flags(), layers=job.layers)
+  estimators.check_checkpoint(config, FLAGS.init_checkpoint, "init_checkpoint")
   model_fn = model_fn_builder(
     config,
     FLAGS.init_checkpoint,

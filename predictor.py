@@ -16,7 +16,7 @@ class Predictor:
   Inputs have any lengths: they run in order of length, in batches cut to their longest.
   """
 
-  def __init__(self, build, checkpoint, batch_size=8):
+  def __init__(self, build, checkpoint, batch_size=8, flag="output_dir"):
     """Builds the graph and restores the weights.
 
     Args:
@@ -24,6 +24,7 @@ class Predictor:
         tensor [B, ...]. It makes a model's graph without dropout.
       checkpoint: str, a path as estimators.resolve_checkpoint takes it.
       batch_size: int, most inputs that run at once.
+      flag: str, the flag that gave the checkpoint, for messages.
 
     Raises:
       files.InputError: the checkpoint lacks a variable that the outputs depend on, has another
@@ -37,10 +38,10 @@ class Predictor:
         for name in ("input_ids", "input_mask", "segment_ids")
       ]
       self._outputs = build(*self._inputs)
-      prefix = estimators.resolve_checkpoint(checkpoint, "output_dir")
+      prefix = estimators.resolve_checkpoint(checkpoint, flag)
       variables = _variables_behind(self._outputs.values())
       sources = {variable: _saved_names(variable.op.name) for variable in variables}
-      _check_fit(sources, prefix)
+      _check_fit(sources, prefix, flag)
       saver = tf.train.Saver([variable for variable in variables if len(sources[variable]) == 1])
     # One operation after another, in the thread that calls: short ones take less time than it takes
     # to hand them to other threads. Within an operation there are still as many as processors.
@@ -113,18 +114,21 @@ def _saved_names(name):
   return [name.replace(joined, f"/{part}/") for part in modeling.PROJECTIONS]
 
 
-def _check_fit(sources, prefix):
-  saved = estimators.checkpoint_shapes(prefix, "output_dir")
+def _check_fit(sources, prefix, flag):
+  saved = estimators.checkpoint_shapes(prefix, flag)
+  shapes = {}
   for variable, names in sources.items():
-    wanted = variable.shape.as_list()
+    shape = variable.shape.as_list()
     if len(names) > 1:
-      wanted[-1] //= len(names)
-    for name in names:
-      if saved.get(name) != wanted:
-        raise files.InputError(
-          f"{prefix} does not fit the model: {name} is {saved.get(name) or 'not there'}, should "
-          f"be {wanted}"
-        )
+      shape[-1] //= len(names)
+    shapes.update(dict.fromkeys(names, shape))
+  coverage = estimators.compare(shapes, saved, prefix, flag)
+  others = {name: found for name, _, found in coverage.reshaped}
+  for name in (*others, *coverage.missing):
+    raise files.InputError(
+      f"--{flag}: {prefix} does not fit the model: {name} is {others.get(name, 'not there')}, "
+      f"should be {shapes[name]}"
+    )
 
 
 def _restore_joined(session, sources, prefix):

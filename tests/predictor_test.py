@@ -89,7 +89,7 @@ def test_a_checkpoint_of_a_model_with_other_projections(checkpoint, tmp_path):
   saved = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
   name = "bert/encoder/layer_1/attention/self/key/kernel"
   narrow = save_checkpoint(tmp_path / "narrow", {**saved, name: saved[name][:, :8]})
-  with pytest.raises(files.InputError, match=rf"{name} is \[16, 8\], should be \[16, 16\]"):
+  with pytest.raises(files.InputError, match=rf"{name} has shape \[16, 8\] .* \[16, 16\] by"):
     Predictor(build, narrow)
 
 
