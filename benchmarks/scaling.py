@@ -23,8 +23,6 @@ import modeling
 import optimization
 import report
 
-LENGTHS = (32, 64, 128, 256, 384, 512)
-BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 FORMS = {
   "training": (True, False),
   "training, plain": (True, True),
@@ -57,11 +55,11 @@ def model_curves(config, args):
   """Two dicts of a form's name -> list of points: seconds by length, examples/s by batch size."""
   by_length = {name: [] for name in FORMS}
   by_batch_size = {name: [] for name in FORMS}
-  for length in LENGTHS:
+  for length in args.lengths:
     for name, seconds in step_seconds(config, 8, length, args.turns).items():
       by_length[name].append((length, seconds))
     print(f"length {length}: {show(by_length)} s", flush=True)
-  for batch_size in BATCH_SIZES:
+  for batch_size in args.batch_sizes:
     for name, seconds in step_seconds(config, batch_size, 128, args.turns).items():
       by_batch_size[name].append((batch_size, batch_size / seconds))
     print(f"batch size {batch_size}: {show(by_batch_size)} examples/s", flush=True)
@@ -113,6 +111,8 @@ def main():
   parser.add_argument("--model_dir", default="quickstart/bert", help="a pre-trained model")
   parser.add_argument("--corpus", type=turns.existing_file, default="samples/pretraining.txt")
   numbers = pretraining_data_speed.numbers
+  parser.add_argument("--lengths", type=numbers, default="32,64,128,256,384,512")
+  parser.add_argument("--batch_sizes", type=numbers, default="1,2,4,8,16,32,64")
   parser.add_argument("--num_workers", type=numbers, default="1,2")
   parser.add_argument("--repeat", type=numbers, default="1,2,4", help="sizes of the corpus")
   parser.add_argument("--turns", type=int, default=3)
