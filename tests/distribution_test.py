@@ -436,7 +436,8 @@ def test_two_replicas_tag_like_one(sentences, tmp_path, no_dropout, two_devices)
 
 
 @pytest.mark.parametrize(
-  ("script", "training"), [(run_classifier, "reviews"), (run_ner, "sentences")]
+  ("script", "training"),
+  [(run_classifier, "reviews"), pytest.param(run_ner, "sentences", marks=pytest.mark.slow)],
 )
 def test_two_replicas_learn_from_a_teacher_like_one(
   script, training, request, tmp_path, no_dropout, two_devices
@@ -521,6 +522,7 @@ def test_two_workers_classify_like_one(reviews, tmp_path, no_dropout):
   assert len(list(pair.output_dir.glob("events.out.tfevents.*"))) == 1
 
 
+@pytest.mark.slow
 def test_two_workers_guess_words_like_one(records_file, tmp_path, no_dropout):
   one = run(run_pretraining, tmp_path / "one", **records_file)
   flags = {**records_file, **first_checkpoint(one)}

@@ -155,7 +155,7 @@ def test_parts_make_the_step_of_the_whole(script):
   assert np.abs(want["bert/embeddings/word_embeddings/adam_m"]).max() > 1e-4
 
 
-@pytest.mark.parametrize("num_parts", [1, 2])
+@pytest.mark.parametrize("num_parts", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_layers_that_are_computed_again_have_the_same_gradients_with_dropout(num_parts):
   want = _step("ner", optimization.Options(num_parts=num_parts), dropout=0.3, num_steps=2)
   options = optimization.Options(num_parts=num_parts, recompute=True)

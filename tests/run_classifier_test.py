@@ -586,7 +586,7 @@ def test_in_memory_use_with_a_plain_estimator(model, tmp_path):
   input_fn = run_classifier.input_fn_builder(features, 16, is_training=False, drop_remainder=False)
   result = estimator.evaluate(input_fn)
   assert sorted(result) == ["eval_accuracy", "eval_loss", "global_step", "loss"]
-  assert result["eval_accuracy"] == 1.0 and result["eval_loss"] < 0.3
+  assert result["eval_accuracy"] == 1.0 and result["eval_loss"] < np.log(2)
   assert result["global_step"] == 40
   rows = [row["probabilities"] for row in estimator.predict(input_fn)]
   losses = [-np.log(row[feature.label_id]) for row, feature in zip(rows, features)]
@@ -853,7 +853,9 @@ def test_what_counts_of_an_example_without_a_label():
     assert session.run(objective.loss_value()) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["multi_label", "regression"])
+@pytest.mark.parametrize(
+  "kind", ["multi_label", pytest.param("regression", marks=pytest.mark.slow)]
+)
 def test_students_of_other_kinds(model, tmp_path, kind):
   if kind == "multi_label":
     rows = [("sentence", "labels"), *mixed(THINGS)]
