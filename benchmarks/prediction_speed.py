@@ -32,12 +32,14 @@ def toolkit_answers(args, directory):
   import plain
   import tensorflow.compat.v1 as tf
 
+  import estimators
   import modeling
   import records
   import run_squad
   import squad_answers
   import squad_data
 
+  estimators.prepare_process()
   config = modeling.BertConfig.from_json_file(os.path.join(args.model_dir, "bert_config.json"))
   vocab_file = os.path.join(args.model_dir, "vocab.txt")
   settings = squad_data.Settings(vocab_file=vocab_file, max_seq_length=args.max_seq_length)
