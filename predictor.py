@@ -9,6 +9,9 @@ import estimators
 import files
 import modeling
 
+# The batch size up to which operations are too short for threads of their own.
+FEW = 8
+
 
 class Predictor:
   """A model in a graph and a session of its own; calls may come from several threads.
@@ -43,9 +46,7 @@ class Predictor:
       sources = {variable: _saved_names(variable.op.name) for variable in variables}
       _check_fit(sources, prefix, flag)
       saver = tf.train.Saver([variable for variable in variables if len(sources[variable]) == 1])
-    # One operation after another, in the thread that calls: short ones take less time than it takes
-    # to hand them to other threads. Within an operation there are still as many as processors.
-    self._session = tf.Session(graph=graph, config=tf.ConfigProto(inter_op_parallelism_threads=-1))
+    self._session = tf.Session(graph=graph, config=_session_config(batch_size))
     try:
       with graph.as_default():  # else a notebook's eager mode would have the saver look at that
         saver.restore(self._session, prefix)
@@ -93,6 +94,16 @@ class Predictor:
   def close(self):
     """Frees the session's memory."""
     self._session.close()
+
+
+def _session_config(batch_size):
+  """tf.ConfigProto for a session that runs so many inputs at once.
+
+  A few are run by one operation after another in the thread that calls: short operations take less
+  time than it takes to hand them to other threads. Within an operation there are still as many
+  threads as processors.
+  """
+  return tf.ConfigProto(inter_op_parallelism_threads=-1 if batch_size <= FEW else 0)
 
 
 def _variables_behind(tensors):
