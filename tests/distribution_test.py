@@ -428,6 +428,7 @@ def first_weights(directory):
   return tf.train.load_checkpoint(str(directory / "model.ckpt-0")).get_tensor("output_weights")
 
 
+@pytest.mark.slow
 def test_two_replicas_tag_like_one(sentences, tmp_path, no_dropout, two_devices):
   flags = {**sentences, "bucket_by_length": True}
   one = run(run_ner, tmp_path / "one", **flags)

@@ -109,6 +109,7 @@ BUILDERS = {
   "squad": run_squad.model_fn_builder,
   "pretraining": run_pretraining.model_fn_builder,
 }
+SLOW = {"ner", "squad"}  # which have less of their own than the others
 
 
 def _step(script, options, dropout=0.0, num_steps=1):
@@ -148,14 +149,17 @@ def _assert_same(found, want, atol=1e-5):
       np.testing.assert_allclose(found[name], value, rtol=1e-5, atol=tolerance, err_msg=name)
 
 
-@pytest.mark.parametrize("script", BUILDERS)
+@pytest.mark.parametrize(
+  "script",
+  [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in BUILDERS],
+)
 def test_parts_make_the_step_of_the_whole(script):
   want = _step(script, optimization.Options())
   _assert_same(_step(script, optimization.Options(num_parts=3)), want)
   assert np.abs(want["bert/embeddings/word_embeddings/adam_m"]).max() > 1e-4
 
 
-@pytest.mark.parametrize("num_parts", [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize("num_parts", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_layers_that_are_computed_again_have_the_same_gradients_with_dropout(num_parts):
   want = _step("ner", optimization.Options(num_parts=num_parts), dropout=0.3, num_steps=2)
   options = optimization.Options(num_parts=num_parts, recompute=True)

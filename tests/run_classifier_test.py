@@ -853,9 +853,8 @@ def test_what_counts_of_an_example_without_a_label():
     assert session.run(objective.loss_value()) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(
-  "kind", ["multi_label", pytest.param("regression", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["multi_label", "regression"])
 def test_students_of_other_kinds(model, tmp_path, kind):
   if kind == "multi_label":
     rows = [("sentence", "labels"), *mixed(THINGS)]

@@ -339,6 +339,7 @@ def test_model_fn_knows_two_modes():
 # ---- Refusals -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_evaluation_while_training(model, data, tmp_path):
   flags = {"num_train_epochs": 1, "eval_steps": 10, "keep_best": True}
   run(tmp_path, "--do_train", "--do_eval", **start(model, data, **flags))

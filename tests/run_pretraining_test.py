@@ -280,7 +280,8 @@ def _half_trained(model, data, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-  ("batch_size", "limit", "num_records"), [(4, 100, 11), (11, 0, 11), (4, 2, 8)]
+  ("batch_size", "limit", "num_records"),
+  [pytest.param(4, 100, 11, marks=pytest.mark.slow), (11, 0, 11), (4, 2, 8)],
 )
 def test_each_record_counts_once(half_trained, data, tmp_path, batch_size, limit, num_records, log):
   again = copied(half_trained, tmp_path)

@@ -114,7 +114,7 @@ class _Killed(BaseException):
   pass
 
 
-@pytest.mark.parametrize("point", ["before", "after"])
+@pytest.mark.parametrize("point", [pytest.param("before", marks=pytest.mark.slow), "after"])
 def test_a_run_killed_around_an_evaluation_goes_on(model, watched, tmp_path, monkeypatch, point):
   add = history.History.add
 
