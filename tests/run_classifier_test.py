@@ -445,7 +445,7 @@ def test_several_labels(model, tmp_path):
   assert rows.shape == (12, 2) and rows.sum(1).max() > 1.3 and rows.sum(1).min() < 0.7
   header, *predictions = table(out)
   assert header == ["id", "prediction", "bad", "good"]
-  for line, (bad, good) in zip(predictions, rows >= saved["threshold"]):
+  for line, (bad, good) in zip(predictions, (rows >= saved["threshold"]).tolist()):
     assert line[1] == "|".join(["bad"] * bad + ["good"] * good)
   # What the dev set's labels are; the test set has the same texts.
   right = [
