@@ -238,6 +238,7 @@ def to_markdown(rows):
 
 
 def parse_arguments():
+  """The command line as argparse.Namespace; ends the process if it is wrong."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("--script", choices=SCRIPTS, required=True)
   parser.add_argument("--teacher_dir", required=True, help="a finished directory of the script")

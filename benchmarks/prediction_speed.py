@@ -151,6 +151,7 @@ MODEL_FILES = {
 
 
 def parse_arguments():
+  """The command line as argparse.Namespace, with its defaults; ends the process if it is wrong."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("--model_dir", default="quickstart/bert", help="a pre-trained model")
   parser.add_argument("--data_file", type=turns.existing_file, help="a SQuAD file")

@@ -128,6 +128,7 @@ def save_texts(args, path):
 
 
 def parse_arguments():
+  """The command line as argparse.Namespace; ends the process if it is wrong."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("--model_dir", default="quickstart/bert", help="a pre-trained model")
   parser.add_argument("--data_dir", default="samples/reviews")
