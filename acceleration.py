@@ -6,9 +6,11 @@ float32 by the lists of TensorFlow's rewriter.
 """
 
 import os
+import time
 from typing import NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
+from absl import logging
 
 import files
 
@@ -20,13 +22,18 @@ START_LOSS_SCALE = 2.0**15
 FAST_FLOAT16 = (7, 0)
 # The instructions of x86 processors that multiply in bfloat16, as Linux calls them.
 BFLOAT16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
+# How often faster products in bfloat16 must be to make up for the casts between them.
+WORTHWHILE = 1.2
+# Rows, width and units of the dense layer whose speed is measured: 1024 tokens of BERT-base.
+PROBE_SHAPE = (1024, 768, 768)
+PROBE_PRODUCTS = 8
 CPU_INFO = "/proc/cpuinfo"
 # Without it TensorFlow compiles for GPUs alone.
 XLA_ON_CPU = "--tf_xla_cpu_global_jit"
 
 
 class Plan(NamedTuple):
-  """What a training uses.
+  """What a session uses.
 
   Attributes:
     precision: FLOAT16, BFLOAT16, or None for float32 throughout.
@@ -38,13 +45,27 @@ class Plan(NamedTuple):
   xla: bool = False
   lines: tuple = ()
 
+  def log(self):
+    """Logs the lines."""
+    for line in self.lines:
+      logging.info("%s", line)
+
   def loss_scale(self):
     """float, the first loss scale; 0 for none."""
     return START_LOSS_SCALE if self.precision == FLOAT16 else 0.0
 
-  def session_config(self):
-    """tf.ConfigProto for a tf.estimator's RunConfig; None for its own."""
-    if not (self.precision or self.xla):
+  def session_config(self, is_training=True):
+    """What a session is told.
+
+    Args:
+      is_training: bool. XLA is for training alone: the batches of a prediction have many shapes,
+        each of which it would compile anew.
+
+    Returns:
+      tf.ConfigProto for a tf.Session or a tf.estimator's RunConfig; None for their own.
+    """
+    use_xla = self.xla and is_training
+    if not (self.precision or use_xla):
       return None
     config = tf.ConfigProto(allow_soft_placement=True)
     options = config.graph_options
@@ -53,7 +74,7 @@ class Plan(NamedTuple):
       options.rewrite_options.auto_mixed_precision = options.rewrite_options.ON
     elif self.precision == BFLOAT16:
       options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = options.rewrite_options.ON
-    if self.xla:
+    if use_xla:
       options.optimizer_options.global_jit_level = tf.OptimizerOptions.ON_2
     return config
 
@@ -92,9 +113,51 @@ def _precision(use_tpu):
     return None, f"{name} has compute capability {version}, and {needed} is needed"
   found = [name for name in BFLOAT16_INSTRUCTIONS if name in _cpu_flags()]
   if found:
-    return BFLOAT16, f"the CPU has {found[0]}"
+    return _measured_bfloat16(found[0])
   needed = " nor ".join(BFLOAT16_INSTRUCTIONS)
   return None, f"there is no GPU, and the CPU has neither {needed} ({CPU_INFO})"
+
+
+def _measured_bfloat16(instructions):
+  """The same pair for a CPU with these instructions.
+
+  Processors with AMX multiply several times as fast in bfloat16; with AVX-512 alone some do so
+  twice as fast and some at half the speed, which no flag of theirs tells.
+  """
+  speeds = {dtype: product_speed(dtype) for dtype in (tf.bfloat16, tf.float32)}
+  shown = "{:.0f} GFLOP/s in bfloat16, {:.0f} in float32".format(*speeds.values())
+  if speeds[tf.bfloat16] >= WORTHWHILE * speeds[tf.float32]:
+    return BFLOAT16, f"the CPU has {instructions}: {shown}"
+  return None, f"the CPU has {instructions}, and is no faster with it: {shown}"
+
+
+def product_speed(dtype):
+  """Measures how fast TensorFlow multiplies matrices on the CPU, in a tenth of a second or so.
+
+  Args:
+    dtype: tf.DType of the matrices.
+
+  Returns:
+    float, 10^9 operations a second: the best of several runs.
+  """
+  rows, width, units = PROBE_SHAPE
+  with tf.Graph().as_default(), tf.device("/CPU:0"):
+    matrix = tf.Variable(tf.ones([rows, width], dtype), trainable=False)
+    kernels = [
+      tf.Variable(tf.ones([width, units], dtype), trainable=False) for _ in range(PROBE_PRODUCTS)
+    ]
+    # Of each product one element is asked for: what nothing asks for is not computed.
+    products = tf.add_n([tf.matmul(matrix, kernel)[0, 0] for kernel in kernels])
+    with tf.Session(config=tf.ConfigProto(device_count={"GPU": 0})) as session:
+      session.run([variable.initializer for variable in (matrix, *kernels)])
+      seconds = min(_seconds(session, products) for _ in range(4))
+  return 2.0 * rows * width * units * PROBE_PRODUCTS / seconds / 1e9
+
+
+def _seconds(session, operation):
+  start = time.perf_counter()
+  session.run(operation)
+  return time.perf_counter() - start
 
 
 def _xla(use_tpu):

@@ -173,18 +173,24 @@ def _define_hardware_flags(flag_values):
     "values need not be kept: less memory, some more time.",
     flag_values=flag_values,
   )
-  flags.DEFINE_bool(
-    "amp",
-    False,
-    "Mixed precision in training: float16 on GPUs with compute capability 7.0 or more, bfloat16 on "
-    "CPUs that have it. Elsewhere it is off, and a line says why. Checkpoints stay in float32.",
-    flag_values=flag_values,
-  )
+  define_precision_flag(flag_values)
   flags.DEFINE_bool(
     "use_xla",
     False,
     "Whether XLA compiles the training step on a GPU. Batches then have the full --max_seq_length, "
     "for each new length would be compiled anew. No gain on a CPU.",
+    flag_values=flag_values,
+  )
+
+
+def define_precision_flag(flag_values):
+  """The flag of every script that runs a model: in which precision."""
+  flags.DEFINE_bool(
+    "amp",
+    False,
+    "Mixed precision: float16 on GPUs with compute capability 7.0 or more, bfloat16 on CPUs that "
+    "are faster with it. Elsewhere it is off, and a line says why. Weights and checkpoints stay in "
+    "float32, and so do softmax and losses.",
     flag_values=flag_values,
   )
 

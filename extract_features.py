@@ -30,6 +30,7 @@ import numpy as np
 from absl import flags, logging
 from tqdm import tqdm
 
+import acceleration
 import common_flags
 import estimators
 import feature_files
@@ -137,6 +138,7 @@ flags.DEFINE_bool(
   flag_values=FLAGS,
 )
 common_flags.define_device_flags(FLAGS, loops=False)
+common_flags.define_precision_flag(FLAGS)
 common_flags.finish(FLAGS)
 
 
@@ -474,6 +476,7 @@ class FeatureExtractor:
     max_seq_length=128,
     batch_size=32,
     use_one_hot_embeddings=False,
+    amp=False,
   ):
     """Loads a model.
 
@@ -488,6 +491,7 @@ class FeatureExtractor:
       max_seq_length: int, word pieces with [CLS] and [SEP]. Longer texts are cut.
       batch_size: int, most texts that run at once.
       use_one_hot_embeddings: bool, see modeling.BertModel.
+      amp: bool, whether the model runs in mixed precision where that is faster; see acceleration.
 
     Raises:
       files.InputError: a file cannot be used, they do not go together, or a layer or the pooling
@@ -504,7 +508,11 @@ class FeatureExtractor:
         config, *inputs, layers, use_one_hot_embeddings, pooling, include_special_tokens
       )
 
-    self._predictor = Predictor(build, init_checkpoint, batch_size, "init_checkpoint")
+    plan = acceleration.find(amp, use_xla=False, use_tpu=False)
+    plan.log()
+    self._predictor = Predictor(
+      build, init_checkpoint, batch_size, "init_checkpoint", plan.session_config(is_training=False)
+    )
     self._pooling = pooling
     self._normalize = normalize
     self._max_seq_length = max_seq_length
@@ -778,6 +786,7 @@ def run_predictor(job):
     include_special_tokens=FLAGS.pool_special_tokens,
     batch_size=FLAGS.batch_size,
     use_one_hot_embeddings=FLAGS.use_one_hot_embeddings,
+    amp=FLAGS.amp,
   )
 
   def results():
@@ -805,7 +814,16 @@ def run_estimator(job):
     FLAGS.pool_special_tokens,
   )
   batch_sizes = {"train_batch_size": FLAGS.batch_size, "predict_batch_size": FLAGS.batch_size}
-  estimator = estimators.make_estimator(model_fn, None, job.devices, 0, batch_sizes)
+  plan = acceleration.find(FLAGS.amp, use_xla=False, use_tpu=FLAGS.use_tpu)
+  plan.log()
+  estimator = estimators.make_estimator(
+    model_fn,
+    None,
+    job.devices,
+    0,
+    batch_sizes,
+    session_config=plan.session_config(is_training=False),
+  )
   table = record_features(FLAGS.max_seq_length)
   path = f"{FLAGS.output_file}.tf_record"
 

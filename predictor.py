@@ -19,7 +19,7 @@ class Predictor:
   Inputs have any lengths: they run in order of length, in batches cut to their longest.
   """
 
-  def __init__(self, build, checkpoint, batch_size=8, flag="output_dir"):
+  def __init__(self, build, checkpoint, batch_size=8, flag="output_dir", session_config=None):
     """Builds the graph and restores the weights.
 
     Args:
@@ -28,6 +28,8 @@ class Predictor:
       checkpoint: str, a path as estimators.resolve_checkpoint takes it.
       batch_size: int, most inputs that run at once.
       flag: str, the flag that gave the checkpoint, for messages.
+      session_config: tf.ConfigProto, such as acceleration.Plan.session_config gives for mixed
+        precision; default: float32.
 
     Raises:
       files.InputError: the checkpoint lacks a variable that the outputs depend on, has another
@@ -46,7 +48,7 @@ class Predictor:
       sources = {variable: _saved_names(variable.op.name) for variable in variables}
       _check_fit(sources, prefix, flag)
       saver = tf.train.Saver([variable for variable in variables if len(sources[variable]) == 1])
-    self._session = tf.Session(graph=graph, config=_session_config(batch_size))
+    self._session = tf.Session(graph=graph, config=_threads(session_config, batch_size))
     try:
       with graph.as_default():  # else a notebook's eager mode would have the saver look at that
         saver.restore(self._session, prefix)
@@ -96,14 +98,17 @@ class Predictor:
     self._session.close()
 
 
-def _session_config(batch_size):
-  """tf.ConfigProto for a session that runs so many inputs at once.
+def _threads(session_config, batch_size):
+  """A copy of a tf.ConfigProto, or of None, for a session that runs so many inputs at once.
 
   A few are run by one operation after another in the thread that calls: short operations take less
   time than it takes to hand them to other threads. Within an operation there are still as many
   threads as processors.
   """
-  return tf.ConfigProto(inter_op_parallelism_threads=-1 if batch_size <= FEW else 0)
+  config = tf.ConfigProto(inter_op_parallelism_threads=-1 if batch_size <= FEW else 0)
+  if session_config:
+    config.MergeFrom(session_config)
+  return config
 
 
 def _variables_behind(tensors):

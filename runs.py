@@ -43,7 +43,7 @@ class Run(NamedTuple):
     cluster: distribution.Cluster that the training runs on.
     config: modeling.BertConfig.
     tokenizer: tokenization.FullTokenizer, None for a run without a vocabulary.
-    plan: acceleration.Plan of the training.
+    plan: acceleration.Plan.
     teacher: distillation.Teacher of the training, or None.
     layers: tuple of int, the teacher's layers that the model begins with; empty if it begins with
       no part of the teacher.
@@ -138,16 +138,17 @@ def begin(flag_values, script, adopted, identity=(), needed=(), needs_vocab=True
   config, tokenizer = _load_model(flag_values, *start)
   if layers and not resumed:
     config = distillation.student_config(config, layers)
-  run = Run(flag_values, script, resumed, start, devices, cluster, config, tokenizer)
+  plan = acceleration.find(flag_values.amp, flag_values.use_xla, flag_values.use_tpu)
+  run = Run(flag_values, script, resumed, start, devices, cluster, config, tokenizer, plan)
   if not flag_values.do_train:
+    plan.log()
     return run
   if teacher:
     run = run._replace(teacher=teacher, layers=layers)
     _check_teacher(run, taught)
   _check_freezing(run)
   _check_accumulation(run)
-  plan = acceleration.find(flag_values.amp, flag_values.use_xla, flag_values.use_tpu)
-  return run._replace(plan=plan)
+  return run
 
 
 def _find_teacher(flag_values, script, adopted):
@@ -705,5 +706,5 @@ def _make_estimator(
     batch_sizes,
     flag_values.keep_checkpoint_max,
     cluster,
-    session_config=run.plan.session_config() if num_train_steps else None,
+    session_config=run.plan.session_config(is_training=bool(num_train_steps)),
   )

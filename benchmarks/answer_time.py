@@ -8,7 +8,8 @@ own, and answers calls of each of --sizes (inputs x tokens) in turns of --calls.
 milliseconds a call from lists of ids to the last layer's vectors as an array: the median of each
 turn's median, and the lowest and highest. "transformers" is PyTorch as it comes, "onnxruntime" the
 same model exported to ONNX; both in float32 and with their default threads. They need the packages
-of benchmarks/requirements-peers.txt in --peer_python.
+of benchmarks/requirements-peers.txt in --peer_python. --amp is for the toolkit: mixed precision,
+where that is faster.
 """
 
 import argparse
@@ -33,17 +34,21 @@ PACKAGES = {
 }
 
 
-def toolkit_model(config):
+def toolkit_model(config, amp=False):
   """Returns a function of B lists of S ids to B arrays of their vectors, float32 [S, H]."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   sys.path.insert(0, turns.ROOT)
   import tensorflow.compat.v1 as tf
 
+  import acceleration
   import estimators
   import modeling
   import predictor
 
   estimators.prepare_process()
+  plan = acceleration.find(amp, use_xla=False, use_tpu=False)
+  for line in plan.lines:
+    print(line, file=sys.stderr)
   config = modeling.BertConfig.from_dict(config)
 
   def build(*inputs):
@@ -55,7 +60,8 @@ def toolkit_model(config):
       build(tf.zeros([1, 1], tf.int32))
       session.run(tf.global_variables_initializer())
       tf.train.Saver().save(session, prefix, write_state=False, write_meta_graph=False)
-    loaded = predictor.Predictor(build, prefix)
+    session_config = plan.session_config(is_training=False)
+    loaded = predictor.Predictor(build, prefix, session_config=session_config)
 
   def answer(ids):
     return [result["vectors"] for result in loaded.run([(row, [0] * len(row)) for row in ids])]
@@ -248,6 +254,7 @@ def main():
   parser.add_argument("--turns", type=int, default=5)
   parser.add_argument("--picture", help="file to draw them in, over tokens and over inputs")
   parser.add_argument("--peer_python", help="a Python with the packages of the others")
+  parser.add_argument("--amp", action="store_true", help="the toolkit in mixed precision")
   parser.add_argument("--side", choices=MODELS, help="run one side only, see serve")
   args = parser.parse_args()
   if args.side:
@@ -255,9 +262,11 @@ def main():
     if args.bert_config_file:
       with open(args.bert_config_file, encoding="utf-8") as f:
         config = json.load(f)
-    serve(MODELS[args.side](config), config["vocab_size"])
+    given = {"amp": True} if args.amp and args.side == "toolkit" else {}
+    serve(MODELS[args.side](config, **given), config["vocab_size"])
     return
   given = [f"--bert_config_file={args.bert_config_file}"] if args.bert_config_file else []
+  given += ["--amp"] if args.amp else []
   sides = start_sides(args.peer_python, given)
   results = measure(sides, args.sizes, args.calls, args.turns)
   for side in sides.values():

@@ -20,6 +20,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow.compat.v1 as tf
 
+import acceleration
 import modeling
 import optimization
 
@@ -81,18 +82,20 @@ class Side:
     session: tf.Session.
   """
 
-  def __init__(self, build, is_plain=False):
+  def __init__(self, build, is_plain=False, amp=False):
     """Builds the graph.
 
     Args:
       build: function without arguments that builds it and returns what is to be run.
       is_plain: bool, whether it is built of the plain operations.
+      amp: bool, whether it runs in mixed precision, as with the scripts' --amp.
     """
     with tf.Graph().as_default() as graph:
       tf.set_random_seed(1)
       with operations() if is_plain else contextlib.nullcontext():
         self.fetches = build()
-      self.session = tf.Session(graph=graph)
+      config = acceleration.find(amp, use_xla=False, use_tpu=False).session_config()
+      self.session = tf.Session(graph=graph, config=config)
       self.session.run(tf.global_variables_initializer())
 
   def seconds(self, num_steps):

@@ -72,7 +72,12 @@ def toolkit_answers(args, directory):
 
   sides = {
     name: functools.partial(
-      speed, plain.Side(functools.partial(build, name == "toolkit"), name == "plain")
+      speed,
+      plain.Side(
+        functools.partial(build, name == "toolkit"),
+        name == "plain",
+        amp=args.amp and name == "toolkit",
+      ),
     )
     for name in ("toolkit", "plain")
   }
@@ -160,7 +165,7 @@ def parse_arguments():
   parser.add_argument("--max_seq_length", type=int, help="default: 384 for answers, else 128")
   parser.add_argument("--batch_size", type=int, help="default: 8 for answers, else 32")
   parser.add_argument("--turns", type=int, default=4, help="of each side, the first one included")
-  parser.add_argument("--amp", action="store_true", help="transformers under bfloat16 autocast")
+  parser.add_argument("--amp", action="store_true", help="mixed precision on all sides but plain")
   parser.add_argument("--peer_python", help="a Python with transformers and torch")
   parser.add_argument("--windows", help="run transformers on this JSON file")
   parser.add_argument("--padded", action="store_true", help="and pad them to --max_seq_length")

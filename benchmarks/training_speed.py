@@ -10,6 +10,8 @@ of each warms up and is not counted.
   cut           as run_classifier.py trains: batches cut to their longest
   grouped       the same with --bucket_by_length
   transformers  PyTorch with dynamic padding; random weights, for speed does not depend on them
+
+With --amp, cut and grouped run as with the scripts' --amp, and PyTorch under bfloat16 autocast.
 """
 
 import argparse
@@ -76,7 +78,10 @@ def toolkit_sides(args, directory):
   forms = {"plain": (False, False), "cut": (True, False), "grouped": (True, True)}
   return {
     name: functools.partial(
-      speed, plain.Side(functools.partial(build, *form), is_plain=name == "plain")
+      speed,
+      plain.Side(
+        functools.partial(build, *form), name == "plain", amp=args.amp and name != "plain"
+      ),
     )
     for name, form in forms.items()
   }
@@ -137,7 +142,7 @@ def parse_arguments():
   parser.add_argument("--batch_size", type=int, default=32)
   parser.add_argument("--steps", type=int, default=5, help="of a turn")
   parser.add_argument("--turns", type=int, default=6, help="of each side, the first one included")
-  parser.add_argument("--amp", action="store_true", help="transformers under bfloat16 autocast")
+  parser.add_argument("--amp", action="store_true", help="mixed precision on all sides but plain")
   parser.add_argument("--peer_python", help="a Python with transformers and torch")
   parser.add_argument("--texts", help="run transformers on this file of save_texts")
   return parser.parse_args()

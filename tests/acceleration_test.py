@@ -6,8 +6,13 @@ import tensorflow.compat.v1 as tf
 import acceleration
 
 
-def machine(monkeypatch, tmp_path, gpus=(), cpu_flags="fpu sse2"):
-  """Pretends to have these GPUs, as (name, capability), and these instructions."""
+def machine(monkeypatch, tmp_path, gpus=(), cpu_flags="fpu sse2", bfloat16_speed=700.0):
+  """Pretends to have these GPUs, as (name, capability), instructions, and GFLOP/s in bfloat16.
+
+  In float32 they are 350.
+  """
+  speeds = {tf.bfloat16: bfloat16_speed, tf.float32: 350.0}
+  monkeypatch.setattr(acceleration, "product_speed", speeds.get)
   (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags\t\t: {cpu_flags}\nbugs : amx_bf16\n")
   monkeypatch.setattr(acceleration, "CPU_INFO", str(tmp_path / "cpuinfo"))
   monkeypatch.setattr(acceleration, "_gpus", lambda: list(gpus))
@@ -19,7 +24,7 @@ def machine(monkeypatch, tmp_path, gpus=(), cpu_flags="fpu sse2"):
   [
     ([("V100", (7, 0))], "", "float16", "on, float16: V100 has compute capability 7.0"),
     ([("P4", (6, 1))], "amx_bf16", None, "off: P4 has compute capability 6.1, and 7.0 is needed"),
-    ([], "sse2 avx512_bf16", "bfloat16", "on, bfloat16: the CPU has avx512_bf16"),
+    ([], "sse2 avx512_bf16", "bfloat16", "on, bfloat16: the CPU has avx512_bf16: 700 "),
     ([], "avx512f", None, "off: there is no GPU, and the CPU has neither amx_bf16 nor avx512_bf16"),
   ],
 )
@@ -40,6 +45,25 @@ def test_mixed_precision(monkeypatch, tmp_path, gpus, cpu_flags, precision, line
   assert config.graph_options.optimizer_options.global_jit_level == 0
 
 
+@pytest.mark.parametrize(
+  ("speed", "precision"), [(170.0, None), (400.0, None), (420.0, "bfloat16")]
+)
+def test_bfloat16_is_used_where_it_is_faster(monkeypatch, tmp_path, speed, precision):
+  machine(monkeypatch, tmp_path, cpu_flags="avx512_bf16", bfloat16_speed=speed)
+  plan = acceleration.find(amp=True, use_xla=False, use_tpu=False)
+  assert plan.precision == precision
+  assert f"{speed:.0f} GFLOP/s in bfloat16, 350 in float32" in plan.lines[0]
+  assert ("is no faster with it" in plan.lines[0]) == (precision is None)
+
+
+def test_products_take_more_time_when_there_are_more(monkeypatch):
+  monkeypatch.setattr(acceleration, "PROBE_SHAPE", (64, 64, 64))
+  small = 2.0 * 64**3 * acceleration.PROBE_PRODUCTS / acceleration.product_speed(tf.float32)
+  monkeypatch.setattr(acceleration, "PROBE_SHAPE", (1024, 1024, 1024))
+  large = 2.0 * 1024**3 * acceleration.PROBE_PRODUCTS / acceleration.product_speed(tf.float32)
+  assert large > 20 * small  # of 4,096 times as many operations
+
+
 def test_xla(monkeypatch, tmp_path):
   machine(monkeypatch, tmp_path)
   plan = acceleration.find(amp=False, use_xla=True, use_tpu=False)
@@ -53,6 +77,7 @@ def test_xla(monkeypatch, tmp_path):
   config = plan.session_config()
   assert config.graph_options.optimizer_options.global_jit_level == tf.OptimizerOptions.ON_2
   assert config.allow_soft_placement
+  assert plan.session_config(is_training=False) is None  # predictions have many shapes
 
 
 def test_a_tpu_needs_neither(monkeypatch, tmp_path):

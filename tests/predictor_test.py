@@ -8,6 +8,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from tiny_runs import SPECIAL, config_of, save_checkpoint, save_encoder
 
+import acceleration
 import files
 import modeling
 from predictor import Predictor
@@ -45,6 +46,16 @@ def test_the_same_as_a_plain_session(checkpoint):
   assert got.keys() == want.keys()
   for name, value in got.items():
     np.testing.assert_allclose(value, want[name][0], atol=1e-5)
+
+
+def test_mixed_precision_changes_little(checkpoint):
+  rows = rows_of([7, 30])
+  config = acceleration.Plan(acceleration.BFLOAT16).session_config(is_training=False)
+  mixed = Predictor(build, checkpoint, session_config=config).run(rows)
+  for got, want in zip(mixed, Predictor(build, checkpoint).run(rows)):
+    for name, value in got.items():
+      assert value.dtype == np.float32
+      np.testing.assert_allclose(value, want[name], atol=0.1)  # of values of about 1
 
 
 def test_any_lengths_in_any_order_give_what_each_gives_alone(checkpoint):
