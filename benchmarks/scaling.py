@@ -86,8 +86,7 @@ def corpus_curves(args):
         f"--num_workers={num_workers}",
       )
       curves[name].append((run.num_instances, run.seconds))
-      print(f"{name}: {run.num_instances:,} instances, {run.seconds:.1f} s, ", end="")
-      print(f"{run.peak_memory:.0f} MiB", flush=True)
+      print(f"{name}: {run.num_instances:,} instances, {run.seconds:.1f} s", flush=True)
   return curves
 
 
