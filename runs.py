@@ -140,8 +140,8 @@ def begin(flag_values, script, adopted, identity=(), needed=(), needs_vocab=True
     config = distillation.student_config(config, layers)
   plan = acceleration.find(flag_values.amp, flag_values.use_xla, flag_values.use_tpu)
   run = Run(flag_values, script, resumed, start, devices, cluster, config, tokenizer, plan)
+  plan.log()
   if not flag_values.do_train:
-    plan.log()
     return run
   if teacher:
     run = run._replace(teacher=teacher, layers=layers)
@@ -528,7 +528,6 @@ def _settings_in_words(run):
       f"The loss is {soft.alpha:g} times the teacher's, at temperature {soft.temperature:g}, and "
       f"{1 - soft.alpha:g} times the labels'"
     )
-  yield from run.plan.lines
 
 
 def check_finite(values, directory):
