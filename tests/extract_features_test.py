@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.eager import context
 from tiny_runs import SPECIAL, config_of, save_checkpoint, save_model, snapshot, start_flags
 
+import acceleration
 import common_flags
 import extract_features
 import files
@@ -582,3 +583,21 @@ def test_the_wrong_casing_is_warned_of(model, tmp_path, log):
 def test_a_tpu_needs_files_that_it_can_reach(model, tmp_path):
   with pytest.raises(files.InputError, match="--output_file: the TPU far cannot read or write"):
     run(model, tmp_path, use_tpu=True, tpu_name="far")
+
+
+def test_mixed_precision_reaches_the_model(model, monkeypatch, log):
+  chosen = []
+
+  def precision(use_tpu):
+    chosen.append(use_tpu)
+    return acceleration.BFLOAT16, "a test"
+
+  monkeypatch.setattr(acceleration, "_precision", precision)
+  made = []
+  monkeypatch.setattr(extract_features, "Predictor", lambda *args: made.append(args[-1]))
+  FeatureExtractor.from_directory(str(model), max_seq_length=32, amp=True)
+  FeatureExtractor.from_directory(str(model), max_seq_length=32)
+  options = made[0].graph_options.rewrite_options
+  assert options.auto_mixed_precision_onednn_bfloat16 == options.ON
+  assert made[1] is None and chosen == [False]
+  assert "Mixed precision (--amp): on, bfloat16: a test" in log.text
