@@ -31,6 +31,9 @@ from tensorflow_versions import tf
 ENCODER_SCOPE = "bert/"
 POOLER = "bert/pooler/"
 SLOT_SUFFIXES = ("/adam_m", "/adam_v")
+# TensorFlow's switch, read once, that gives each session threads of its own, as many as it asks
+# for, in place of those that the first session of the process has asked for.
+OWN_THREADS = "TF_OVERRIDE_GLOBAL_THREADPOOL"
 
 # Numbers of malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD (32 MiB is its maximum).
 _MALLOC_OPTIONS = {-1: 2**31 - 1, -2: 2**26, -3: 2**25}
@@ -151,6 +154,7 @@ def prepare_process():
     files.InputError: this TensorFlow cannot be used; see tensorflow_versions.check.
   """
   tensorflow_versions.check()
+  os.environ.setdefault(OWN_THREADS, "1")
   tf.disable_eager_execution()
   tf.logging.set_verbosity(tf.logging.ERROR)
   _keep_freed_memory()

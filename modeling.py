@@ -227,6 +227,8 @@ class BertModel:
     if not is_training:
       config.hidden_dropout_prob = 0.0
       config.attention_probs_dropout_prob = 0.0
+      if get_activation(config.hidden_act) is gelu:
+        config.hidden_act = fusible_gelu
     input_ids = tf.convert_to_tensor(input_ids, dtype_hint=tf.int32)
     batch_size, seq_length = get_shape_list(input_ids, expected_rank=2)
     if input_mask is None:
@@ -330,6 +332,17 @@ def gelu(x):
     return upstream * (gate + slope)
 
   return x * gate, gradient
+
+
+def fusible_gelu(x):
+  """The same as gelu, for graphs that nothing trains, in the operations of the formula.
+
+  TensorFlow knows these by sight: with oneDNN it makes them part of the dense layer before, which
+  saves as many passes over the widest tensors. Without oneDNN they take as long as those of gelu.
+  """
+  with tf.name_scope("gelu"):
+    scaled = math.sqrt(2.0 / math.pi) * (x + 0.044715 * tf.pow(x, 3))
+    return 0.5 * x * (1.0 + tf.tanh(scaled))
 
 
 def get_activation(activation_string):

@@ -3,7 +3,6 @@
 import itertools
 import json
 import logging
-import math
 import os
 
 import numpy as np
@@ -279,9 +278,10 @@ def test_rank_2_and_rank_3_attention_agree():
   np.testing.assert_allclose(flat.reshape(2, 5, 8), whole, atol=1e-6)
 
 
-def test_gelu_is_the_tanh_form():
+@pytest.mark.parametrize("gelu", [modeling.gelu, modeling.fusible_gelu])
+def test_gelu_is_the_tanh_form(gelu):
   with tf.Graph().as_default(), tf.Session() as session:
-    got = session.run(modeling.gelu(tf.constant([-1.0, 0.0, 1.0, 3.0])))
+    got = session.run(gelu(tf.constant([-1.0, 0.0, 1.0, 3.0])))
   np.testing.assert_allclose(got, [-0.158808, 0.0, 0.841192, 2.996363], atol=1e-5)
 
 
@@ -295,12 +295,25 @@ def gradients_of(function, *arrays):
 
 
 def test_gelu_has_the_gradient_of_its_formula():
-  def plain(x):
-    return 0.5 * x * (1.0 + tf.tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x**3)))
-
   x = np.linspace(-6, 6, 25)
-  wanted, got = gradients_of(plain, x), gradients_of(modeling.gelu, x)
+  wanted, got = gradients_of(modeling.fusible_gelu, x), gradients_of(modeling.gelu, x)
   np.testing.assert_allclose(got, wanted, atol=1e-4)  # the weights go up to 24
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_gelu_becomes_part_of_the_dense_layer_before_where_nothing_trains(is_training):
+  with tf.Graph().as_default(), tf.Session() as session:
+    ids = tf.placeholder(tf.int32, [None, None])
+    output = modeling.BertModel(tiny_config(), is_training, ids).get_sequence_output()
+    session.run(tf.global_variables_initializer())
+    options = tf.RunOptions(output_partition_graphs=True)
+    metadata = tf.RunMetadata()
+    session.run(output, {ids: [[1, 2, 3]]}, options, metadata)
+  names = {node.op for graph in metadata.partition_graphs for node in graph.node}
+  if "_MklNativeFusedMatMul" not in names:
+    pytest.skip("TensorFlow does not use oneDNN here")
+  assert ("Sigmoid" in names) == is_training
+  assert "Tanh" not in names
 
 
 def test_layer_norm_has_the_gradients_of_its_formula():

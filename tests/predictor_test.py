@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 from tiny_runs import SPECIAL, config_of, save_checkpoint, save_encoder
 
 import acceleration
+import estimators
 import files
 import modeling
 from predictor import Predictor
@@ -59,23 +60,53 @@ def test_mixed_precision_changes_little(checkpoint):
 
 
 def test_any_lengths_in_any_order_give_what_each_gives_alone(checkpoint):
-  predictor = Predictor(build, checkpoint, batch_size=3)
+  model = Predictor(build, checkpoint, batch_size=3)
   rows = rows_of([5, 20, 1, 9, 30, 2, 17])
-  together = predictor.run(rows)
-  assert predictor.run([]) == []
+  together = model.run(rows)
+  assert model.run([]) == []
   for row, got in zip(rows, together):
-    (alone,) = predictor.run([row])
+    (alone,) = model.run([row])
     length = len(row[0])
     np.testing.assert_allclose(got["pooled"], alone["pooled"], atol=1e-5)
     np.testing.assert_allclose(got["sequence"][:length], alone["sequence"][:length], atol=1e-5)
 
 
+def test_short_inputs_run_in_one_thread(checkpoint, monkeypatch):
+  rows = rows_of([3, 16, 17, 30])
+  shared = Predictor(build, checkpoint)
+  want = [shared.run([row])[0] for row in rows]
+  monkeypatch.setenv(estimators.OWN_THREADS, "1")
+  products = 16 * sum(kernel_sizes(config_of(VOCAB)))
+  monkeypatch.setattr("predictor.ONE_THREAD_PRODUCTS", products)
+  own = Predictor(build, checkpoint)
+  used = []
+  run = tf.Session.run
+  monkeypatch.setattr(tf.Session, "run", lambda s, *args: used.append(s) or run(s, *args))
+  for row, its in zip(rows, want):
+    (got,) = own.run([row])
+    for name, value in got.items():
+      np.testing.assert_allclose(value, its[name], atol=1e-5)
+  assert [s._config.intra_op_parallelism_threads for s in used] == [1, 1, 0, 0]
+  own.run(rows[:2])  # as one batch of 32 tokens
+  assert used[-1] is used[-2]
+  monkeypatch.setattr("predictor.ONE_THREAD_PRODUCTS", products - 1)
+  assert Predictor(build, checkpoint)._one_thread_tokens == 0  # less than SHORT
+
+
+def kernel_sizes(config):
+  """Numbers of weights of the layers of `build`."""
+  width = config["hidden_size"]
+  for _ in range(config["num_hidden_layers"]):
+    yield 4 * width**2 + 2 * width * config["intermediate_size"]
+  yield width**2  # the pooler
+
+
 def test_calls_from_several_threads(checkpoint):
-  predictor = Predictor(build, checkpoint)
+  model = Predictor(build, checkpoint)
   rows = rows_of(range(1, 25))
-  want = [result["pooled"] for result in predictor.run(rows)]
+  want = [result["pooled"] for result in model.run(rows)]
   with concurrent.futures.ThreadPoolExecutor(4) as pool:
-    got = [result["pooled"] for (result,) in pool.map(lambda row: predictor.run([row]), rows)]
+    got = [result["pooled"] for (result,) in pool.map(lambda row: model.run([row]), rows)]
   np.testing.assert_allclose(got, want, atol=1e-5)
 
 
