@@ -340,7 +340,7 @@ def fusible_gelu(x):
   TensorFlow knows these by sight: with oneDNN it makes them part of the dense layer before, which
   saves as many passes over the widest tensors. Without oneDNN they take as long as those of gelu.
   """
-  with tf.name_scope("gelu"):
+  with tf.name_scope("gelu"):  # without a scope of their own they are not known
     scaled = math.sqrt(2.0 / math.pi) * (x + 0.044715 * tf.pow(x, 3))
     return 0.5 * x * (1.0 + tf.tanh(scaled))
 
