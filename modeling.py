@@ -14,10 +14,11 @@ import collections
 import contextlib
 import contextvars
 import copy
+import functools
 import json
 import math
 import re
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional, Union
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -264,30 +265,41 @@ class BertModel:
 
   def _encode(self, config, input_mask, packing):
     with tf.variable_scope("encoder"):
-      self.all_encoder_layers = transformer_model(
-        self.embedding_output,
+      blocks = _Blocks(
         attention_mask=tf.cast(input_mask, tf.float32)[:, tf.newaxis, :],  # [B, 1, T]
         hidden_size=config.hidden_size,
-        num_hidden_layers=config.num_hidden_layers,
         num_attention_heads=config.num_attention_heads,
         intermediate_size=config.intermediate_size,
         intermediate_act_fn=get_activation(config.hidden_act),
         hidden_dropout_prob=config.hidden_dropout_prob,
         attention_probs_dropout_prob=config.attention_probs_dropout_prob,
         initializer_range=config.initializer_range,
-        do_return_all_layers=True,
         packing=packing,
+      )
+      self.all_encoder_layers, self._last_block = blocks.stack(
+        self.embedding_output, config.num_hidden_layers
       )
     self.sequence_output = self.all_encoder_layers[-1]
 
   def _pool(self, config):
+    batch_size, _, width = get_shape_list(self.embedding_output)
+    first = self.get_output_at(tf.zeros([batch_size, 1], tf.int32))
     with tf.variable_scope("pooler"):
-      # tf.slice, for its gradient is faster than that of indexing.
-      shape = get_shape_list(self.sequence_output)
-      first = tf.slice(self.sequence_output, [0, 0, 0], [shape[0], 1, shape[2]])
-      self.pooled_output = _dense(
-        tf.squeeze(first, 1), config.hidden_size, "dense", config.initializer_range, tf.tanh
-      )
+      first = tf.reshape(first, [batch_size, width])
+      self.pooled_output = _dense(first, width, "dense", config.initializer_range, tf.tanh)
+
+  def get_output_at(self, positions):
+    """The output of the last block at some positions, for a fraction of its work.
+
+    A graph that reads nothing else of that output computes the block there alone.
+
+    Args:
+      positions: int32 [B, P], places of word pieces in their sequences.
+
+    Returns:
+      float32 [B, P, H]; at padding, nothing of use.
+    """
+    return self._last_block.at(positions)
 
   def get_pooled_output(self):
     """float32 [B, H]: one vector a sequence, for classification."""
@@ -647,6 +659,10 @@ class _Packing:
     """The same with 0 at padding."""
     return self.unpack(matrix) * self._is_real
 
+  def take(self, matrix, places):
+    """float32 [R, H] -> [N, H]: the rows of some places, int32 [N]."""
+    return _take_rows(matrix, tf.gather(self._rows, places))
+
 
 class _NoPacking:
   """Stands for _Packing where padding is computed like the rest."""
@@ -655,6 +671,21 @@ class _NoPacking:
     return matrix
 
   unpack = unpack_with_zeros = pack
+
+  def take(self, matrix, places):
+    return _take_rows(matrix, places)
+
+
+def _take_rows(matrix, rows):
+  """tf.gather of rows, whose own gradient becomes dense late, and with a warning."""
+  num_rows = get_shape_list(matrix)[0]
+  forward = tf.custom_gradient(
+    lambda matrix: (
+      tf.gather(matrix, rows),
+      lambda upstream: tf.math.unsorted_segment_sum(upstream, rows, num_rows),
+    )
+  )
+  return forward(matrix)
 
 
 _NO_PACKING = _NoPacking()
@@ -713,11 +744,9 @@ def attention_layer(
     raise ValueError("inputs of rank 2 need batch_size, from_seq_length and to_seq_length")
 
   def project(tensor, length, activation, name):
-    width = num_attention_heads * size_per_head
-    heads = _dense(reshape_to_matrix(tensor), width, name, initializer_range, activation)
-    heads = packing.unpack(heads)
-    heads = tf.reshape(heads, [batch_size, length, num_attention_heads, size_per_head])
-    return tf.transpose(heads, [0, 2, 1, 3])  # [B, N, F or T, D]
+    shape = [batch_size, length, num_attention_heads, size_per_head]
+    matrix = reshape_to_matrix(tensor)
+    return _project(matrix, name, shape, initializer_range, activation, packing)
 
   def project_jointly():
     width = 3 * num_attention_heads * size_per_head
@@ -734,22 +763,47 @@ def attention_layer(
     key = project(to_tensor, to_seq_length, key_act, "key")
     value = project(to_tensor, to_seq_length, value_act, "value")
 
-  query *= 1.0 / math.sqrt(size_per_head)  # before the product, which is larger
+  context = _attend(query, key, value, attention_mask, attention_probs_dropout_prob, draw_seed)
+  if do_return_2d_tensor:
+    return packing.pack(reshape_to_matrix(context))
+  return context
+
+
+def _project(matrix, name, shape, initializer_range, activation=None, packing=_NO_PACKING):
+  """What attention compares or adds up: float32 [B * L, width] -> [B, N, L, D].
+
+  Args:
+    matrix: the input, packed or not.
+    name: str, variable scope.
+    shape: list of B, L, N and D.
+    initializer_range, activation, packing: see attention_layer.
+  """
+  heads = _dense(matrix, shape[2] * shape[3], name, initializer_range, activation)
+  return tf.transpose(tf.reshape(packing.unpack(heads), shape), [0, 2, 1, 3])
+
+
+def _attend(query, key, value, attention_mask, dropout_prob, draw_seed=_dropout_seed):
+  """The attention itself, between the projections: see attention_layer.
+
+  Args:
+    query: float32 [B, N, F, D].
+    key, value: float32 [B, N, T, D].
+    attention_mask, dropout_prob, draw_seed: see attention_layer.
+
+  Returns:
+    float32 [B, F, N * D].
+  """
+  batch_size, num_heads, from_length, head_size = get_shape_list(query)
+  query *= 1.0 / math.sqrt(head_size)  # before the product, which is larger
   scores = tf.matmul(query, key, transpose_b=True)  # [B, N, F, T]
   if attention_mask is not None:
     hidden = 1.0 - tf.cast(attention_mask[:, tf.newaxis], tf.float32)  # [B, 1, F or 1, T]
     scores += hidden * MASKED_SCORE
   probabilities = tf.nn.softmax(scores)  # [B, N, F, T]
-  probabilities = dropout(probabilities, attention_probs_dropout_prob, draw_seed)
-
+  probabilities = dropout(probabilities, dropout_prob, draw_seed)
   context = tf.matmul(probabilities, value)  # [B, N, F, D]
   context = tf.transpose(context, [0, 2, 1, 3])  # [B, F, N, D]
-  if do_return_2d_tensor:
-    context = tf.reshape(
-      context, [batch_size * from_seq_length, num_attention_heads * size_per_head]
-    )
-    return packing.pack(context)
-  return tf.reshape(context, [batch_size, from_seq_length, num_attention_heads * size_per_head])
+  return tf.reshape(context, [batch_size, from_length, num_heads * head_size])
 
 
 def transformer_model(
@@ -764,7 +818,6 @@ def transformer_model(
   attention_probs_dropout_prob=0.1,
   initializer_range=0.02,
   do_return_all_layers=False,
-  packing=_NO_PACKING,
 ):
   """A stack of Transformer blocks, each normalised after its residual sums.
 
@@ -780,7 +833,6 @@ def transformer_model(
     attention_probs_dropout_prob: float.
     initializer_range: float, standard deviation of new weights.
     do_return_all_layers: bool.
-    packing: what lets the dense layers skip padding, whose outputs are then 0.
 
   Returns:
     float32 [B, S, H], the last block's output; or the list of all outputs.
@@ -788,54 +840,152 @@ def transformer_model(
   Raises:
     ValueError: hidden_size is not divisible by num_attention_heads, or not the input's width.
   """
-  _check_heads(hidden_size, num_attention_heads)
-  batch_size, seq_length, width = get_shape_list(input_tensor, expected_rank=3)
-  if width != hidden_size:
-    raise ValueError(f"the input is {width} wide, and hidden_size is {hidden_size}")
+  blocks = _Blocks(
+    attention_mask,
+    hidden_size,
+    num_attention_heads,
+    intermediate_size,
+    intermediate_act_fn,
+    hidden_dropout_prob,
+    attention_probs_dropout_prob,
+    initializer_range,
+  )
+  layers, _ = blocks.stack(input_tensor, num_hidden_layers)
+  return layers if do_return_all_layers else layers[-1]
 
-  def add_and_norm(output, residual, draw_seed):
-    return layer_norm(dropout(output, hidden_dropout_prob, draw_seed) + residual)
 
-  def block(layer_input, draw_seed=_dropout_seed):  # [B * S, H] -> [B * S, H]
-    with tf.variable_scope("attention"):
-      with tf.variable_scope("self"):
-        context = attention_layer(
-          layer_input,
-          layer_input,
-          attention_mask=attention_mask,
-          num_attention_heads=num_attention_heads,
-          size_per_head=hidden_size // num_attention_heads,
-          attention_probs_dropout_prob=attention_probs_dropout_prob,
-          initializer_range=initializer_range,
-          do_return_2d_tensor=True,
-          batch_size=batch_size,
-          from_seq_length=seq_length,
-          to_seq_length=seq_length,
-          packing=packing,
-          draw_seed=draw_seed,
-        )
-      with tf.variable_scope("output"):
-        attended = _dense(context, hidden_size, "dense", initializer_range)
-        attended = add_and_norm(attended, layer_input, draw_seed)
+class _Blocks(NamedTuple):
+  """Transformer blocks over one input; for the attributes see transformer_model.
+
+  Attributes:
+    packing: what lets the dense layers skip padding, whose outputs are then 0.
+  """
+
+  attention_mask: Optional[tf.Tensor]
+  hidden_size: int
+  num_attention_heads: int
+  intermediate_size: int
+  intermediate_act_fn: Optional[Callable]
+  hidden_dropout_prob: float
+  attention_probs_dropout_prob: float
+  initializer_range: float
+  packing: Union[_Packing, _NoPacking] = _NO_PACKING
+
+  def stack(self, input_tensor, num_hidden_layers):
+    """Computes one block after the other.
+
+    Args:
+      input_tensor: float32 [B, S, H].
+      num_hidden_layers: int.
+
+    Returns:
+      A tuple: list of float32 [B, S, H], the blocks' outputs; _LastBlock.
+
+    Raises:
+      ValueError: see transformer_model.
+    """
+    _check_heads(self.hidden_size, self.num_attention_heads)
+    shape = get_shape_list(input_tensor, expected_rank=3)
+    if shape[2] != self.hidden_size:
+      raise ValueError(f"the input is {shape[2]} wide, and hidden_size is {self.hidden_size}")
+    block = functools.partial(self._block, shape)
+    layers, last_block = [], None
+    # Two axes suffice between the blocks: dense layers do not care which sequence a row is of.
+    rows = self.packing.pack(reshape_to_matrix(input_tensor))  # [B * S, H], or [R, H]
+    for layer in range(num_hidden_layers):
+      with tf.variable_scope(f"layer_{layer}") as scope:
+        last_block = _LastBlock(self, rows, shape, scope)
+        rows = _recomputed(block)(rows) if _BUILDING.get().recompute else block(rows)
+      layers.append(reshape_from_matrix(self.packing.unpack_with_zeros(rows), shape))
+    return layers, last_block
+
+  def _block(self, shape, rows, draw_seed=_dropout_seed):
+    """One block: float32 [B * S, H] -> [B * S, H], or packed; `shape` is [B, S, H]."""
+    with tf.variable_scope("attention"), tf.variable_scope("self"):
+      context = attention_layer(
+        rows,
+        rows,
+        attention_mask=self.attention_mask,
+        num_attention_heads=self.num_attention_heads,
+        size_per_head=self.hidden_size // self.num_attention_heads,
+        attention_probs_dropout_prob=self.attention_probs_dropout_prob,
+        initializer_range=self.initializer_range,
+        do_return_2d_tensor=True,
+        batch_size=shape[0],
+        from_seq_length=shape[1],
+        to_seq_length=shape[1],
+        packing=self.packing,
+        draw_seed=draw_seed,
+      )
+    return self.after_attention(context, rows, draw_seed)
+
+  def after_attention(self, context, rows, draw_seed=_dropout_seed):
+    """What a block does row by row.
+
+    Args:
+      context: float32 [rows, H], what the attention gives.
+      rows: float32 [rows, H], the block's input.
+      draw_seed: see dropout.
+
+    Returns:
+      float32 [rows, H].
+    """
+
+    def dense(matrix, units, activation=None):
+      return _dense(matrix, units, "dense", self.initializer_range, activation)
+
+    def add_and_norm(output, residual):
+      return layer_norm(dropout(output, self.hidden_dropout_prob, draw_seed) + residual)
+
+    with tf.variable_scope("attention"), tf.variable_scope("output"):
+      attended = add_and_norm(dense(context, self.hidden_size), rows)
     with tf.variable_scope("intermediate"):
-      wide = _dense(
-        attended, intermediate_size, "dense", initializer_range, intermediate_act_fn
-      )  # [B * S, intermediate]
+      wide = dense(attended, self.intermediate_size, self.intermediate_act_fn)
     with tf.variable_scope("output"):
-      output = _dense(wide, hidden_size, "dense", initializer_range)
-      return add_and_norm(output, attended, draw_seed)
+      return add_and_norm(dense(wide, self.hidden_size), attended)
 
-  # Two axes suffice between the blocks: dense layers do not care which sequence a row is of.
-  layers = []
-  output = packing.pack(reshape_to_matrix(input_tensor))  # [B * S, H], or [R, H]
-  for layer in range(num_hidden_layers):
-    with tf.variable_scope(f"layer_{layer}"):
-      output = _recomputed(block)(output) if _BUILDING.get().recompute else block(output)
-    layers.append(packing.unpack_with_zeros(output))
-  shape = [batch_size, seq_length, hidden_size]
-  if do_return_all_layers:
-    return [reshape_from_matrix(layer, shape) for layer in layers]
-  return reshape_from_matrix(layers[-1], shape)
+
+class _LastBlock:
+  """The last block at the positions that are asked for.
+
+  All positions have a key and a value in it; queries, and what follows attention, are needed only
+  where its output is read.
+  """
+
+  def __init__(self, blocks, rows, shape, scope):
+    """Takes _Blocks, their last input as they have it, its shape [B, S, H], and the scope."""
+    self._blocks = blocks
+    self._rows = rows
+    self._batch_size, self._seq_length, _ = shape
+    self._scope = scope
+    self._keys_and_values = None
+
+  def at(self, positions):
+    """float32 [B, P, H] for positions, int32 [B, P]; at padding, nothing of use."""
+    blocks, num_positions = self._blocks, get_shape_list(positions)[1]
+    firsts = tf.range(self._batch_size)[:, tf.newaxis] * self._seq_length
+    rows = blocks.packing.take(self._rows, tf.reshape(firsts + positions, [-1]))  # [B * P, H]
+    # The variables are there already, but where the block itself joins its projections.
+    with tf.variable_scope(self._scope, reuse=tf.AUTO_REUSE):
+      with tf.variable_scope("attention"), tf.variable_scope("self"):
+        if self._keys_and_values is None:
+          self._keys_and_values = [
+            self._project(self._rows, name, self._seq_length, blocks.packing)
+            for name in PROJECTIONS[1:]
+          ]
+        context = _attend(
+          self._project(rows, PROJECTIONS[0], num_positions),
+          *self._keys_and_values,
+          blocks.attention_mask,
+          blocks.attention_probs_dropout_prob,
+        )
+      output = blocks.after_attention(reshape_to_matrix(context), rows)
+    return tf.reshape(output, [self._batch_size, num_positions, blocks.hidden_size])
+
+  def _project(self, rows, name, length, packing=_NO_PACKING):
+    num_heads = self._blocks.num_attention_heads
+    shape = [self._batch_size, length, num_heads, self._blocks.hidden_size // num_heads]
+    return _project(rows, name, shape, self._blocks.initializer_range, packing=packing)
 
 
 def _recomputed(block):

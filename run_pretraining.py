@@ -158,9 +158,9 @@ def get_masked_lm_output(
 
   Args:
     bert_config: modeling.BertConfig.
-    input_tensor: float32 [B, S, H], outputs of the encoder.
+    input_tensor: float32 [B, S, H], outputs of the encoder; or [B, P, H], those at `positions`.
     output_weights: [V, H], the table of word embeddings.
-    positions: int32 [B, P], places of the masked word pieces.
+    positions: int32 [B, P], places of the masked word pieces; None if input_tensor has no others.
     label_ids: int32 [B, P], their ids.
     label_weights: float32 [B, P], 0.0 for places that only fill up the row.
 
@@ -168,7 +168,10 @@ def get_masked_lm_output(
     A tuple: float32 scalar, the mean loss by weight; float32 [B * P], cross-entropies in nats;
     float32 [B * P, V], log probabilities.
   """
-  hidden = gather_indexes(input_tensor, positions)  # [B * P, H]
+  if positions is None:
+    hidden = modeling.reshape_to_matrix(input_tensor)  # [B * P, H]
+  else:
+    hidden = gather_indexes(input_tensor, positions)
   logits = masked_lm_logits(bert_config, hidden, output_weights)  # [B * P, V]
   losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
     labels=tf.reshape(label_ids, [-1]), logits=logits
@@ -286,9 +289,9 @@ def _heads(bert_config, features, is_training, use_one_hot_embeddings):
   )
   masked = get_masked_lm_output(
     bert_config,
-    model.get_sequence_output(),
+    model.get_output_at(features["masked_lm_positions"]),
     model.get_embedding_table(),
-    features["masked_lm_positions"],
+    None,
     features["masked_lm_ids"],
     features["masked_lm_weights"],
   )

@@ -48,6 +48,11 @@ def cross_entropy(labels, logits):
   return -tf.reduce_sum(one_hot * tf.nn.log_softmax(logits), axis=-1)
 
 
+def get_output_at(model, positions):
+  """See modeling.BertModel.get_output_at: from the output at all positions."""
+  return tf.gather(model.get_sequence_output(), positions, batch_dims=1)
+
+
 def update(optimizer, variable, gradient):
   """The operations of one variable's step of Adam; see optimization.AdamWeightDecayOptimizer."""
   m, v = (optimizer.get_slot(variable, slot) for slot in ("adam_m", "adam_v"))
@@ -66,6 +71,7 @@ def operations():
   with contextlib.ExitStack() as stack:
     for name, function in (("gelu", gelu), ("dropout", dropout), ("_normalize", normalize)):
       stack.enter_context(mock.patch.object(modeling, name, function))
+    stack.enter_context(mock.patch.object(modeling.BertModel, "get_output_at", get_output_at))
     stack.enter_context(
       mock.patch.object(tf.nn, "sparse_softmax_cross_entropy_with_logits", cross_entropy)
     )

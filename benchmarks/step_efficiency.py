@@ -54,15 +54,16 @@ def build_step(config, args):
   ids = tf.random.stateless_uniform(shape, [1, 2], 0, config.vocab_size, tf.int32)
   ones = tf.ones(shape, tf.int32)
   model = modeling.BertModel(config, True, ids, ones, tf.zeros(shape, tf.int32))
-  loss = tf.reduce_mean(tf.square(model.get_pooled_output()))
+  read = model.get_sequence_output() if args.all_positions else model.get_pooled_output()
+  loss = tf.reduce_mean(tf.square(read))
   if args.masked_lm:
     shape = [args.batch_size, args.predictions]
     places = tf.tile(tf.range(args.predictions)[tf.newaxis], [args.batch_size, 1])
     masked_loss, *_ = run_pretraining.get_masked_lm_output(
       config,
-      model.get_sequence_output(),
+      model.get_output_at(places),
       model.get_embedding_table(),
-      places,
+      None,
       tf.ones(shape, tf.int32),
       tf.ones(shape),
     )
@@ -84,6 +85,7 @@ def main():
     ("turns", 4),
   ):
     parser.add_argument(f"--{name}", type=int, default=default)
+  parser.add_argument("--all_positions", action="store_true", help="with a loss that reads them")
   parser.add_argument("--masked_lm", action="store_true", help="with the loss of pre-training")
   args = parser.parse_args()
   estimators.prepare_process()

@@ -213,6 +213,64 @@ def test_training_skips_padding():
   np.testing.assert_array_equal(np.any(output, axis=2), [[True] * 3, [True, False, False]])
 
 
+def read_at(places, is_cut, recompute=False):
+  """Outputs at places of padded sequences, pooled ones, and all gradients, in training.
+
+  Args:
+    places: list of lists of int.
+    is_cut: bool, whether the last block is computed there alone, and padding is skipped.
+    recompute: see modeling.building.
+  """
+  mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]])
+  ids = np.random.default_rng(0).integers(5, 50, mask.shape)
+  with tf.Graph().as_default(), tf.Session() as session, modeling.building(recompute=recompute):
+    tf.set_random_seed(1)
+    inputs = [tf.placeholder(tf.int32, [None, None] if is_cut else mask.shape) for _ in range(2)]
+    config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model = modeling.BertModel(config, True, *inputs)
+    if is_cut:
+      read, pooled = model.get_output_at(tf.constant(places)), model.get_pooled_output()
+    else:
+      read = tf.gather(model.get_sequence_output(), places, batch_dims=1)
+      with tf.variable_scope("bert/pooler/dense", reuse=True):
+        weights, bias = tf.get_variable("kernel"), tf.get_variable("bias")
+      pooled = tf.tanh(model.get_sequence_output()[:, 0] @ weights + bias)
+    loss = tf.reduce_sum(read**3) + tf.reduce_sum(pooled)
+    gradients = [tf.convert_to_tensor(g) for g in tf.gradients(loss, tf.trainable_variables())]
+    session.run(tf.global_variables_initializer())
+    return session.run([read, pooled, *gradients], dict(zip(inputs, (ids, mask))))
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_the_last_block_at_some_positions_is_that_of_all(recompute):
+  places = [[2, 1, 1], [4, 0, 3], [0, 0, 0]]
+  cut, whole = read_at(places, True, recompute), read_at(places, False)
+  assert len(cut) == len(whole) == 41
+  for one, other in zip(cut, whole):
+    np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-4)
+
+
+def rows_computed(output, layer):
+  """Numbers of rows of the products of a block's feed-forward layer that an output depends on."""
+  found, waiting = set(), [output.op]
+  while waiting:
+    op = waiting.pop()
+    if op not in found:
+      found.add(op)
+      waiting.extend(source.op for source in op.inputs)
+  products = [op for op in found if op.type == "MatMul" and f"layer_{layer}" in op.name]
+  return {op.outputs[0].shape[0] for op in products if "intermediate" in op.name}
+
+
+def test_the_last_block_is_computed_where_it_is_read():
+  with tf.Graph().as_default():
+    model = modeling.BertModel(tiny_config(), False, tf.ones([2, 7], tf.int32))
+    assert rows_computed(model.get_pooled_output(), 0) == {14}
+    assert rows_computed(model.get_pooled_output(), 1) == {2}
+    assert rows_computed(model.get_output_at(tf.zeros([2, 3], tf.int32)), 1) == {6}
+    assert rows_computed(model.get_sequence_output(), 1) == {14}
+
+
 def dropout_masks(seed, steps):
   """What two dropouts in one graph keep at each of some steps: [step, dropout, element]."""
   with tf.Graph().as_default(), tf.Session() as session:
