@@ -5,8 +5,9 @@
 
 Each side has a model of that shape (default: BERT-base) with random weights, in a process of its
 own, and answers calls of each of --sizes (inputs x tokens) in turns of --calls. Shown are
-milliseconds a call from lists of ids to the last layer's vectors as an array: the median of each
-turn's median, and the lowest and highest. "transformers" is PyTorch as it comes, "onnxruntime" the
+milliseconds a call from lists of ids to the last layer's vectors as an array, or with --pooled to
+the one vector an input that a classifier reads: the median of each turn's median, and the lowest
+and highest. "transformers" is PyTorch as it comes, "onnxruntime" the
 same model exported to ONNX; both in float32 and with their default threads. They need the packages
 of benchmarks/requirements-peers.txt in --peer_python. --amp is for the toolkit: mixed precision,
 where that is faster.
@@ -34,8 +35,8 @@ PACKAGES = {
 }
 
 
-def toolkit_model(config, amp=False):
-  """Returns a function of B lists of S ids to B arrays of their vectors, float32 [S, H]."""
+def toolkit_model(config, pooled, amp=False):
+  """Returns a function of B lists of S ids to B arrays of their vectors, float32 [S, H] or [H]."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   sys.path.insert(0, turns.ROOT)
   import tensorflow.compat.v1 as tf
@@ -52,7 +53,8 @@ def toolkit_model(config, amp=False):
   config = modeling.BertConfig.from_dict(config)
 
   def build(*inputs):
-    return {"vectors": modeling.BertModel(config, False, *inputs).get_sequence_output()}
+    model = modeling.BertModel(config, False, *inputs)
+    return {"vectors": model.get_pooled_output() if pooled else model.get_sequence_output()}
 
   with tempfile.TemporaryDirectory() as directory:
     prefix = os.path.join(directory, "bert_model.ckpt")
@@ -69,13 +71,13 @@ def toolkit_model(config, amp=False):
   return answer
 
 
-def torch_model(config):
-  """Returns a BertModel of transformers without a pooler."""
+def torch_model(config, pooled):
+  """Returns a BertModel of transformers, with a pooler or without."""
   import transformers
 
   names = transformers.BertConfig().to_dict()
   config = {name: value for name, value in config.items() if name in names}
-  model = transformers.BertModel(transformers.BertConfig(**config), add_pooling_layer=False)
+  model = transformers.BertModel(transformers.BertConfig(**config), add_pooling_layer=pooled)
   return model.eval()
 
 
@@ -87,20 +89,21 @@ def torch_inputs(ids):
   return ids, torch.ones_like(ids), torch.zeros_like(ids)
 
 
-def transformers_model(config):
+def transformers_model(config, pooled):
   """The same function as toolkit_model's by PyTorch."""
   import torch
 
-  model = torch_model(config)
+  model = torch_model(config, pooled)
 
   def answer(ids):
     with torch.inference_mode():
-      return model(*torch_inputs(ids)).last_hidden_state.numpy()
+      outputs = model(*torch_inputs(ids))
+      return (outputs.pooler_output if pooled else outputs.last_hidden_state).numpy()
 
   return answer
 
 
-def onnxruntime_model(config):
+def onnxruntime_model(config, pooled):
   """The same function as toolkit_model's by ONNX Runtime."""
   import numpy as np
   import onnxruntime
@@ -111,7 +114,7 @@ def onnxruntime_model(config):
   with tempfile.TemporaryDirectory() as directory:
     path = os.path.join(directory, "model.onnx")
     torch.onnx.export(
-      torch_model(config),
+      torch_model(config, pooled),
       torch_inputs([[1, 2, 3], [4, 5, 6]]),
       path,
       input_names=names,
@@ -124,7 +127,7 @@ def onnxruntime_model(config):
   def answer(ids):
     ids = np.array(ids)
     inputs = (ids, np.ones_like(ids), np.zeros_like(ids))
-    return session.run(None, dict(zip(names, inputs)))[0]
+    return session.run(None, dict(zip(names, inputs)))[-1]  # the pooled one is last
 
   return answer
 
@@ -254,6 +257,7 @@ def main():
   parser.add_argument("--turns", type=int, default=5)
   parser.add_argument("--picture", help="file to draw them in, over tokens and over inputs")
   parser.add_argument("--peer_python", help="a Python with the packages of the others")
+  parser.add_argument("--pooled", action="store_true", help="one vector for each input")
   parser.add_argument("--amp", action="store_true", help="the toolkit in mixed precision")
   parser.add_argument("--side", choices=MODELS, help="run one side only, see serve")
   args = parser.parse_args()
@@ -263,10 +267,10 @@ def main():
       with open(args.bert_config_file, encoding="utf-8") as f:
         config = json.load(f)
     given = {"amp": True} if args.amp and args.side == "toolkit" else {}
-    serve(MODELS[args.side](config, **given), config["vocab_size"])
+    serve(MODELS[args.side](config, args.pooled, **given), config["vocab_size"])
     return
   given = [f"--bert_config_file={args.bert_config_file}"] if args.bert_config_file else []
-  given += ["--amp"] if args.amp else []
+  given += [f"--{name}" for name in ("pooled", "amp") if getattr(args, name)]
   sides = start_sides(args.peer_python, given)
   results = measure(sides, args.sizes, args.calls, args.turns)
   for side in sides.values():

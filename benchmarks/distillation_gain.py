@@ -128,7 +128,7 @@ def train_students(args):
     special["distilled-unlabeled"] = [f"--unlabeled_file={args.unlabeled_file}"]
   students = {kind: [f"{kind}-{seed}" for seed in args.seeds] for kind in special}
   for number, seed in enumerate(args.seeds):
-    for kind, names in students.items():
+    for kind, names in reversed(students.items()):
       own = [*args.flags, *common, *special[kind], f"--random_seed={seed}"]
       run(args, names[number], own)
   return students
@@ -260,8 +260,9 @@ def compare(args):
   script = SCRIPTS[args.script].SCRIPT
   teacher = distillation.find_teacher(args.teacher_dir, script)
   files.make_directory(args.work_dir, "work_dir")
-  evaluate_teacher(args, teacher)
+  # What reads most files comes first, so that a mistake in one of them is found at once.
   students = train_students(args)
+  evaluate_teacher(args, teacher)
   some_student = os.path.join(args.work_dir, students["alone"][0])
   weights = {
     TEACHER: os.path.join(args.work_dir, WEIGHTS, TEACHER),
