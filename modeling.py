@@ -677,7 +677,7 @@ class _NoPacking:
 
 
 def _take_rows(matrix, rows):
-  """tf.gather of rows, whose own gradient becomes dense late, and with a warning."""
+  """tf.gather of rows, whose own gradient TensorFlow makes dense late, and with a warning."""
   num_rows = get_shape_list(matrix)[0]
   forward = tf.custom_gradient(
     lambda matrix: (
@@ -958,7 +958,6 @@ class _LastBlock:
     self._rows = rows
     self._batch_size, self._seq_length, _ = shape
     self._scope = scope
-    self._keys_and_values = None
 
   def at(self, positions):
     """float32 [B, P, H] for positions, int32 [B, P]; at padding, nothing of use."""
@@ -968,19 +967,19 @@ class _LastBlock:
     # The variables are there already, but where the block itself joins its projections.
     with tf.variable_scope(self._scope, reuse=tf.AUTO_REUSE):
       with tf.variable_scope("attention"), tf.variable_scope("self"):
-        if self._keys_and_values is None:
-          self._keys_and_values = [
-            self._project(self._rows, name, self._seq_length, blocks.packing)
-            for name in PROJECTIONS[1:]
-          ]
         context = _attend(
-          self._project(rows, PROJECTIONS[0], num_positions),
-          *self._keys_and_values,
+          self._project(rows, "query", num_positions),
+          *self._key_and_value,
           blocks.attention_mask,
           blocks.attention_probs_dropout_prob,
         )
       output = blocks.after_attention(reshape_to_matrix(context), rows)
     return tf.reshape(output, [self._batch_size, num_positions, blocks.hidden_size])
+
+  @functools.cached_property
+  def _key_and_value(self):
+    packing = self._blocks.packing
+    return [self._project(self._rows, n, self._seq_length, packing) for n in ("key", "value")]
 
   def _project(self, rows, name, length, packing=_NO_PACKING):
     num_heads = self._blocks.num_attention_heads

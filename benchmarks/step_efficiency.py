@@ -1,12 +1,14 @@
-"""How near a training step comes to the speed of the dense products that it cannot do without.
+"""How near a training step comes to the speed of the dense products of its layers.
 
   python benchmarks/step_efficiency.py
   python benchmarks/step_efficiency.py --layers=4 --hidden_size=256 --vocab_size=8000 --masked_lm
 
 A step of BERT needs six operations for each weight of its dense layers and each token: two forward
 and four backward (Kaplan et al. 2020, section 2.1). Products of the same matrices alone are run in
-turns with the whole step, and with the step in plain form; see plain.py. Random weights and tokens
-without padding; the first turn of each warms up and is not counted.
+turns with the whole step, and with the step in plain form; see plain.py. The loss is one of the
+pooled output, so the last block need not compute all of them: --all_positions has a loss that reads
+the output of each token. Random weights and tokens without padding; the first turn of each warms up
+and is not counted.
 """
 
 import argparse
