@@ -25,6 +25,7 @@ from tiny_runs import (
   weights,
 )
 
+import acceleration
 import common_flags
 import distillation
 import estimators
@@ -404,6 +405,19 @@ def test_xnli_from_one_language_to_another(model, trained, tmp_path):
   assert dict(results(out))["eval_accuracy"] == "0.0"
   run(out, "--do_eval", xnli_language="en")
   assert dict(results(out))["eval_accuracy"] == "1.0"
+
+
+def test_evaluation_and_prediction_in_mixed_precision(trained, tmp_path, monkeypatch, log):
+  monkeypatch.setattr(acceleration, "_precision", lambda tpu: (acceleration.BFLOAT16, "a test"))
+  mixed = copied(trained, tmp_path)
+  run(mixed, "--do_eval", "--do_predict", "--amp")
+  assert "Mixed precision (--amp): on, bfloat16: a test" in log.text
+  before, after = dict(results(trained)), dict(results(mixed))
+  assert after["eval_accuracy"] == before["eval_accuracy"] == "1.0"
+  assert after["eval_loss"] != before["eval_loss"]  # so another precision it was
+  got, want = probabilities(mixed), probabilities(trained)
+  assert np.any(got != want)
+  np.testing.assert_allclose(got, want, atol=0.1)
 
 
 def test_languages_of_another_task(model, data, tmp_path):
