@@ -402,9 +402,9 @@ def test_xnli_from_one_language_to_another(model, trained, tmp_path):
   )
   named["init_checkpoint"] = f"{trained}/"  # which knows the words, whatever the seed
   run(out, "--do_train", "--do_eval", **named)
-  assert dict(results(out))["eval_accuracy"] == "0.0"
+  assert float(dict(results(out))["eval_accuracy"]) < 0.1
   run(out, "--do_eval", xnli_language="en")
-  assert dict(results(out))["eval_accuracy"] == "1.0"
+  assert float(dict(results(out))["eval_accuracy"]) > 0.9
 
 
 def test_evaluation_and_prediction_in_mixed_precision(trained, tmp_path, monkeypatch, log):
