@@ -364,6 +364,10 @@ class Workers(Cluster):
     return _StopTogetherHook(signals, self)
 
   def leave(self):
+    # Together: when a worker ends, TensorFlow breaks off what another one's session is still at,
+    # such as the chief's last checkpoint.
+    if self._server is not None:
+      self._sum([0])
     self._left.set()
     if not self.is_chief:
       logging.info("This worker is done; the chief goes on alone.")
