@@ -364,11 +364,7 @@ class Workers(Cluster):
     return _StopTogetherHook(signals, self)
 
   def leave(self):
-    # Together: when a worker ends, TensorFlow breaks off what another one's session is still at,
-    # such as the chief's last checkpoint.
-    if self._server is not None:
-      self._sum([0])
-    self._left.set()
+    self.stop_watching()
     if not self.is_chief:
       logging.info("This worker is done; the chief goes on alone.")
       raise Finished
@@ -389,6 +385,10 @@ class Workers(Cluster):
         logging.info("Waiting for %s ...", _listed(map(self._name, missing)))
       waited += _SECONDS_BETWEEN_LOOKS
       self._left.wait(_SECONDS_BETWEEN_LOOKS)
+
+  def stop_watching(self):
+    """From now on other workers may end: the common training is over."""
+    self._left.set()
 
   def _watch(self, numbers):
     """Ends this process when a worker is no longer there: a collective operation would wait on.
@@ -414,9 +414,12 @@ class Workers(Cluster):
   def lost(self):
     """The files.InputError about workers that are no longer there, when TensorFlow noticed it."""
     others = [number for number in range(len(self._addresses)) if number != self._number]
-    return files.InputError(
-      self._lost([number for number in others if not _answers(self._addresses[number])])
-    )
+    for _ in range(_MISSES):
+      missing = [number for number in others if not _answers(self._addresses[number])]
+      if missing:
+        break
+      self._left.wait(_SECONDS_BETWEEN_LOOKS)  # a process that ends may answer for a moment yet
+    return files.InputError(self._lost(missing))
 
   def _lost(self, numbers):
     who = _listed(map(self._name, numbers)) or "another worker"
@@ -506,6 +509,7 @@ class _StopTogetherHook(hooks.StopHook):
 
   def end(self, session):
     self._votes(session, False)  # the chief has saved its last checkpoint when this is done
+    self._cluster.stop_watching()  # some are sooner done with what is left to do than others
 
   def _votes(self, session, is_stopping):
     """How many workers have got a signal, and how many stop for another reason."""

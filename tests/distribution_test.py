@@ -287,6 +287,17 @@ def test_a_worker_that_is_left_alone_ends(monkeypatch, capsys):
   )
 
 
+def test_a_lost_worker_is_named_though_it_answers_for_a_moment(monkeypatch):
+  addresses = free_addresses(2)
+  worker = distribution.Workers(distribution.Task({"worker": addresses}, "worker", 0))
+  monkeypatch.setattr(distribution, "_SECONDS_BETWEEN_LOOKS", 0.3)
+  with socket.create_server(split_address(addresses[1])) as server:
+    threading.Timer(0.2, server.close).start()
+    assert str(worker.lost()).startswith(f"worker 1 at {addresses[1]} has ended")
+  with socket.create_server(split_address(addresses[1])):
+    assert str(worker.lost()).startswith("another worker has ended")
+
+
 def test_only_the_chief_goes_on():
   jobs = {"worker": ["a:1", "b:2"]}
   chief, other = (distribution.Workers(distribution.Task(jobs, "worker", n)) for n in (0, 1))
@@ -521,6 +532,13 @@ def test_two_workers_classify_like_one(reviews, tmp_path, no_dropout):
   assert "This worker is done; the chief goes on alone." in pair.log(1)
   assert "step 6/6" in pair.log(0) and "step 6/6" not in pair.log(1)
   assert len(list(pair.output_dir.glob("events.out.tfevents.*"))) == 1
+
+
+def test_a_worker_that_is_done_waits_for_the_chief(reviews, tmp_path, monkeypatch):
+  monkeypatch.setenv("CHIEF_SECONDS", "6")  # after three without an answer a worker is lost
+  with Pair(run_classifier, tmp_path / "two", tmp_path / "logs", **reviews, do_eval=True) as pair:
+    assert pair.statuses() == [0, 0], pair.log(0) + pair.log(1)
+  assert "***** Eval results *****" in pair.log(0)
 
 
 @pytest.mark.slow

@@ -1,15 +1,31 @@
 """One worker of a training in several processes: runs a script's main, without dropout.
 
 python tests/worker_process.py run_classifier --do_train ...
+
+With the environment variable CHIEF_SECONDS the chief takes so much longer to end a training.
 """
 
 import importlib
+import json
+import os
 import sys
+import time
 
 import common_flags
+import estimators
 import modeling
+
+
+def train_and_wait(*args, _train=estimators.train, **kwargs):
+  """See estimators.train."""
+  parts = _train(*args, **kwargs)
+  if json.loads(os.environ["TF_CONFIG"])["task"]["index"] == 0:
+    time.sleep(float(os.environ.get("CHIEF_SECONDS", "0")))
+  return parts
+
 
 if __name__ == "__main__":
   script = importlib.import_module(sys.argv.pop(1))
   modeling.dropout = lambda tensor, *_: tensor
+  estimators.train = train_and_wait
   common_flags.run(script.main, script.FLAGS)
