@@ -7,10 +7,10 @@ Each side has a model of that shape (default: BERT-base) with random weights, in
 own, and answers calls of each of --sizes (inputs x tokens) in turns of --calls. Shown are
 milliseconds a call from lists of ids to the last layer's vectors as an array, or with --pooled to
 the one vector an input that a classifier reads: the median of each turn's median, and the lowest
-and highest. "transformers" is PyTorch as it comes, "onnxruntime" the
-same model exported to ONNX; both in float32 and with their default threads. They need the packages
-of benchmarks/requirements-peers.txt in --peer_python. --amp is for the toolkit: mixed precision,
-where that is faster.
+and highest. "transformers" is PyTorch as it comes, "onnxruntime" the same model exported to ONNX;
+both in float32 and with their default threads. They need the packages of
+benchmarks/requirements-peers.txt in --peer_python. --amp is for the toolkit: mixed precision, where
+that is faster.
 """
 
 import argparse

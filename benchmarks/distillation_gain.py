@@ -128,6 +128,7 @@ def train_students(args):
     special["distilled-unlabeled"] = [f"--unlabeled_file={args.unlabeled_file}"]
   students = {kind: [f"{kind}-{seed}" for seed in args.seeds] for kind in special}
   for number, seed in enumerate(args.seeds):
+    # What reads most files comes first, so that a mistake in one of them is found at once.
     for kind, names in reversed(students.items()):
       own = [*args.flags, *common, *special[kind], f"--random_seed={seed}"]
       run(args, names[number], own)
@@ -260,7 +261,6 @@ def compare(args):
   script = SCRIPTS[args.script].SCRIPT
   teacher = distillation.find_teacher(args.teacher_dir, script)
   files.make_directory(args.work_dir, "work_dir")
-  # What reads most files comes first, so that a mistake in one of them is found at once.
   students = train_students(args)
   evaluate_teacher(args, teacher)
   some_student = os.path.join(args.work_dir, students["alone"][0])

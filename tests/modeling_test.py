@@ -250,6 +250,31 @@ def test_the_last_block_at_some_positions_is_that_of_all(recompute):
     np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-4)
 
 
+def test_transformer_model_is_the_encoder_of_the_model():
+  config = tiny_config()
+  with tf.Graph().as_default(), tf.Session() as session:
+    ids, mask = tf.constant([[7, 8, 9], [7, 3, 0]]), tf.constant([[1, 1, 1], [1, 1, 0]])
+    model = modeling.BertModel(config, False, ids, mask)
+    sizes = {
+      "hidden_size": config.hidden_size,
+      "num_hidden_layers": config.num_hidden_layers,
+      "num_attention_heads": config.num_attention_heads,
+      "intermediate_size": config.intermediate_size,
+      "hidden_dropout_prob": 0.0,
+      "attention_probs_dropout_prob": 0.0,
+    }
+    embedded = model.get_embedding_output()
+    attended = modeling.create_attention_mask_from_input_mask(ids, mask)
+    with tf.variable_scope("bert/encoder", reuse=True):
+      layers = modeling.transformer_model(embedded, attended, **sizes, do_return_all_layers=True)
+      last = modeling.transformer_model(embedded, attended, **sizes)
+    session.run(tf.global_variables_initializer())
+    got, want = session.run([[*layers, last], model.get_all_encoder_layers()])
+  assert len(got) == 3 and len(want) == 2
+  for one, other in zip(got, [*want, want[-1]]):
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
 def rows_computed(output, layer):
   """Numbers of rows of the products of a block's feed-forward layer that an output depends on."""
   found, waiting = set(), [output.op]
