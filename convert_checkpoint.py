@@ -37,7 +37,7 @@ which calls the tanh form "gelu_new". The name under "huggingface" is used again
 converts to the present hidden_act, and the model has not been trained since (there is no run.json).
 """
 
-import quiet_start  # noqa: F401, first of all  # isort: skip
+from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
 
 import json
 import os
@@ -48,16 +48,13 @@ import safetensors.numpy
 import tensorflow.compat.v1 as tf
 from absl import flags, logging
 
-import common_flags
-import estimators
-import files
-import huggingface_config
-import huggingface_names
-import model_directory
 import modeling
-from huggingface_files import SAFETENSORS, bad_type, read_object, read_weights
-from huggingface_names import BERT, DISTILBERT, HEADS, NO_HEAD, TOKEN_TYPES, Family
-from model_directory import CONFIG_FILE, LABEL_FILE, RUN_FILE, VOCAB_FILE
+from toolkit.formats import huggingface_config, huggingface_names, model_directory
+from toolkit.formats.huggingface_files import SAFETENSORS, bad_type, read_object, read_weights
+from toolkit.formats.huggingface_names import BERT, DISTILBERT, HEADS, NO_HEAD, TOKEN_TYPES, Family
+from toolkit.formats.model_directory import CONFIG_FILE, LABEL_FILE, RUN_FILE, VOCAB_FILE
+from toolkit.support import files
+from toolkit.training import common_flags, estimators
 
 CHECKPOINT = "bert_model.ckpt"
 

@@ -13,7 +13,7 @@ whole corpus is in memory, and one process works, unless it is cut into shards:
 The same command goes on after an interruption, at the shard where it was.
 """
 
-import quiet_start  # noqa: F401, first of all  # isort: skip
+from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
 
 
 import contextlib
@@ -28,11 +28,10 @@ from typing import NamedTuple
 from absl import flags, logging
 from tqdm import tqdm
 
-import common_flags
-import files
-import pretraining_data
 import tokenization
-from pretraining_data import (  # noqa: F401, names that were always importable from here
+from toolkit.support import files
+from toolkit.tasks import pretraining
+from toolkit.tasks.pretraining import (  # noqa: F401, names that were always importable from here
   MaskedLmInstance,
   TrainingInstance,
   create_instances_from_document,
@@ -41,10 +40,11 @@ from pretraining_data import (  # noqa: F401, names that were always importable 
   truncate_seq_pair,
   write_instance_to_example_files,
 )
+from toolkit.training import common_flags
 
 _SECONDS_BETWEEN_LINES = 60  # of the log, where there is no progress bar
 
-_DEFAULTS = pretraining_data.Settings()
+_DEFAULTS = pretraining.Settings()
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -180,17 +180,17 @@ class Job(NamedTuple):
   """What a run works with, all of it checked.
 
   Attributes:
-    settings: pretraining_data.Settings.
-    tools: pretraining_data.Tools.
-    vocab_digest: str, see pretraining_data.vocab_digest.
-    corpus: pretraining_data.Corpus.
+    settings: pretraining.Settings.
+    tools: pretraining.Tools.
+    vocab_digest: str, see pretraining.vocab_digest.
+    corpus: pretraining.Corpus.
     outputs: list of str, paths of the output files.
   """
 
-  settings: pretraining_data.Settings
-  tools: pretraining_data.Tools
+  settings: pretraining.Settings
+  tools: pretraining.Tools
   vocab_digest: str
-  corpus: pretraining_data.Corpus
+  corpus: pretraining.Corpus
   outputs: list
 
 
@@ -219,8 +219,8 @@ def prepare():
     files.InputError: the first thing that is missing or wrong.
   """
   common_flags.require(FLAGS, ["input_file", "output_file", "vocab_file"], "every run")
-  settings = pretraining_data.Settings(
-    **{name: FLAGS[name].value for name in pretraining_data.Settings._fields}
+  settings = pretraining.Settings(
+    **{name: FLAGS[name].value for name in pretraining.Settings._fields}
   )
   settings.check()
   if FLAGS.num_workers > 1 and not settings.shard_documents:
@@ -228,8 +228,8 @@ def prepare():
       f"--num_workers={FLAGS.num_workers} needs shards to work on: give --shard_documents=1000, say"
     )
   tokenization.validate_vocab(settings.vocab_file, ["[MASK]"])
-  digest = pretraining_data.vocab_digest(settings.vocab_file)
-  tools = pretraining_data.load_tools(settings, digest)
+  digest = pretraining.vocab_digest(settings.vocab_file)
+  tools = pretraining.load_tools(settings, digest)
   guess = tokenization.guess_lower_case(tools.tokenizer.vocab)
   if guess is not None and guess != settings.do_lower_case:
     logging.warning(
@@ -282,9 +282,9 @@ def read_through(paths):
   logging.info("*** Reading from input files ***")
   for path in paths:
     logging.info("  %s", path)
-  corpus = pretraining_data.survey(paths)
+  corpus = pretraining.survey(paths)
   logging.info("  %d documents, %d lines", corpus.num_documents, corpus.num_sentences)
-  problem = pretraining_data.layout_problem(corpus)
+  problem = pretraining.layout_problem(corpus)
   if problem:
     logging.warning("No next-sentence signal: %s", problem)
   return corpus
@@ -307,22 +307,22 @@ def make_shards(job, run_files, progress):
 
 
 def _make_reports(job, num_done, progress):
-  """Yields pretraining_data.ShardReport in order, but for the first, which are done."""
-  shards = pretraining_data.read_shards(job.corpus.paths, job.settings.shard_documents)
+  """Yields pretraining.ShardReport in order, but for the first, which are done."""
+  shards = pretraining.read_shards(job.corpus.paths, job.settings.shard_documents)
   jobs = (
-    pretraining_data.ShardJob(number, documents, job.settings, job.vocab_digest, job.outputs)
+    pretraining.ShardJob(number, documents, job.settings, job.vocab_digest, job.outputs)
     for number, documents in enumerate(shards)
     if number >= num_done
   )
   if FLAGS.num_workers > 1:
-    for report in pretraining_data.make_shards(jobs, FLAGS.num_workers):
+    for report in pretraining.make_shards(jobs, FLAGS.num_workers):
       yield report
       progress.advance(report.num_documents, sum(report.num_records))
     return
   # Each document is gone through once to be tokenized, and then dupe_factor times.
   share = 1 / (1 + job.settings.dupe_factor)
   for shard in jobs:
-    yield pretraining_data.make_shard(shard, lambda n: progress.advance(share, n))
+    yield pretraining.make_shard(shard, lambda n: progress.advance(share, n))
 
 
 class RunFiles:
@@ -335,7 +335,7 @@ class RunFiles:
 
   def __init__(self, job):
     self._job = job
-    hidden = list(map(pretraining_data.hidden_path, job.outputs))
+    hidden = list(map(pretraining.hidden_path, job.outputs))
     self._partial_paths = [f"{path}.partial" for path in hidden]
     self._state_path = f"{hidden[0]}.progress.json"
     self._state = {
@@ -349,7 +349,7 @@ class RunFiles:
     }
 
   def __enter__(self):
-    pretraining_data.remove_parts(self._job.outputs)
+    pretraining.remove_parts(self._job.outputs)
     saved = self._load()
     if saved:
       self._state = saved
@@ -362,7 +362,7 @@ class RunFiles:
     return self
 
   def __exit__(self, error_type, error, traceback):
-    pretraining_data.remove_parts(self._job.outputs)
+    pretraining.remove_parts(self._job.outputs)
     if not self.is_complete():
       self._cut_to_state()
 
@@ -423,7 +423,7 @@ class RunFiles:
     """Appends a finished shard.
 
     Args:
-      report: pretraining_data.ShardReport.
+      report: pretraining.ShardReport.
 
     Raises:
       files.InputError: the files cannot be written.
@@ -441,7 +441,7 @@ class RunFiles:
       }
       _write_json(self._job.outputs[0], self._state_path, after)
     except OSError as error:
-      raise pretraining_data.cannot_write(self._job.outputs[0], error) from error
+      raise pretraining.cannot_write(self._job.outputs[0], error) from error
     self._state = after
 
   def publish(self):
@@ -457,13 +457,13 @@ class RunFiles:
     try:
       state["is_complete"] = True
       _write_json(job.outputs[0], self._state_path, state)
-      metadata_paths = {pretraining_data.metadata_path(output): output for output in job.outputs}
+      metadata_paths = {pretraining.metadata_path(output): output for output in job.outputs}
       for path in filter(files.exists, metadata_paths):
         files.remove(path)
       for partial_path, output in zip(self._partial_paths, job.outputs):
         if os.path.exists(partial_path):  # if not, an interrupted run has come so far
-          pretraining_data.publish(partial_path, output)
-      metadata = pretraining_data.make_metadata(
+          pretraining.publish(partial_path, output)
+      metadata = pretraining.make_metadata(
         job.settings,
         job.vocab_digest,
         len(job.tools.tokenizer.vocab),
@@ -476,7 +476,7 @@ class RunFiles:
         _write_json(output, path, metadata)
       os.remove(self._state_path)
     except OSError as error:
-      raise pretraining_data.cannot_write(job.outputs[0], error) from error
+      raise pretraining.cannot_write(job.outputs[0], error) from error
 
 
 def _describe_run(job):
@@ -486,17 +486,17 @@ def _describe_run(job):
     "vocab_file": job.vocab_digest,
     "input_file": [[path, *files.size_and_time(path)] for path in job.corpus.paths],
     "output_file": job.outputs,
-    "format_version": pretraining_data.FORMAT_VERSION,
+    "format_version": pretraining.FORMAT_VERSION,
   }
 
 
 def _write_json(output, path, value):
   """Writes JSON, whole or not at all, by way of a temporary file that the next run would remove."""
-  part = f"{pretraining_data.hidden_path(output)}{pretraining_data.PART}json"
+  part = f"{pretraining.hidden_path(output)}{pretraining.PART}json"
   with open(part, "w", encoding="utf-8") as f:
     json.dump(value, f, indent=2, sort_keys=True)
     f.write("\n")
-  pretraining_data.publish(part, path)
+  pretraining.publish(part, path)
 
 
 def _append(source_path, target_path):
@@ -516,7 +516,7 @@ class Progress:
     """Begins.
 
     Args:
-      corpus: pretraining_data.Corpus.
+      corpus: pretraining.Corpus.
       num_documents: int, documents that are done already.
       num_instances: int, instances that they gave.
     """

@@ -19,7 +19,7 @@ import zipfile
 
 from tqdm import tqdm
 
-import files
+from toolkit.support import files
 
 ADDRESS = "https://storage.googleapis.com/bert_models"
 SMALL_LAYERS = (2, 4, 6, 8, 10, 12)

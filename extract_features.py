@@ -17,7 +17,7 @@ feature_files.py describes what is written. The same vectors in Python, the mode
   similarity = vectors @ vectors.T                         # cosines, as their lengths are 1
 """
 
-import quiet_start  # noqa: F401, first of all  # isort: skip
+from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
 
 import collections
 import itertools
@@ -30,18 +30,15 @@ import numpy as np
 from absl import flags, logging
 from tqdm import tqdm
 
-import acceleration
-import common_flags
-import estimators
-import feature_files
-import files
-import model_directory
 import modeling
-import records
 import tokenization
-from classifier_data import _truncate_seq_pair  # it was always importable from here
-from predictor import Predictor
-from tensorflow_versions import tf
+from toolkit.formats import feature_files, model_directory
+from toolkit.records import input_pipeline
+from toolkit.serving.predictor import Predictor
+from toolkit.support import files
+from toolkit.support.tensorflow_versions import tf
+from toolkit.tasks.classification import _truncate_seq_pair  # it was always importable from here
+from toolkit.training import common_flags, estimators, precision
 
 POOLINGS = ("none", "cls", "mean", "max", "mean_max")
 
@@ -261,10 +258,10 @@ def _logged(features):
 def record_features(seq_length):
   """The table of what the model_fn needs of each example; see records."""
   per_token = [
-    records.Feature(name, np.int32, (seq_length,), per_token=True)
+    input_pipeline.Feature(name, np.int32, (seq_length,), per_token=True)
     for name in ("input_ids", "input_mask", "input_type_ids")
   ]
-  return [records.Feature("unique_ids", np.int32), *per_token]
+  return [input_pipeline.Feature("unique_ids", np.int32), *per_token]
 
 
 def _feature_row(feature):
@@ -289,7 +286,7 @@ def input_fn_builder(features, seq_length):
     int32 [B], and input_ids, input_mask and input_type_ids, int32 [B, S].
   """
   rows = list(map(_feature_row, features))
-  return records.slices_input_fn(
+  return input_pipeline.slices_input_fn(
     rows, record_features(seq_length), is_training=False, drop_remainder=False
   )
 
@@ -508,7 +505,7 @@ class FeatureExtractor:
         config, *inputs, layers, use_one_hot_embeddings, pooling, include_special_tokens
       )
 
-    plan = acceleration.find(amp, use_xla=False, use_tpu=False)
+    plan = precision.find(amp, use_xla=False, use_tpu=False)
     plan.log()
     self._predictor = Predictor(
       build, init_checkpoint, batch_size, "init_checkpoint", plan.session_config(is_training=False)
@@ -590,7 +587,7 @@ def unit_length(vectors):
 
 
 def windows(features, max_tokens):
-  """Groups features: lists of at most records.SORT_WINDOW with at most max_tokens word pieces.
+  """Groups features: lists of at most input_pipeline.SORT_WINDOW with at most max_tokens word pieces.
 
   Args:
     features: iterable of InputFeatures, which is read no further than needed.
@@ -602,7 +599,7 @@ def windows(features, max_tokens):
   window, num_tokens = [], 0
   for feature in features:
     num_tokens += len(feature.tokens)
-    if window and (len(window) == records.SORT_WINDOW or num_tokens > max_tokens):
+    if window and (len(window) == input_pipeline.SORT_WINDOW or num_tokens > max_tokens):
       yield window
       window, num_tokens = [], len(feature.tokens)
     window.append(feature)
@@ -814,7 +811,7 @@ def run_estimator(job):
     FLAGS.pool_special_tokens,
   )
   batch_sizes = {"train_batch_size": FLAGS.batch_size, "predict_batch_size": FLAGS.batch_size}
-  plan = acceleration.find(FLAGS.amp, use_xla=False, use_tpu=FLAGS.use_tpu)
+  plan = precision.find(FLAGS.amp, use_xla=False, use_tpu=FLAGS.use_tpu)
   plan.log()
   estimator = estimators.make_estimator(
     model_fn,
@@ -829,8 +826,10 @@ def run_estimator(job):
 
   def results():
     try:
-      records.write_records(path, _full_batches(_logged(stream_features(tokenizer))), table)
-      input_fn = records.read_input_fn(path, table, is_training=False, drop_remainder=FLAGS.use_tpu)
+      input_pipeline.write_records(path, _full_batches(_logged(stream_features(tokenizer))), table)
+      input_fn = input_pipeline.read_input_fn(
+        path, table, is_training=False, drop_remainder=FLAGS.use_tpu
+      )
       rows = estimators.predict(estimator, input_fn, job.num_lines, "Extracting")
       for feature, row in zip(stream_features(tokenizer), rows):
         yield feature, values_of(row, len(feature.tokens))

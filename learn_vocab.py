@@ -17,9 +17,9 @@ import re
 
 from absl import flags, logging
 
-import common_flags
-import files
 import tokenization
+from toolkit.support import files
+from toolkit.training import common_flags
 
 try:
   import tokenizers

@@ -24,7 +24,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-import files
+from toolkit.support import files
 
 # Added to the scores of positions that may not be attended to, before the softmax.
 MASKED_SCORE = -10000.0

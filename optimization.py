@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-import micro_batches
+from toolkit.training import micro_batches
 
 # Collection that holds the learning rate, a float32 scalar, of a graph that trains on CPU or GPU.
 LEARNING_RATE = "learning_rate"

@@ -9,7 +9,7 @@ A finished --output_dir is all that later evaluation and prediction need:
   python run_classifier.py --do_predict --predict_file=new.tsv --output_dir=/tmp/reviews
 """
 
-import quiet_start  # noqa: F401, first of all  # isort: skip
+from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
 
 import csv
 import functools
@@ -20,21 +20,15 @@ from typing import Callable, NamedTuple, Optional
 import numpy as np
 from absl import flags, logging
 
-import classifier_data
-import common_flags
-import distillation
-import estimators
-import files
-import glue_metrics
-import hooks
-import micro_batches
-import model_directory
 import modeling
 import optimization
-import records
-import report
-import runs
-from classifier_data import (  # noqa: F401, names that were always importable from here
+from toolkit.formats import model_directory
+from toolkit.metrics import glue_metrics
+from toolkit.records import input_pipeline
+from toolkit.support import files
+from toolkit.support.tensorflow_versions import tf
+from toolkit.tasks import classification
+from toolkit.tasks.classification import (  # noqa: F401, names that were always importable from here
   CLASSES,
   LABELS,
   NUMBER,
@@ -51,7 +45,15 @@ from classifier_data import (  # noqa: F401, names that were always importable f
   convert_single_example,
   file_based_convert_examples_to_features,
 )
-from tensorflow_versions import tf
+from toolkit.training import (
+  common_flags,
+  distillation,
+  estimators,
+  hooks,
+  micro_batches,
+  report,
+  runs,
+)
 
 SCRIPT = "run_classifier"
 THRESHOLD_FILE = "label_threshold.json"
@@ -61,7 +63,7 @@ common_flags.define_model_flags(FLAGS, max_seq_length=128)
 common_flags.define_training_flags(FLAGS)
 common_flags.define_distillation_flags(FLAGS)
 common_flags.define_device_flags(FLAGS)
-flags.DEFINE_string("task_name", None, classifier_data.TASK_HELP, flag_values=FLAGS)
+flags.DEFINE_string("task_name", None, classification.TASK_HELP, flag_values=FLAGS)
 flags.DEFINE_string(
   "data_dir", None, "Directory with the task's training, dev and test files.", flag_values=FLAGS
 )
@@ -145,7 +147,7 @@ flags.DEFINE_string(
   "class_weights",
   None,
   "What the examples of each class count in the training loss: a file with a label, a tab and its "
-  f"weight in each line; or `{classifier_data.BALANCED}`, n / (classes * count), which lets all "
+  f"weight in each line; or `{classification.BALANCED}`, n / (classes * count), which lets all "
   "classes count the same.",
   flag_values=FLAGS,
 )
@@ -201,7 +203,7 @@ class Head(NamedTuple):
   Attributes:
     activate: function of the logits to the probabilities, float32 [B, L]; for NUMBER they are the
       predicted numbers.
-    losses: function of the logits and of label_ids, as classifier_data.record_features has them, to
+    losses: function of the logits and of label_ids, as classification.record_features has them, to
       the losses, float32 [B].
     teacher_losses: function of the logits, the teacher's, and the temperature, to the losses,
       float32 [B].
@@ -341,7 +343,7 @@ def create_model(
       of a text and else 0; for NUMBER float32 [B].
     num_labels: int, L; 1 for NUMBER.
     use_one_hot_embeddings: bool, see modeling.BertModel.
-    kind: member of classifier_data.KINDS.
+    kind: member of classification.KINDS.
     class_weights: list of L float, or None; for CLASSES alone. The mean loss of training is then
       sum(weight of the label * loss) / B: it is not divided by the weights, so that parts of a
       batch add up.
@@ -419,7 +421,7 @@ def model_fn_builder(
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns
-    of classifier_data.record_features, is_real_example and example_index optional. Predictions have
+    of classification.record_features, is_real_example and example_index optional. Predictions have
     `probabilities` [B, L] and `per_example_loss` [B].
   """
 
@@ -495,14 +497,14 @@ def file_based_input_fn_builder(
   Args:
     input_file: str, a TFRecord file.
     seq_length: int, S.
-    is_training, drop_remainder, trim_padding, seed, num_seen: see records.read_input_fn.
-    kind, num_labels: see classifier_data.record_features.
+    is_training, drop_remainder, trim_padding, seed, num_seen: see input_pipeline.read_input_fn.
+    kind, num_labels: see classification.record_features.
 
   Returns:
     Function of params, a dict with "batch_size", to a tf.data.Dataset of batches.
   """
-  features = classifier_data.record_features(seq_length, kind, num_labels)
-  return records.read_input_fn(
+  features = classification.record_features(seq_length, kind, num_labels)
+  return input_pipeline.read_input_fn(
     input_file, features, is_training, drop_remainder, trim_padding, seed, num_seen
   )
 
@@ -513,15 +515,15 @@ def input_fn_builder(features, seq_length, is_training, drop_remainder):
   Args:
     features: list of InputFeatures.
     seq_length: int, S.
-    is_training, drop_remainder: see records.read_input_fn.
+    is_training, drop_remainder: see input_pipeline.read_input_fn.
 
   Returns:
     Function of params, a dict with "batch_size", to a tf.data.Dataset of batches with input_ids,
     input_mask, segment_ids, label_ids.
   """
-  table = [f for f in classifier_data.record_features(seq_length) if f.name != "is_real_example"]
-  rows = [classifier_data.feature_row(feature) for feature in features]
-  return records.slices_input_fn(rows, table, is_training, drop_remainder)
+  table = [f for f in classification.record_features(seq_length) if f.name != "is_real_example"]
+  rows = [classification.feature_row(feature) for feature in features]
+  return input_pipeline.slices_input_fn(rows, table, is_training, drop_remainder)
 
 
 # ---- One run ------------------------------------------------------------------------------------
@@ -532,7 +534,7 @@ class Job(NamedTuple):
 
   Attributes:
     run: runs.Run.
-    task: classifier_data.Task.
+    task: classification.Task.
     labels: list of labels in the order of their ids, empty for NUMBER.
     examples: dict of set name -> list of InputExample; "unlabeled" is what is trained on beside
       "train".
@@ -540,7 +542,7 @@ class Job(NamedTuple):
   """
 
   run: runs.Run
-  task: classifier_data.Task
+  task: classification.Task
   labels: list
   examples: dict
   class_weights: Optional[list] = None
@@ -610,8 +612,8 @@ def _task_and_labels(run):
 
 
 def _find_task(known):
-  """classifier_data.Task, given its list of labels, or None if it is to find them."""
-  task = classifier_data.find_task(
+  """classification.Task, given its list of labels, or None if it is to find them."""
+  task = classification.find_task(
     FLAGS.task_name,
     text_column=FLAGS.text_column,
     text_b_column=FLAGS.text_b_column,
@@ -656,7 +658,7 @@ def _class_weights(job):
   """What --class_weights says, or None."""
   if FLAGS.class_weights is None:
     return None
-  return classifier_data.class_weights(FLAGS.class_weights, job.labels, job.examples["train"])
+  return classification.class_weights(FLAGS.class_weights, job.labels, job.examples["train"])
 
 
 def _label_threshold(is_kept=True):
@@ -733,7 +735,7 @@ def _model_and_table(job, marks_unlabeled=False):
     class_weights=job.class_weights,
     soft_targets=job.run.soft_targets(),
   )
-  table = classifier_data.record_features(FLAGS.max_seq_length, kind, num_outputs, marks_unlabeled)
+  table = classification.record_features(FLAGS.max_seq_length, kind, num_outputs, marks_unlabeled)
   return build_model_fn, table
 
 
@@ -869,7 +871,7 @@ def score(task, label_list, labels, probabilities, threshold=0.5):
   """The metrics of predictions.
 
   Args:
-    task: classifier_data.Task.
+    task: classification.Task.
     label_list: list of labels in the order of their ids.
     labels: list of N labels; tuples of labels for LABELS, numbers for NUMBER.
     probabilities: float32 [N, L]; for NUMBER [N, 1], the predicted numbers.

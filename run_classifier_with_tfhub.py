@@ -8,7 +8,7 @@ Those are of a format that tensorflow_hub can no longer load. The same models, a
 
 import sys
 
-import files
+from toolkit.support import files
 
 MESSAGE = (
   "models of TensorFlow Hub cannot be loaded any more; fetch the same model as a checkpoint by "

@@ -11,7 +11,7 @@ sentences. A finished --output_dir is all that later evaluation, prediction and 
   python run_ner.py --text="Ada moved to Lisbon." --output_dir=/tmp/ner
 """
 
-import quiet_start  # noqa: F401, first of all  # isort: skip
+from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
 
 import functools
 import itertools
@@ -22,23 +22,25 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags, logging
 
-import common_flags
-import distillation
-import estimators
-import files
-import hooks
-import micro_batches
-import model_directory
 import modeling
-import ner_data
-import ner_metrics
 import optimization
-import records
-import report
-import runs
 import tokenization
-from predictor import Predictor
-from tensorflow_versions import tf
+from toolkit.formats import model_directory
+from toolkit.metrics import ner_metrics
+from toolkit.records import input_pipeline
+from toolkit.serving.predictor import Predictor
+from toolkit.support import files
+from toolkit.support.tensorflow_versions import tf
+from toolkit.tasks import tagging
+from toolkit.training import (
+  common_flags,
+  distillation,
+  estimators,
+  hooks,
+  micro_batches,
+  report,
+  runs,
+)
 
 SCRIPT = "run_ner"
 PREDICTIONS_FILE = "predictions.txt"
@@ -100,7 +102,7 @@ flags.DEFINE_string(
 flags.DEFINE_enum(
   "tag_scheme",
   "auto",
-  ["auto", *ner_data.SCHEMES],
+  ["auto", *tagging.SCHEMES],
   "How the files write entities as tags; auto: as fits best. Predictions are always IOB2.",
   flag_values=FLAGS,
 )
@@ -114,7 +116,7 @@ flags.DEFINE_bool(
 common_flags.finish(FLAGS)
 
 # Flags that evaluation and prediction take over from the run that trained the model.
-TASK_FLAGS = ("data_dir", "do_lower_case", "max_seq_length", *ner_data.Layout._fields)
+TASK_FLAGS = ("data_dir", "do_lower_case", "max_seq_length", *tagging.Layout._fields)
 
 
 # ---- The model ----------------------------------------------------------------------------------
@@ -214,7 +216,7 @@ def model_fn_builder(
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns
-    of ner_data.record_features. Predictions have `label_ids` int32 [B, S] and `losses` float32
+    of tagging.record_features. Predictions have `label_ids` int32 [B, S] and `losses` float32
     [B, S]. Other modes than TRAIN and PREDICT are a ValueError.
   """
 
@@ -269,15 +271,15 @@ def input_fn_builder(
   """Makes the input_fn that reads the TFRecord file of windows.
 
   Args:
-    input_file: str, with the rows of ner_data.feature_rows.
+    input_file: str, with the rows of tagging.feature_rows.
     seq_length: int, S.
-    is_training, drop_remainder, trim_padding, seed, num_seen: see records.read_input_fn.
+    is_training, drop_remainder, trim_padding, seed, num_seen: see input_pipeline.read_input_fn.
 
   Returns:
     Function of params, a dict with "batch_size", to a tf.data.Dataset of batches.
   """
-  features = ner_data.record_features(seq_length)
-  return records.read_input_fn(
+  features = tagging.record_features(seq_length)
+  return input_pipeline.read_input_fn(
     input_file, features, is_training, drop_remainder, trim_padding, seed, num_seen
   )
 
@@ -291,7 +293,7 @@ class Job(NamedTuple):
   Attributes:
     run: runs.Run.
     labels: list of labels in the order of their ids.
-    corpora: dict of "train", "dev" and "test" -> ner_data.Corpus, those that the run needs.
+    corpora: dict of "train", "dev" and "test" -> tagging.Corpus, those that the run needs.
   """
 
   run: runs.Run
@@ -328,11 +330,11 @@ def prepare():
   runs.check_evaluation(FLAGS, METRICS)
   corpora = _read_corpora()
   known = _known_labels(run)
-  labels = known or ner_data.find_labels(corpora["train"])
+  labels = known or tagging.find_labels(corpora["train"])
   if run.teacher:
     labels = run.teacher.check_labels(labels, is_fixed=known is not None)
   for corpus in corpora.values():
-    ner_data.check_labels(corpus, labels)
+    tagging.check_labels(corpus, labels)
   shape = [len(labels), run.config.hidden_size]
   runs.check_head(run, "cls/ner/output_weights", shape, f"tagger of {len(labels)} labels")
   files.make_directory(FLAGS.output_dir, "output_dir")
@@ -340,11 +342,11 @@ def prepare():
 
 
 def _layout():
-  return ner_data.Layout(**{name: FLAGS[name].value for name in ner_data.Layout._fields})
+  return tagging.Layout(**{name: FLAGS[name].value for name in tagging.Layout._fields})
 
 
 def _read_corpora():
-  """Dict of set name -> ner_data.Corpus, for all sets that this run works on."""
+  """Dict of set name -> tagging.Corpus, for all sets that this run works on."""
   if FLAGS.predict_file and FLAGS.predict_text_file:
     raise files.InputError("--predict_file and --predict_text_file: give one of them")
   corpora = {}
@@ -356,16 +358,16 @@ def _read_corpora():
 
 
 def _read_corpus(name, flag):
-  """ner_data.Corpus of a set that a flag needs."""
+  """tagging.Corpus of a set that a flag needs."""
   if name == "test" and FLAGS.predict_text_file:
-    return ner_data.read_text_corpus(FLAGS.predict_text_file)
+    return tagging.read_text_corpus(FLAGS.predict_text_file)
   path = FLAGS.predict_file if name == "test" else None
   if not path:
     common_flags.require(FLAGS, ["data_dir"], f"--{flag}")
     path = os.path.join(FLAGS.data_dir, f"{name}.txt")
   if name == "test":
-    return ner_data.read_corpus(path, _layout(), has_tags=None if FLAGS.has_tags else False)
-  return ner_data.read_corpus(path, _layout())
+    return tagging.read_corpus(path, _layout(), has_tags=None if FLAGS.has_tags else False)
+  return tagging.read_corpus(path, _layout())
 
 
 def _known_labels(run):
@@ -387,7 +389,7 @@ def _model_and_table(job):
   build_model_fn = functools.partial(
     model_fn_builder, num_labels=len(job.labels), soft_targets=job.run.soft_targets()
   )
-  return build_model_fn, ner_data.record_features(FLAGS.max_seq_length)
+  return build_model_fn, tagging.record_features(FLAGS.max_seq_length)
 
 
 def _path(name):
@@ -396,17 +398,17 @@ def _path(name):
 
 def _make_windows(job, set_name):
   sentences = job.corpora[set_name].sentences
-  return ner_data.make_windows(sentences, job.run.tokenizer, FLAGS.max_seq_length)
+  return tagging.make_windows(sentences, job.run.tokenizer, FLAGS.max_seq_length)
 
 
 def _write_windows(job, set_name, windows, file_name, multiple=1):
   """Writes the features of windows, filled up to a multiple with empty ones; returns the path."""
   length = FLAGS.max_seq_length
-  rows = ner_data.feature_rows(windows, job.corpora[set_name].sentences, job.labels, length)
-  table = ner_data.record_features(length)
+  rows = tagging.feature_rows(windows, job.corpora[set_name].sentences, job.labels, length)
+  table = tagging.record_features(length)
   padding = [{feature.name: [0] * length for feature in table}] * (-len(windows) % multiple)
   path = os.path.join(job.run.scratch(), file_name)
-  records.write_records(path, itertools.chain(rows, padding), table)
+  input_pipeline.write_records(path, itertools.chain(rows, padding), table)
   return path
 
 
@@ -471,9 +473,9 @@ def run_model(job, set_name, file_name, batch_size, checkpoint=None):
 
 
 def _tags_of(sentences, windows, rows, labels):
-  """The tags of sentences, of what the model says of their windows; see ner_data.join_tags."""
+  """The tags of sentences, of what the model says of their windows; see tagging.join_tags."""
   runs.check_finite((row["losses"] for row in rows), FLAGS.output_dir)
-  return ner_data.join_tags(sentences, windows, [row["label_ids"] for row in rows], labels)
+  return tagging.join_tags(sentences, windows, [row["label_ids"] for row in rows], labels)
 
 
 # ---- Results ------------------------------------------------------------------------------------
@@ -529,9 +531,9 @@ def predict(job):
   if corpus.is_tagged():
     logging.info("***** Predict results *****")
     _log_metrics(_score(corpus, tags))
-  text = ner_data.format_corpus(corpus, tags, _layout().separator())
+  text = tagging.format_corpus(corpus, tags, _layout().separator())
   files.write_text(_path(PREDICTIONS_FILE), text)
-  found = map(ner_data.prediction_record, corpus.sentences, tags)
+  found = map(tagging.prediction_record, corpus.sentences, tags)
   lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in found)
   files.write_text(_path(RECORDS_FILE), "".join(lines))
   logging.info(
@@ -607,16 +609,16 @@ class Tagger:
       text: str, of any length; a sentence is best, as the model was trained on sentences.
 
     Returns:
-      Dict, see ner_data.prediction_record.
+      Dict, see tagging.prediction_record.
 
     Raises:
       files.InputError: the model's outputs are NaN.
     """
-    sentences = [ner_data.split_text(text)]
-    windows = ner_data.make_windows(sentences, self._tokenizer, self._max_seq_length)
+    sentences = [tagging.split_text(text)]
+    windows = tagging.make_windows(sentences, self._tokenizer, self._max_seq_length)
     rows = self._predictor.run([(w.input_ids, [0] * len(w.input_ids)) for w in windows])
     (tags,) = _tags_of(sentences, windows, rows, self._labels)
-    return ner_data.prediction_record(sentences[0], tags)
+    return tagging.prediction_record(sentences[0], tags)
 
 
 def tag_text(job):
@@ -632,7 +634,7 @@ def entity_lines(record):
     Lisbon  LOC  (characters 13 to 19)
 
   Args:
-    record: dict, from ner_data.prediction_record.
+    record: dict, from tagging.prediction_record.
 
   Returns:
     List of str, one line an entity; a line that says so if there is none.

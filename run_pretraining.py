@@ -10,7 +10,7 @@ A finished --output_dir is all that masked words need:
   python run_pretraining.py --do_predict --text="The [MASK] barked." --output_dir=/tmp/pretraining
 """
 
-import quiet_start  # noqa: F401, first of all  # isort: skip
+from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
 
 import functools
 import json
@@ -19,20 +19,16 @@ from typing import NamedTuple
 
 from absl import flags, logging
 
-import common_flags
-import estimators
-import files
-import micro_batches
-import model_directory
 import modeling
 import optimization
-import pretraining_data
-import records
-import report
-import runs
 import tokenization
-from predictor import Predictor
-from tensorflow_versions import tf
+from toolkit.formats import model_directory
+from toolkit.records import input_pipeline
+from toolkit.serving.predictor import Predictor
+from toolkit.support import files
+from toolkit.support.tensorflow_versions import tf
+from toolkit.tasks import pretraining
+from toolkit.training import common_flags, estimators, micro_batches, report, runs
 
 SCRIPT = "run_pretraining"
 RESULTS_FILE = "eval_results.txt"
@@ -239,7 +235,7 @@ def model_fn_builder(
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns
-    of pretraining_data.record_features. Evaluation gives the metrics of SCORES, and BATCH_LOSS.
+    of pretraining.record_features. Evaluation gives the metrics of SCORES, and BATCH_LOSS.
     Other modes than TRAIN and EVAL are a ValueError.
   """
 
@@ -360,14 +356,14 @@ def input_fn_builder(
     max_predictions_per_seq: int, P.
     is_training: bool; the examples come shuffled and without end, or once and in order.
     num_cpu_threads: int, files that training reads at a time.
-    trim_padding, seed, num_seen, num_records: see records.corpus_input_fn.
+    trim_padding, seed, num_seen, num_records: see input_pipeline.corpus_input_fn.
 
   Returns:
     Function of params, a dict with "batch_size", to a tf.data.Dataset of batches with the columns
-    of pretraining_data.record_features.
+    of pretraining.record_features.
   """
-  features = pretraining_data.record_features(max_seq_length, max_predictions_per_seq)
-  return records.corpus_input_fn(
+  features = pretraining.record_features(max_seq_length, max_predictions_per_seq)
+  return input_pipeline.corpus_input_fn(
     input_files, features, is_training, num_cpu_threads, trim_padding, seed, num_seen, num_records
   )
 
@@ -393,7 +389,7 @@ def find_records(patterns, flag):
     files.InputError: there is none.
   """
   found = files.find(patterns, flag)
-  paths = [path for path in found if not path.endswith(pretraining_data.metadata_path(""))]
+  paths = [path for path in found if not path.endswith(pretraining.metadata_path(""))]
   if not paths:
     raise files.InputError(f"--{flag}: {patterns} are metadata; give the TFRecord files themselves")
   return paths
@@ -406,7 +402,7 @@ def check_records(paths, expected, vocab_size):
 
   Args:
     paths: list of str, TFRecord files.
-    expected: dict of entries of the metadata, see pretraining_data.check_metadata;
+    expected: dict of entries of the metadata, see pretraining.check_metadata;
       max_seq_length and max_predictions_per_seq among them.
     vocab_size: int, of the model.
 
@@ -416,19 +412,19 @@ def check_records(paths, expected, vocab_size):
   Raises:
     files.InputError: the records do not fit, are damaged, or there are none.
   """
-  pretraining_data.check_metadata(paths, **expected)
-  features = pretraining_data.record_features(
+  pretraining.check_metadata(paths, **expected)
+  features = pretraining.record_features(
     expected["max_seq_length"], expected["max_predictions_per_seq"]
   )
   known, num_records = {}, 0
   for path in paths:
-    source = pretraining_data.metadata_path(path)
+    source = pretraining.metadata_path(path)
     if source not in known:
       known[source] = files.read_json(source)["files"] if files.exists(source) else {}
     entry = known[source].get(os.path.basename(path))
     if entry is None:
-      check_ids(path, records.read_some(path, features), vocab_size)
-      num_records += records.count_records([path])
+      check_ids(path, input_pipeline.read_some(path, features), vocab_size)
+      num_records += input_pipeline.count_records([path])
     else:
       num_records += entry["records"]
   if not num_records:
@@ -491,7 +487,7 @@ def prepare():
   if not (FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict):
     raise files.InputError("nothing to do: give --do_train, --do_eval or --do_predict")
   found = _find_inputs()
-  known = pretraining_data.check_metadata([path for paths in found.values() for path in paths])
+  known = pretraining.check_metadata([path for paths in found.values() for path in paths])
   if known:  # masked words will be guessed in text of the same casing
     common_flags.adopt(FLAGS, known[0], ["do_lower_case"])
   run = runs.begin(FLAGS, SCRIPT, TASK_FLAGS, needs_vocab=False)
@@ -532,7 +528,7 @@ def _expected_metadata(run):
   expected = {name: FLAGS[name].value for name in TASK_FLAGS}
   if run.tokenizer is None:
     return {**expected, "vocab_size": run.config.vocab_size}
-  digest = pretraining_data.vocab_digest(FLAGS.vocab_file)
+  digest = pretraining.vocab_digest(FLAGS.vocab_file)
   return {**expected, "vocab_size": len(run.tokenizer.vocab), "vocab_sha256": digest}
 
 
@@ -598,7 +594,7 @@ def train(job):
   runs.log_training(job.run, counts, done)
   run, start = job.run, None if done else FLAGS.init_checkpoint
   estimator = _make_estimator(job, start, run.cluster, run.plan.session_config())
-  with records.explained_damage(train_set.paths):
+  with input_pipeline.explained_damage(train_set.paths):
     evaluate_checkpoint = functools.partial(_dev_metrics, job)
     watch = runs.make_watch(job.run, num_steps, train_set.num_records, evaluate_checkpoint)
     # The steps count here, and not the epochs, which may be very short: no checkpoint after each.
@@ -637,7 +633,7 @@ def _measure(job, checkpoint=None):
   input_fn = _make_input_fn(eval_set, is_training=False, trim_padding=not FLAGS.use_tpu)
   checkpoint = checkpoint or model_directory.trained_checkpoint(FLAGS.output_dir)
   estimator = _make_estimator(job, None if checkpoint else FLAGS.init_checkpoint)
-  with records.explained_damage(eval_set.paths):
+  with input_pipeline.explained_damage(eval_set.paths):
     results = estimators.evaluate(estimator, input_fn, num_batches, "eval", checkpoint)
   results["loss"] = results.pop(BATCH_LOSS)
   runs.check_finite([results["loss"]], FLAGS.output_dir)

@@ -11,7 +11,7 @@ A finished --output_dir is all that prediction and asking need:
   python run_squad.py --do_ask --output_dir=/tmp/squad
 """
 
-import quiet_start  # noqa: F401, first of all  # isort: skip
+from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
 
 import functools
 import hashlib
@@ -22,31 +22,17 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags, logging
 
-import common_flags
-import distillation
-import estimators
-import files
-import hooks
-import micro_batches
-import model_directory
 import modeling
 import optimization
-import records
-import report
-import runs
-import squad_answers
-import squad_data
 import squad_metrics
 import tokenization
-from predictor import Predictor
-from squad_answers import (  # noqa: F401, names that were always importable from here
-  RawResult,
-  _compute_softmax,
-  _get_best_indexes,
-  get_final_text,
-  write_predictions,
-)
-from squad_data import (  # noqa: F401, names that were always importable from here
+from toolkit.formats import model_directory
+from toolkit.records import input_pipeline
+from toolkit.serving.predictor import Predictor
+from toolkit.support import files
+from toolkit.support.tensorflow_versions import tf
+from toolkit.tasks import squad, squad_answers
+from toolkit.tasks.squad import (  # noqa: F401, names that were always importable from here
   FeatureWriter,
   InputFeatures,
   SquadExample,
@@ -55,7 +41,22 @@ from squad_data import (  # noqa: F401, names that were always importable from h
   convert_examples_to_features,
   read_squad_examples,
 )
-from tensorflow_versions import tf
+from toolkit.tasks.squad_answers import (  # noqa: F401, names that were always importable from here
+  RawResult,
+  _compute_softmax,
+  _get_best_indexes,
+  get_final_text,
+  write_predictions,
+)
+from toolkit.training import (
+  common_flags,
+  distillation,
+  estimators,
+  hooks,
+  micro_batches,
+  report,
+  runs,
+)
 
 SCRIPT = "run_squad"
 PREDICTIONS_FILE = "predictions.json"
@@ -251,7 +252,7 @@ def model_fn_builder(
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns
-    of squad_data.record_features. Predictions have `unique_ids` [B], `start_logits` and
+    of squad.record_features. Predictions have `unique_ids` [B], `start_logits` and
     `end_logits` [B, S]. Other modes than TRAIN and PREDICT are a ValueError.
   """
 
@@ -308,15 +309,15 @@ def input_fn_builder(
   """Makes the input_fn that reads the TFRecord file of windows.
 
   Args:
-    input_file: str, as squad_data.write_feature_records or FeatureWriter writes it.
+    input_file: str, as squad.write_feature_records or FeatureWriter writes it.
     seq_length: int, S.
-    is_training, drop_remainder, trim_padding, seed, num_seen: see records.read_input_fn.
+    is_training, drop_remainder, trim_padding, seed, num_seen: see input_pipeline.read_input_fn.
 
   Returns:
     Function of params, a dict with "batch_size", to a tf.data.Dataset of batches.
   """
-  features = squad_data.record_features(seq_length, is_training)
-  return records.read_input_fn(
+  features = squad.record_features(seq_length, is_training)
+  return input_pipeline.read_input_fn(
     input_file, features, is_training, drop_remainder, trim_padding, seed, num_seen
   )
 
@@ -329,12 +330,12 @@ class Job(NamedTuple):
 
   Attributes:
     run: runs.Run.
-    settings: squad_data.Settings of prediction.
+    settings: squad.Settings of prediction.
     examples: dict of "train" and "predict" -> list of SquadExample, those that the run needs.
   """
 
   run: runs.Run
-  settings: squad_data.Settings
+  settings: squad.Settings
   examples: dict
 
 
@@ -414,20 +415,20 @@ def _check_scorable():
 
 
 def _settings(is_training):
-  names = [name for name in squad_data.Settings._fields if name != "is_training"]
-  return squad_data.Settings(is_training=is_training, **{n: FLAGS[n].value for n in names})
+  names = [name for name in squad.Settings._fields if name != "is_training"]
+  return squad.Settings(is_training=is_training, **{n: FLAGS[n].value for n in names})
 
 
 def _features(job, set_name, input_file):
-  """squad_data.FeatureSet of job.examples[set_name], which were read from input_file."""
-  features = squad_data.cached_features(
+  """squad.FeatureSet of job.examples[set_name], which were read from input_file."""
+  features = squad.cached_features(
     job.examples[set_name],
     input_file,
     _settings(is_training=set_name == "train"),
     FLAGS.cache_dir or job.run.scratch(),
     FLAGS.num_workers or os.cpu_count(),
   )
-  squad_data.log_features(features)
+  squad.log_features(features)
   return features
 
 
@@ -440,14 +441,14 @@ def train(job):
   if done is None:
     return []
   train_file = os.path.join(job.run.scratch(), "train.tf_record")
-  squad_data.write_feature_records(features, train_file, FLAGS.num_workers or os.cpu_count())
+  squad.write_feature_records(features, train_file, FLAGS.num_workers or os.cpu_count())
   counts = {
     "Num orig examples": len(examples),
     "Num split examples": len(features),
     "Batch size": FLAGS.train_batch_size,
     "Num steps": num_steps,
   }
-  table = squad_data.record_features(FLAGS.max_seq_length, is_training=True)
+  table = squad.record_features(FLAGS.max_seq_length, is_training=True)
   train_file, table = runs.ask_teacher(job.run, _stacked_logits, train_file, table)
   runs.log_training(job.run, counts, done)
   build_model_fn = functools.partial(model_fn_builder, soft_targets=job.run.soft_targets())
@@ -510,7 +511,7 @@ def run_model(job, features, checkpoint=None):
 
   Args:
     job: Job.
-    features: squad_data.FeatureSet.
+    features: squad.FeatureSet.
     checkpoint: str or None, see runs.predict.
 
   Returns:
@@ -519,13 +520,13 @@ def run_model(job, features, checkpoint=None):
   """
   input_file = os.path.join(FLAGS.output_dir, "eval.tf_record")
   batch_size = FLAGS.predict_batch_size
-  squad_data.write_feature_records(
+  squad.write_feature_records(
     features,
     input_file,
     FLAGS.num_workers or os.cpu_count(),
     multiple=batch_size if FLAGS.use_tpu else 1,
   )
-  table = squad_data.record_features(FLAGS.max_seq_length, is_training=False)
+  table = squad.record_features(FLAGS.max_seq_length, is_training=False)
   rows = runs.predict(
     job.run, model_fn_builder, table, input_file, len(features), batch_size, "predict", checkpoint
   )
@@ -662,7 +663,7 @@ class QuestionAnswerer:
     Args:
       checkpoint: str, a path as estimators.resolve_checkpoint takes it.
       config: modeling.BertConfig.
-      settings: squad_data.Settings.
+      settings: squad.Settings.
       threshold: float; "no answer" is given where the null odds are higher.
       max_answer_length: int, in word pieces.
 
@@ -691,8 +692,8 @@ class QuestionAnswerer:
       files.InputError: the directory is not complete, or of another script.
     """
     saved = model_directory.load_flags(output_dir, SCRIPT)
-    names = [name for name in squad_data.Settings._fields if name in saved]
-    settings = squad_data.Settings(**{name: saved[name] for name in names})
+    names = [name for name in squad.Settings._fields if name in saved]
+    settings = squad.Settings(**{name: saved[name] for name in names})
     vocab_file = os.path.join(output_dir, model_directory.VOCAB_FILE)
     config_file = os.path.join(output_dir, model_directory.CONFIG_FILE)
     config = modeling.BertConfig.from_json_file(config_file)
@@ -709,11 +710,11 @@ class QuestionAnswerer:
     Returns:
       squad_answers.BestAnswer.
     """
-    words, offsets = squad_data.split_words(context)
+    words, offsets = squad.split_words(context)
     example = SquadExample(
       "question", question, words, paragraph_text=context, word_offsets=offsets
     )
-    features = list(squad_data.extract([example], self._settings, tokenizer=self._tokenizer))
+    features = list(squad.extract([example], self._settings, tokenizer=self._tokenizer))
     rows = [(f.input_ids[: len(f.tokens)], f.segment_ids[: len(f.tokens)]) for f in features]
     results = [
       RawResult(feature.unique_id, **logits)

@@ -12,8 +12,7 @@ import sys
 
 from absl import logging
 
-import files
-import tables
+from toolkit.support import files, tables
 
 
 def columns_to_squad(path):

@@ -20,7 +20,7 @@ import sys
 
 from absl import logging
 
-import files
+from toolkit.support import files
 
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")

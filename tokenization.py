@@ -11,7 +11,7 @@ import itertools
 import re
 import unicodedata
 
-import files
+from toolkit.support import files
 
 SPECIAL_TOKENS = ("[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]")
 

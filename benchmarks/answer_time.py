@@ -41,13 +41,12 @@ def toolkit_model(config, pooled, amp=False):
   sys.path.insert(0, turns.ROOT)
   import tensorflow.compat.v1 as tf
 
-  import acceleration
-  import estimators
   import modeling
-  import predictor
+  from toolkit.serving import predictor
+  from toolkit.training import estimators, precision
 
   estimators.prepare_process()
-  plan = acceleration.find(amp, use_xla=False, use_tpu=False)
+  plan = precision.find(amp, use_xla=False, use_tpu=False)
   for line in plan.lines:
     print(line, file=sys.stderr)
   config = modeling.BertConfig.from_dict(config)

@@ -38,17 +38,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow.compat.v1 as tf
 
-import classifier_data
 import convert_checkpoint
-import distillation
-import estimators
-import files
-import model_directory
 import modeling
-import records
 import run_classifier
 import run_squad
-from predictor import Predictor
+from toolkit.formats import model_directory
+from toolkit.records import input_pipeline
+from toolkit.serving.predictor import Predictor
+from toolkit.support import files
+from toolkit.tasks import classification
+from toolkit.training import distillation, estimators
 
 STUDENTS = {
   "alone": "student alone",
@@ -160,9 +159,9 @@ def measure_size(weights):
 def read_rows(args, max_seq_length):
   """The inputs that the teacher was evaluated on, as predictor.Predictor.run takes them."""
   path = os.path.join(args.work_dir, TEACHER, "eval.tf_record")
-  table = [f for f in classifier_data.record_features(max_seq_length) if f.per_token]
+  table = [f for f in classification.record_features(max_seq_length) if f.per_token]
   rows = []
-  for row in records.read_some(path, table, args.examples):
+  for row in input_pipeline.read_some(path, table, args.examples):
     length = sum(row["input_mask"])
     rows.append((row["input_ids"][:length], row["segment_ids"][:length]))
   return rows

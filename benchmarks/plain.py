@@ -20,9 +20,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow.compat.v1 as tf
 
-import acceleration
 import modeling
 import optimization
+from toolkit.training import precision
 
 
 def gelu(x):
@@ -100,7 +100,7 @@ class Side:
       tf.set_random_seed(1)
       with operations() if is_plain else contextlib.nullcontext():
         self.fetches = build()
-      config = acceleration.find(amp, use_xla=False, use_tpu=False).session_config()
+      config = precision.find(amp, use_xla=False, use_tpu=False).session_config()
       self.session = tf.Session(graph=graph, config=config)
       self.session.run(tf.global_variables_initializer())
 

@@ -32,25 +32,24 @@ def toolkit_answers(args, directory):
   import plain
   import tensorflow.compat.v1 as tf
 
-  import estimators
   import modeling
-  import records
   import run_squad
-  import squad_answers
-  import squad_data
+  from toolkit.records import input_pipeline
+  from toolkit.tasks import squad, squad_answers
+  from toolkit.training import estimators
 
   estimators.prepare_process()
   config = modeling.BertConfig.from_json_file(os.path.join(args.model_dir, "bert_config.json"))
   vocab_file = os.path.join(args.model_dir, "vocab.txt")
-  settings = squad_data.Settings(vocab_file=vocab_file, max_seq_length=args.max_seq_length)
+  settings = squad.Settings(vocab_file=vocab_file, max_seq_length=args.max_seq_length)
   examples = run_squad.read_squad_examples(args.data_file, False)[: args.questions]
-  features = squad_data.extract(examples, settings)
+  features = squad.extract(examples, settings)
   path = os.path.join(directory, "eval.tf_record")
-  squad_data.write_feature_records(features, path)
-  table = squad_data.record_features(args.max_seq_length, is_training=False)
+  squad.write_feature_records(features, path)
+  table = squad.record_features(args.max_seq_length, is_training=False)
 
   def build(is_toolkit):
-    input_fn = records.read_input_fn(path, table, False, False, trim_padding=is_toolkit)
+    input_fn = input_pipeline.read_input_fn(path, table, False, False, trim_padding=is_toolkit)
     dataset = input_fn({"batch_size": args.batch_size})
     iterator = tf.data.make_initializable_iterator(dataset)
     checkpoint = os.path.join(args.model_dir, "bert_model.ckpt")
@@ -117,9 +116,8 @@ def toolkit_vectors(args, directory):
   """Dict of name -> function without arguments, to lines a second."""
   import plain
 
-  import common_flags
-  import estimators
   import extract_features
+  from toolkit.training import common_flags, estimators
 
   def speed(is_toolkit):
     start = time.monotonic()

@@ -18,9 +18,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow.compat.v1 as tf
 from absl import flags
 
-import common_flags
-import files
-import report
+from toolkit.support import files
+from toolkit.training import common_flags, report
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string("output_dir", None, "Directory of a pre-training.", flag_values=FLAGS)

@@ -20,10 +20,10 @@ import plain
 import tensorflow.compat.v1 as tf
 import turns
 
-import estimators
 import modeling
 import run_pretraining
 import tokenization
+from toolkit.training import estimators
 
 
 def make_records(args, path):

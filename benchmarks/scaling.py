@@ -18,10 +18,9 @@ import pretraining_data_speed
 import tensorflow.compat.v1 as tf
 import turns
 
-import estimators
 import modeling
 import optimization
-import report
+from toolkit.training import estimators, report
 
 FORMS = {
   "training": (True, False),

@@ -52,9 +52,9 @@ def encode_with_toolkit(texts, args):
   """Vectors of N texts by this toolkit, float32 [N, W]."""
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   sys.path.insert(0, turns.ROOT)
-  import estimators
   import extract_features
-  import files
+  from toolkit.support import files
+  from toolkit.training import estimators
 
   estimators.prepare_process()
   try:
@@ -100,7 +100,7 @@ def encode_with_transformers(texts, args):
 
 def report(name, values, scores):
   """Prints how cosines, float [N], go with scores."""
-  import glue_metrics  # here, since a peer does without
+  from toolkit.metrics import glue_metrics  # here, since a peer does without
 
   metrics = glue_metrics.regression_metrics(scores, values)
   print(f"{name}: {len(values)} pairs, Spearman {metrics['spearman']:.4f}")

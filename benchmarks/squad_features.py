@@ -26,16 +26,16 @@ SETTINGS = {"max_seq_length": 384, "doc_stride": 128, "max_query_length": 64}
 def run_toolkit(data_file, vocab_file, num_workers):
   """Returns the number of windows and the seconds that reading, making and writing took."""
   sys.path.insert(0, turns.ROOT)
-  import records  # noqa: F401  # loads TensorFlow, which the writer needs
-  import squad_data
+  from toolkit.records import input_pipeline  # noqa: F401  # loads TensorFlow, which the writer needs
+  from toolkit.tasks import squad
 
   with tempfile.TemporaryDirectory() as directory:
     start = time.monotonic()
-    settings = squad_data.Settings(vocab_file=vocab_file, is_training=True, **SETTINGS)
-    examples = squad_data.read_squad_examples(data_file, is_training=True)
-    features = squad_data.extract(examples, settings, num_workers)
+    settings = squad.Settings(vocab_file=vocab_file, is_training=True, **SETTINGS)
+    examples = squad.read_squad_examples(data_file, is_training=True)
+    features = squad.extract(examples, settings, num_workers)
     path = os.path.join(directory, "train.tf_record")
-    squad_data.write_feature_records(features, path, num_workers)
+    squad.write_feature_records(features, path, num_workers)
     return len(features), time.monotonic() - start
 
 

@@ -18,10 +18,10 @@ import plain
 import tensorflow.compat.v1 as tf
 import turns
 
-import estimators
 import modeling
 import optimization
 import run_pretraining
+from toolkit.training import estimators
 
 
 def dense_weights(config):

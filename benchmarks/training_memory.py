@@ -19,11 +19,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow.compat.v1 as tf
 
-import estimators
 import modeling
 import optimization
-import report
 import run_squad
+from toolkit.training import estimators, report
 
 VOCAB_SIZE = 30522
 SIZES = {"base": (768, 12, 12, 3072), "large": (1024, 24, 16, 4096)}

@@ -32,11 +32,11 @@ def toolkit_sides(args, directory):
   import plain
   import tensorflow.compat.v1 as tf
 
-  import classifier_data
-  import estimators
-  import model_directory
-  import records
   import run_classifier
+  from toolkit.formats import model_directory
+  from toolkit.records import input_pipeline
+  from toolkit.tasks import classification
+  from toolkit.training import estimators
 
   estimators.prepare_process()
   config, tokenizer = model_directory.load_model(
@@ -46,7 +46,7 @@ def toolkit_sides(args, directory):
     args.max_seq_length,
     None,
   )
-  task = classifier_data.find_task(args.task_name)
+  task = classification.find_task(args.task_name)
   labels = task.get_labels(args.data_dir)
   record_file = os.path.join(directory, "train.tf_record")
   run_classifier.file_based_convert_examples_to_features(
@@ -54,8 +54,8 @@ def toolkit_sides(args, directory):
   )
 
   def build(trim_padding, bucket_by_length):
-    table = classifier_data.record_features(args.max_seq_length)
-    input_fn = records.read_input_fn(
+    table = classification.record_features(args.max_seq_length)
+    input_fn = input_pipeline.read_input_fn(
       record_file, table, True, True, trim_padding, 1, bucket_by_length=bucket_by_length
     )
     dataset = input_fn({"batch_size": args.batch_size})
@@ -123,9 +123,9 @@ def run_transformers(args, texts, labels):
 
 def save_texts(args, path):
   """Writes the training set as JSON, for a Python that cannot import the toolkit."""
-  import classifier_data
+  from toolkit.tasks import classification
 
-  task = classifier_data.find_task(args.task_name)
+  task = classification.find_task(args.task_name)
   examples = task.get_train_examples(args.data_dir)
   ids = {label: place for place, label in enumerate(task.get_labels(args.data_dir))}
   with open(path, "w", encoding="utf-8") as f:

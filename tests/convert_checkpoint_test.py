@@ -29,16 +29,15 @@ from tiny_huggingface import (
   write_json,
 )
 
-import common_flags
 import convert_checkpoint
-import estimators
-import files
-import model_directory
 import modeling
 import run_classifier
 import run_ner
 import run_pretraining
 import run_squad
+from toolkit.formats import model_directory
+from toolkit.support import files
+from toolkit.training import common_flags, estimators
 
 LABELS = {
   "BertForSequenceClassification": ["no", "maybe", "yes"],

@@ -13,11 +13,11 @@ import sys
 import pytest
 import tensorflow.compat.v1 as tf
 
-import common_flags
 import create_pretraining_data
-import files
-import pretraining_data
 import tokenization
+from toolkit.support import files
+from toolkit.tasks import pretraining
+from toolkit.training import common_flags
 
 SCRIPT = pathlib.Path(create_pretraining_data.__file__)
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -99,8 +99,8 @@ def test_a_whole_run(paths, tmp_path):
     assert metadata["num_instances"] == len(instances)
     assert metadata["num_documents"] == NUM_DOCUMENTS
     assert metadata["num_random_next"] == sum(i.is_random_next for i in instances)
-    assert metadata["vocab_sha256"] == pretraining_data.vocab_digest(paths["vocab_file"])
-  assert len(pretraining_data.check_metadata(outputs, max_seq_length=24)) == 2
+    assert metadata["vocab_sha256"] == pretraining.vocab_digest(paths["vocab_file"])
+  assert len(pretraining.check_metadata(outputs, max_seq_length=24)) == 2
   assert set(output_files(paths)) == {"x", "y", "x.meta.json", "y.meta.json"}
   for line in (
     "*** Reading from input files ***",
@@ -214,7 +214,7 @@ def test_killed_anywhere_the_same_command_ends_in_the_same_files(
 
 def interrupt_after(paths, monkeypatch, num_shards, error=Killed):
   """Runs until some shards are done."""
-  make_shard = pretraining_data.make_shard
+  make_shard = pretraining.make_shard
 
   def make_or_stop(job, on_document):
     if job.number == num_shards:
@@ -222,7 +222,7 @@ def interrupt_after(paths, monkeypatch, num_shards, error=Killed):
     return make_shard(job, on_document)
 
   with monkeypatch.context() as patch:
-    patch.setattr(pretraining_data, "make_shard", make_or_stop)
+    patch.setattr(pretraining, "make_shard", make_or_stop)
     with pytest.raises(error):
       run(paths)
 
@@ -298,17 +298,17 @@ class EndsTheWorker:
 
 
 def test_a_worker_that_dies(paths):
-  settings = pretraining_data.Settings(paths["vocab_file"], shard_documents=2)
-  job = pretraining_data.ShardJob(0, [EndsTheWorker()], settings, "", ["x"])
+  settings = pretraining.Settings(paths["vocab_file"], shard_documents=2)
+  job = pretraining.ShardJob(0, [EndsTheWorker()], settings, "", ["x"])
   with pytest.raises(files.InputError, match=r"lower --num_workers or --shard_documents$"):
-    list(pretraining_data.make_shards([job], 2))
+    list(pretraining.make_shards([job], 2))
 
 
 def test_mistakes_found_by_workers(paths, tmp_path):
-  settings = pretraining_data.Settings(paths["vocab_file"], shard_documents=2)
-  job = pretraining_data.ShardJob(0, [["ship"]] * 2, settings, "", [str(tmp_path / "none" / "x")])
+  settings = pretraining.Settings(paths["vocab_file"], shard_documents=2)
+  job = pretraining.ShardJob(0, [["ship"]] * 2, settings, "", [str(tmp_path / "none" / "x")])
   with pytest.raises(files.InputError, match="none/x: cannot be written: No such file"):
-    list(pretraining_data.make_shards([job], 2))
+    list(pretraining.make_shards([job], 2))
 
 
 # ---- A full disk --------------------------------------------------------------------------------
@@ -330,7 +330,7 @@ def test_full_disk(paths, monkeypatch, shard_documents, place):
     elif shard_documents:
       patch.setattr(shutil, "copyfileobj", full)  # appends the second shard
     else:
-      patch.setattr(pretraining_data, "open", full, raising=False)
+      patch.setattr(pretraining, "open", full, raising=False)
     with pytest.raises(files.InputError, match="out/x: cannot be written: No space left on device"):
       run(sharded)
   left = output_files(paths)

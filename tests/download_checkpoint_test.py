@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 import download_checkpoint
-import files
+from toolkit.support import files
 
 NAME = "uncased_L-2_H-128_A-2"
 CONTENT = {name: name.encode() * 100 for name in download_checkpoint.FILES}

@@ -11,13 +11,12 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.eager import context
 from tiny_runs import SPECIAL, config_of, save_checkpoint, save_model, snapshot, start_flags
 
-import acceleration
-import common_flags
 import extract_features
-import files
 import modeling
 import tokenization
 from extract_features import FeatureExtractor, InputExample
+from toolkit.support import files
+from toolkit.training import common_flags
 
 WORDS = ["old", "mill", "river", "lamp", "keeper", "storm", "un", "##easy", "."]
 VOCAB = [*SPECIAL, *WORDS]
@@ -590,9 +589,9 @@ def test_mixed_precision_reaches_the_model(model, monkeypatch, log):
 
   def precision(use_tpu):
     chosen.append(use_tpu)
-    return acceleration.BFLOAT16, "a test"
+    return precision.BFLOAT16, "a test"
 
-  monkeypatch.setattr(acceleration, "_precision", precision)
+  monkeypatch.setattr(precision, "_precision", precision)
   made = []
   monkeypatch.setattr(extract_features, "Predictor", lambda *args: made.append(args[-1]))
   FeatureExtractor.from_directory(str(model), max_seq_length=32, amp=True)

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import common_flags
-import files
 import learn_vocab
 import tokenization
+from toolkit.support import files
+from toolkit.training import common_flags
 
 SAMPLE = pathlib.Path(__file__).parent.parent / "samples" / "pretraining.txt"
 

@@ -11,12 +11,12 @@ import pytest
 import tensorflow.compat.v1 as tf
 from tiny_runs import SPECIAL, config_of, save_model
 
-import files
 import modeling
 import optimization
 import run_classifier
 import run_classifier_with_tfhub
 import tokenization
+from toolkit.support import files
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WORDS = ["the", "old", "hat", "good", "bad", "un", "##able"]
@@ -161,6 +161,7 @@ def _installed(tmp_path_factory):
   source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("target")
   for path in (*ROOT.glob("*.py"), ROOT / "pyproject.toml", ROOT / "README.md", ROOT / "LICENSE"):
     shutil.copy(path, source)
+  shutil.copytree(ROOT / "toolkit", source / "toolkit")
   offline = ["--no-deps", "--no-index", "--no-build-isolation", "--no-compile"]
   command = [
     sys.executable,
@@ -189,8 +190,8 @@ import bert
 from bert import modeling, optimization, run_classifier, tokenization
 
 names = [module.name for module in pkgutil.iter_modules(bert.__path__)]
-for name in names:
-  importlib.import_module(f"bert.{name}")
+for module in pkgutil.walk_packages(bert.__path__, "bert."):
+  importlib.import_module(module.name)
 assert not sys.modules.keys() & set(names)
 first, second = list("abcd"), list("xyz")
 bert.extract_features._truncate_seq_pair(first, second, 4)
@@ -202,12 +203,16 @@ print(*names)
 
 def test_the_package_has_all_modules_and_nothing_else(installed, tmp_path):
   names = run_python("-c", IMPORT_ALL, directory=tmp_path, path=installed).split()
-  assert names == sorted(path.stem for path in ROOT.glob("*.py") if path.stem != "setup")
+  assert names == sorted(
+    [path.stem for path in ROOT.glob("*.py") if path.stem != "setup"] + ["toolkit"]
+  )
   flat = re.compile(rf"^ *(import|from) ({'|'.join(names)})\b", re.MULTILINE)
-  assert not any(flat.search(path.read_text("utf-8")) for path in installed.glob("bert/*.py"))
+  assert not any(flat.search(path.read_text("utf-8")) for path in installed.glob("bert/**/*.py"))
   package, metadata = sorted(path.name for path in installed.iterdir())
   assert package == "bert" and metadata.endswith(".dist-info")
-  assert all(path.suffix == ".py" for path in (installed / "bert").glob("[!_]*"))
+  paths = {path.relative_to(installed / "bert") for path in (installed / "bert").rglob("*.py")}
+  inner = {path.relative_to(ROOT) for path in (ROOT / "toolkit").rglob("*.py")}
+  assert inner < paths
 
 
 def test_scripts_of_the_package_run_with_their_worker_processes(installed, tmp_path):

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-import files
 import modeling
+from toolkit.support import files
 
 RECORDED = os.path.join(os.path.dirname(__file__), "data", "recorded_model")
 CHECKPOINT = os.path.join(RECORDED, "bert_model.ckpt")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-import micro_batches
 import optimization
-from tensorflow_versions import tf
+from toolkit.support.tensorflow_versions import tf
+from toolkit.training import micro_batches
 
 RATE, STEPS, WARMUP = 0.1, 20, 4
 

@@ -25,14 +25,11 @@ from tiny_runs import (
   weights,
 )
 
-import acceleration
-import common_flags
-import distillation
-import estimators
-import files
 import modeling
 import run_classifier
 import tokenization
+from toolkit.support import files
+from toolkit.training import common_flags, distillation, estimators, precision
 
 GOOD = ["good", "great", "fine", "lovely", "superb", "funny"]
 BAD = ["bad", "awful", "dull", "poor", "weak", "silly"]
@@ -410,7 +407,7 @@ def test_xnli_from_one_language_to_another(model, trained, tmp_path):
 
 
 def test_evaluation_and_prediction_in_mixed_precision(trained, tmp_path, monkeypatch, log):
-  monkeypatch.setattr(acceleration, "_precision", lambda tpu: (acceleration.BFLOAT16, "a test"))
+  monkeypatch.setattr(precision, "_precision", lambda tpu: (precision.BFLOAT16, "a test"))
   make_session, asked = tf.Session.__init__, []
 
   def spy(session, *args, **kwargs):
@@ -424,7 +421,7 @@ def test_evaluation_and_prediction_in_mixed_precision(trained, tmp_path, monkeyp
   before, after = dict(results(trained)), dict(results(mixed))
   assert after["eval_accuracy"] == before["eval_accuracy"] == "1.0"
   got, want = probabilities(mixed), probabilities(trained)
-  if set(acceleration.BFLOAT16_INSTRUCTIONS) & set(acceleration._cpu_flags()):
+  if set(precision.BFLOAT16_INSTRUCTIONS) & set(precision._cpu_flags()):
     assert after["eval_loss"] != before["eval_loss"] and np.any(got != want)
   of_models = [o for o in asked if o.auto_mixed_precision_onednn_bfloat16 == o.ON]
   assert len(of_models) == 2  # one of evaluation, one of prediction

@@ -21,14 +21,12 @@ from tiny_runs import (
   weights,
 )
 
-import common_flags
-import distillation
-import files
-import micro_batches
-import model_directory
-import ner_data
-import ner_metrics
 import run_ner
+from toolkit.formats import model_directory
+from toolkit.metrics import ner_metrics
+from toolkit.support import files
+from toolkit.tasks import tagging
+from toolkit.training import common_flags, distillation, micro_batches
 
 FIRST, SECOND = ["ann", "bob", "joesa"], ["eve", "suelo", "tomsa"]
 VOCAB = [*SPECIAL, "ann", "bob", "eve", "joe", "sue", "tom", "##sa", "##lo"]
@@ -166,7 +164,7 @@ def test_predictions_stand_beside_the_words(trained, data):
 def test_evaluation_is_that_of_the_predictions(trained, data, tmp_path, log):
   again = copied(trained, tmp_path)
   run(again, "--do_predict", predict_file=data / "dev.txt")
-  corpus = ner_data.read_corpus(str(data / "dev.txt"))
+  corpus = tagging.read_corpus(str(data / "dev.txt"))
   want = ner_metrics.entity_metrics([s.tags for s in corpus.sentences], predicted_tags(again))
   metrics = read_json(trained, "eval_metrics.json")
   assert {name: metrics[name] for name in want} == want
@@ -331,7 +329,7 @@ def test_nothing_to_score_is_no_loss():
 def test_model_fn_knows_two_modes():
   model_fn = run_ner.model_fn_builder(tiny_config(), 3, None, 1e-3, 10, 1, False, False)
   with tf.Graph().as_default(), pytest.raises(ValueError, match="modes train, infer, not eval"):
-    table = ner_data.record_features(4)
+    table = tagging.record_features(4)
     features = {feature.name: tf.zeros([1, 4], tf.int32) for feature in table}
     model_fn(features, None, tf.estimator.ModeKeys.EVAL, {})
 

@@ -23,14 +23,13 @@ from tiny_runs import (
   weights,
 )
 
-import common_flags
 import create_pretraining_data
-import estimators
-import files
 import modeling
-import pretraining_data
-import records
 import run_pretraining
+from toolkit.records import input_pipeline
+from toolkit.support import files
+from toolkit.tasks import pretraining
+from toolkit.training import common_flags, estimators
 
 ANIMALS = ["dog", "cat", "cow", "duck", "frog", "owl"]
 SOUNDS = ["woof", "meow", "moo", "quack", "croak", "hoot"]
@@ -90,8 +89,8 @@ def make_rows(count, **lengths):
 
 
 def write_rows(path, rows, length=LENGTH, predictions=PREDICTIONS):
-  features = pretraining_data.record_features(length, predictions)
-  records.write_records(str(path), rows, features)
+  features = pretraining.record_features(length, predictions)
+  input_pipeline.write_records(str(path), rows, features)
   return path
 
 
@@ -421,8 +420,8 @@ def test_records_with_metadata_and_no_vocabulary(model, corpus, tmp_path, monkey
   def refuse(path, *_):
     raise AssertionError(f"{path} is read through")
 
-  monkeypatch.setattr(records, "count_records", refuse)
-  monkeypatch.setattr(records, "read_some", refuse)
+  monkeypatch.setattr(input_pipeline, "count_records", refuse)
+  monkeypatch.setattr(input_pipeline, "read_some", refuse)
   out = tmp_path / "out"
   flags = start(model, None, input_file=f"{corpus}/r*", eval_file=None, vocab_file=None)
   run(out, "--do_train", "--do_eval", **{**flags, "num_train_steps": 2})

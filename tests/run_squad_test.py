@@ -20,14 +20,12 @@ from tiny_runs import (
   weights,
 )
 
-import common_flags
-import distillation
-import estimators
-import files
-import model_directory
 import run_squad
-import squad_answers
 import squad_metrics
+from toolkit.formats import model_directory
+from toolkit.support import files
+from toolkit.tasks import squad_answers
+from toolkit.training import common_flags, distillation, estimators
 
 COLOURS = ["red", "blue", "green", "black", "white", "pink"]
 NAMES = ["ann", "bob", "eve", "joe", "sue", "tom"]

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-import files
-import squad_data
 import squad_from_table
+from toolkit.support import files
+from toolkit.tasks import squad
 
 CONTEXT = "Ada lived in London ."
 OTHER = "It rains, and rains."
@@ -65,7 +65,7 @@ def test_table_with_answers(write, log):
   found = squad_from_table.columns_to_squad(path)
   assert found == {"version": "v2.0", "data": [{"title": "pets", "paragraphs": paragraphs}]}
   assert "1 answers stand in their context more than once" in log.text
-  examples = squad_data.read_squad_examples(write(found), True, version_2_with_negative=True)
+  examples = squad.read_squad_examples(write(found), True, version_2_with_negative=True)
   assert [e.start_position for e in examples] == [3, -1, 1, 3]
 
 
@@ -120,7 +120,7 @@ def test_command(write, tmp_path, monkeypatch, capsys):
   output = str(tmp_path / "out.json")
   run(monkeypatch, table, output)
   assert capsys.readouterr().out == f"{output}: 1 questions about 1 paragraphs\n"
-  (found,) = squad_data.read_squad_examples(output, is_training=True)
+  (found,) = squad.read_squad_examples(output, is_training=True)
   assert found.start_position == 3
 
 

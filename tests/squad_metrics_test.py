@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import files
 import squad_metrics
 from squad_metrics import evaluate, evaluate_v1, evaluate_v2, find_best_threshold
+from toolkit.support import files
 
 DIRECTORY = os.path.dirname(os.path.abspath(squad_metrics.__file__))
 

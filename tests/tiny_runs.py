@@ -8,9 +8,9 @@ import shutil
 import pytest
 import tensorflow.compat.v1 as tf
 
-import files
-import hooks
 import modeling
+from toolkit.support import files
+from toolkit.training import hooks
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 

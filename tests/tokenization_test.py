@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import files
 import tokenization
+from toolkit.support import files
 
 
 def listed(text):

@@ -15,19 +15,17 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.tpu import tpu_system_metadata
 from tiny_runs import SPECIAL, config_of, save_model, start_flags
 
-import classifier_data
-import common_flags
-import estimators
 import extract_features
-import files
 import modeling
 import optimization
-import pretraining_data
-import records
 import run_classifier
 import run_ner
 import run_pretraining
 import run_squad
+from toolkit.records import input_pipeline
+from toolkit.support import files
+from toolkit.tasks import classification, pretraining
+from toolkit.training import common_flags, estimators
 
 # Code that runs three times need not be fast. XLA reads this when it is first used.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
@@ -57,11 +55,11 @@ HEADS = {
     {**LABELLED, "label_ids": ids(3, B)},
   ),
   "labels": (
-    functools.partial(classifier, kind=classifier_data.LABELS),
+    functools.partial(classifier, kind=classification.LABELS),
     {**LABELLED, "label_ids": ids(2, B, 3).astype(np.float32)},
   ),
   "number": (
-    functools.partial(classifier, kind=classifier_data.NUMBER, num_labels=1),
+    functools.partial(classifier, kind=classification.NUMBER, num_labels=1),
     {**LABELLED, "label_ids": RNG.random(B).astype(np.float32)},
   ),
   "squad": (
@@ -344,7 +342,7 @@ def write_data(directory):
   (directory / "dev.json").write_text(json.dumps(squad))
   _, features = HEADS["pretraining"]
   rows = [{name: values[n % B] for name, values in features.items()} for n in (0, 1, 2, 3, 1)]
-  records.write_records(str(directory / "records"), rows, pretraining_data.record_features(S, P))
+  input_pipeline.write_records(str(directory / "records"), rows, pretraining.record_features(S, P))
 
 
 def save_head(head, directory):

@@ -7,11 +7,9 @@ import numpy as np
 import pytest
 from tiny_runs import SPECIAL, save_model, send_once, snapshot, start_flags, weights
 
-import common_flags
-import estimators
-import files
-import history
 import run_classifier
+from toolkit.support import files
+from toolkit.training import common_flags, estimators, history
 
 VOCAB = [*SPECIAL, "good", "bad", "film", "play", ".", "so"]
 NUM_STEPS = 6

@@ -5,13 +5,13 @@ import pytest
 import tensorflow.compat.v1 as tf
 from tiny_runs import SPECIAL, copied, save_model, snapshot, start_flags, weights
 
-import common_flags
-import files
 import optimization
-import pretraining_data
-import records
 import run_classifier
 import run_pretraining
+from toolkit.records import input_pipeline
+from toolkit.support import files
+from toolkit.tasks import pretraining
+from toolkit.training import common_flags
 
 VOCAB = [*SPECIAL, "good", "bad", "film", "."]
 LENGTH, NUM_EXAMPLES, BATCH_SIZE = 8, 8, 4
@@ -46,8 +46,8 @@ def _model(tmp_path_factory):
     "masked_lm_weights": [1.0],
     "next_sentence_labels": [0],
   }
-  features = pretraining_data.record_features(LENGTH, 1)
-  records.write_records(str(directory / "records"), [record] * NUM_EXAMPLES, features)
+  features = pretraining.record_features(LENGTH, 1)
+  input_pipeline.write_records(str(directory / "records"), [record] * NUM_EXAMPLES, features)
   return directory
 
 

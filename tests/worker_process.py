@@ -11,9 +11,8 @@ import os
 import sys
 import time
 
-import common_flags
-import estimators
 import modeling
+from toolkit.training import common_flags, estimators
 
 
 def train_and_wait(*args, _train=estimators.train, **kwargs):

@@ -1,0 +1,172 @@
+"""Reading and writing of files, local and remote (file:// goes the way of gs://)."""
+
+import bz2
+import gzip
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toolkit.support import files
+
+
+@pytest.fixture(name="directory", params=["local", "remote"])
+def _directory(request, tmp_path):
+  return str(tmp_path) if request.param == "local" else f"file://{tmp_path}"
+
+
+def test_text_and_json_come_back(directory):
+  path = f"{directory}/a.json"
+  assert not files.exists(path)
+  files.write_json(path, {"b": [1, None], "a": "ü"})
+  assert files.exists(path) and not files.is_directory(path)
+  assert files.read_json(path) == {"a": "ü", "b": [1, None]}
+  text = files.read_text(path)
+  assert text.startswith('{\n  "a": ') and text.endswith("\n}\n")
+  files.write_text(path, "new")
+  assert files.read_bytes(path) == b"new"
+  assert files.glob(f"{directory}/*") == [path]  # nothing temporary is left
+  files.remove(path)
+  assert not files.exists(path)
+
+
+def test_directories(directory):
+  below = f"{directory}/x/y"
+  files.make_directory(below, "output_dir")
+  assert files.is_directory(below) and files.glob(f"{below}/*") == []
+  files.make_directory(below, "output_dir")  # one that is there is as good
+  for name in ("b", "a"):
+    files.write_text(f"{below}/{name}.txt", name)
+  assert files.glob(f"{below}/*.txt") == [f"{below}/a.txt", f"{below}/b.txt"]
+
+
+def test_what_cannot_be_read(directory):
+  with pytest.raises(files.InputError, match=r"none\.txt: cannot be read: ") as caught:
+    files.read_text(f"{directory}/none.txt")
+  assert "\n" not in str(caught.value)
+
+
+def test_messages_of_the_system_do_not_repeat_the_path(tmp_path):
+  with pytest.raises(files.InputError) as caught:
+    files.read_bytes(str(tmp_path / "none"))
+  assert str(caught.value) == f"{tmp_path}/none: cannot be read: No such file or directory"
+  with pytest.raises(files.InputError, match="cannot be read: Is a directory"):
+    files.read_bytes(str(tmp_path))
+  (tmp_path / "file").write_text("")
+  with pytest.raises(files.InputError, match=r"--output_dir: cannot write in .*file/x: "):
+    files.make_directory(str(tmp_path / "file" / "x"), "output_dir")
+
+
+def test_describe_takes_the_first_line_or_the_kind():
+  assert files.describe(ValueError("one\ntwo")) == "one"
+  assert files.describe(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+def test_an_input_error_is_a_value_error():
+  assert issubclass(files.InputError, ValueError)
+
+
+def test_lines_end_at_newlines_alone(tmp_path):
+  path = tmp_path / "x.txt"
+  path.write_bytes("\ufeffa\r\nb\u2028c\u0085\x0cd\r\n\ne".encode())
+  assert files.read_lines(str(path)) == [(1, "a"), (2, "b\u2028c\u0085\x0cd"), (3, ""), (4, "e")]
+  path.write_bytes(b"")
+  assert files.read_lines(str(path)) == []
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0\r\n\ufeff", codec="utf-8"))))
+def test_lines_come_back(tmp_path_factory, lines):
+  path = str(tmp_path_factory.getbasetemp() / "lines.txt")
+  files.write_text(path, "".join(f"{line}\n" for line in lines))
+  assert files.read_lines(path) == list(enumerate(lines, 1))
+
+
+@pytest.mark.parametrize(
+  ("data", "message"),
+  [
+    (b"a\nb\0c\n", "x.txt:2: found a NUL byte; convert the file to UTF-8 text"),
+    (b"\0", "x.txt:1: found a NUL byte; convert the file to UTF-8 text"),
+    (b"a\n\nc\xe9\n\0", "x.txt:3: found byte 0xe9, which is not UTF-8"),
+    ("é".encode("utf-16"), "x.txt:1: found byte 0xff, which is not UTF-8"),
+  ],
+)
+def test_bytes_that_are_no_text(data, message):
+  with pytest.raises(files.InputError) as caught:
+    files.decode(data, "x.txt")
+  assert str(caught.value).startswith(message)
+
+
+def test_json_that_is_none(tmp_path):
+  path = tmp_path / "x.json"
+  path.write_text('{"a": 1,\n"b" 2}')
+  with pytest.raises(files.InputError, match=r"x\.json:2: is not valid JSON: Expecting ':'"):
+    files.read_json(str(path))
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+  path = tmp_path / "x.txt"
+  path.write_text("old")
+
+  def fail(*_):
+    raise OSError("the machine went down")
+
+  monkeypatch.setattr(os, "replace", fail)
+  with pytest.raises(OSError, match="went down"):
+    files.write_text(str(path), "new")
+  assert path.read_text() == "old"
+
+
+def test_only_a_scheme_is_remote():
+  assert files.is_remote("gs://bucket/x") and not files.is_remote("/tmp/gs:/x")
+
+
+@pytest.mark.parametrize(
+  ("name", "pack"), [("a", bytes), ("a.gz", gzip.compress), ("a.bz2", bz2.compress)]
+)
+def test_lines_of_large_files(directory, name, pack):
+  path = f"{directory}/{name}"
+  files.write_bytes(path, pack("\ufeff1\u2028x\r\n\nü".encode()))
+  assert list(files.stream_lines(path)) == ["1\u2028x\r\n", "\n", "ü"]
+  assert files.is_regular_file(path) and not files.is_regular_file(directory)
+  assert files.size_and_time(path)[0] == len(files.read_bytes(path))
+  files.write_bytes(path, pack(b"1\n2\n\xff\n"))
+  with pytest.raises(files.InputError, match=f"{name}:3: found byte 0xff, which is not UTF-8"):
+    list(files.stream_lines(path))
+
+
+def test_compressed_files_that_are_cut_off(directory):
+  files.write_bytes(f"{directory}/a.gz", gzip.compress(b"1\n" * 9)[:-9])
+  files.write_bytes(f"{directory}/b.gz", b"1\n")
+  for name, message in (("a", "ended before the end"), ("b", "Not a gzipped file")):
+    with pytest.raises(files.InputError, match=rf"{name}\.gz: cannot be read.*: .*{message}"):
+      list(files.stream_lines(f"{directory}/{name}.gz"))
+
+
+def test_files_that_are_not_there(directory):
+  for read in (files.size_and_time, lambda path: list(files.stream_lines(path))):
+    with pytest.raises(files.InputError, match="none: cannot be read: "):
+      read(f"{directory}/none")
+  assert not files.is_regular_file(f"{directory}/none")
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path):
+  (tmp_path / "a").mkdir()
+  with pytest.raises(OSError):
+    files.write_text(str(tmp_path / "a"), "text")
+  assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_find(tmp_path):
+  for name in ("a-1", "a-0", "b"):
+    (tmp_path / name).write_text("x")
+  names = f"{tmp_path}/b,{tmp_path}/a-*,{tmp_path}/*-1"
+  assert files.find(names, "f") == [str(tmp_path / name) for name in ("b", "a-0", "a-1")]
+  (tmp_path / "[c]").write_text("x")  # a name that is a pattern too
+  assert files.find(f"{tmp_path}/[c]", "f") == [f"{tmp_path}/[c]"]
+  with pytest.raises(
+    files.InputError, match=r"^--f: there is no file '.*/d-.*', nor one that matches"
+  ):
+    files.find(f"{tmp_path}/b,{tmp_path}/d-*", "f")
+  with pytest.raises(files.InputError, match=f"^--f: {tmp_path} is a directory, pipe or device"):
+    files.find(f"{tmp_path}/b,{tmp_path}", "f")

@@ -1,0 +1,1 @@
+"""BERT toolkit: what the scripts share."""

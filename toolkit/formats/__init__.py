@@ -1,0 +1,1 @@
+"""File formats of models: checkpoints, output directories, HuggingFace."""

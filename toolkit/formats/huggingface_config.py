@@ -1,0 +1,324 @@
+"""What HuggingFace's files say of a model, read and written.
+
+config.json has its architecture and labels, tokenizer_config.json its casing.
+
+Nothing that they say is lost on the way to BERT's configuration and back: what has no place in it
+is kept there in the attribute `huggingface`, {"config": {...}, "tokenizer_config": {...}}.
+"""
+
+import os
+
+from absl import logging
+
+import modeling
+from toolkit.formats.huggingface_files import read_object
+from toolkit.formats.huggingface_names import BERT, FAMILIES, HEADS, NO_HEAD
+from toolkit.formats.model_directory import LABEL_FILE
+from toolkit.support import files
+
+# ---- Configurations -----------------------------------------------------------------------------
+
+# HuggingFace's names of activations -> BERT's.
+TANH_GELUS = ("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_accurate", "gelu_fast")
+EXACT_GELUS = ("gelu", "gelu_python")
+ACTIVATIONS = {
+  **dict.fromkeys(TANH_GELUS + EXACT_GELUS, "gelu"),
+  **{name: name for name in ("relu", "tanh", "linear")},
+}
+
+# What a HuggingFace model may say; others compute something else than BERT's encoder.
+NECESSARY_SETTINGS = {
+  "model_type": tuple(FAMILIES),
+  "position_embedding_type": ("absolute",),
+  "is_decoder": (False,),
+  "add_cross_attention": (False,),
+}
+
+
+def read_config(path):
+  """Reads config.json.
+
+  Args:
+    path: str.
+
+  Returns:
+    modeling.BertConfig with the attribute `huggingface`, a dict whose "config" holds the keys that
+    BERT has no place for, and the original hidden_act.
+
+  Raises:
+    files.InputError: the file is missing or damaged, or the model is no encoder that BERT can be.
+  """
+  values = read_object(path)
+  _check_settings(values, path)
+  family = FAMILIES[values.get("model_type", "bert")]
+  # What config.json does not name has HuggingFace's defaults: those of BERT-base, uncased.
+  defaults = modeling.BertConfig(vocab_size=30522, type_vocab_size=2, **family.defaults).to_dict()
+  keys = {key: family.keys.get(key, key) for key in defaults}
+  present = {key: values[its_key] for key, its_key in keys.items() if its_key in values}
+  config = modeling.BertConfig.from_dict({**defaults, **present})
+  activation = config.hidden_act
+  config.hidden_act = _activation(activation, path)
+  try:
+    config.validate()
+  except ValueError as error:
+    raise files.InputError(f"{path}: {error}") from error
+  others = {key: value for key, value in values.items() if key not in keys.values()}
+  config.huggingface = {"config": {**others, "hidden_act": activation}}
+  return config
+
+
+def _check_settings(values, path):
+  for key, allowed in NECESSARY_SETTINGS.items():
+    if values.get(key, allowed[0]) not in allowed:
+      raise files.InputError(
+        f"{path}: {key} is {values[key]!r}, but only models with "
+        f"{' or '.join(map(repr, allowed))} can be converted"
+      )
+  epsilon = values.get("layer_norm_eps", modeling.LAYER_NORM_EPSILON)
+  if epsilon != modeling.LAYER_NORM_EPSILON:
+    logging.warning(
+      "%s: layer_norm_eps is %s, but BERT computes with %s: activations differ slightly",
+      *(path, epsilon, modeling.LAYER_NORM_EPSILON),
+    )
+
+
+def _activation(activation, path):
+  if activation in EXACT_GELUS:
+    logging.warning(
+      "%s: hidden_act %s is the exact GELU, for which BERT computes its tanh form: activations "
+      "differ slightly, each by less than 0.001",
+      *(path, activation),
+    )
+  try:
+    return ACTIVATIONS[str(activation)]
+  except KeyError:
+    raise files.InputError(
+      f"{path}: hidden_act is {activation!r}, but BERT knows only {', '.join(ACTIVATIONS)}"
+    ) from None
+
+
+def origin_of(config):
+  """Where a model came from.
+
+  Args:
+    config: modeling.BertConfig.
+
+  Returns:
+    A pair: huggingface_names.Family, BERT by default, and the dict of what config.json said.
+  """
+  described = getattr(config, "huggingface", {}).get("config", {})
+  return FAMILIES.get(described.get("model_type"), BERT), described
+
+
+def architectures(described):
+  """The architectures that config.json names, a list of str."""
+  names = described.get("architectures")
+  return [str(name) for name in names] if isinstance(names, list) else []
+
+
+def make_config(config, family=BERT, head=NO_HEAD, num_labels=None, labels=None, trained=None):
+  """The content of config.json for a model, with what it once said.
+
+  Args:
+    config: modeling.BertConfig.
+    family: huggingface_names.Family.
+    head: key of huggingface_names.HEADS.
+    num_labels: int, of the head; None for a head that has no labels.
+    labels: list of str, None where they are not known.
+    trained: dict, the flags of a script that has trained the model since; None or empty without.
+
+  Returns:
+    Dict.
+  """
+  values = config.to_dict()
+  original = values.pop("huggingface", {}).get("config", {})
+  values.update(original, model_type=family.model_type)
+  values["architectures"] = _architectures_now(original, family, head)
+  values["hidden_act"] = _activation_now(original, config.hidden_act, bool(trained))
+  for key in {"dtype", "torch_dtype"} & values.keys():  # the type of the weights in the file
+    values[key] = "float32"
+  num_labels = NUM_LABELS.get(head, num_labels)
+  if num_labels is not None:
+    is_same = values["architectures"] == architectures(original)
+    _set_labels(values, num_labels, labels, is_same)
+  if head == "ForSequenceClassification" and trained:
+    values["problem_type"] = _problem_type(num_labels, trained)
+  values = {family.keys.get(key, key): value for key, value in values.items()}
+  values.pop(None, None)
+  return values
+
+
+def _architectures_now(original, family, head):
+  """What config.json said once, if the model can still be called so, else its architecture.
+
+  Files of BertForMaskedLM often have the whole head of pre-training.
+  """
+  for name in architectures(original):
+    scopes = family.scopes_of(name)
+    if scopes == HEADS[head] or (scopes and set(scopes) < set(HEADS[head])):
+      return architectures(original)
+  return [family.prefix + head]
+
+
+def _activation_now(original, hidden_act, is_trained):
+  """What config.json said once, if the model still computes so, else its activation.
+
+  The scripts train with the tanh GELU, whatever it was before.
+  """
+  activation = str(hidden_act or "linear").lower()
+  before = original.get("hidden_act")
+  if ACTIVATIONS.get(before) == activation and not (is_trained and before in EXACT_GELUS):
+    return before
+  return {"gelu": "gelu_new"}.get(activation, activation)
+
+
+# ---- Labels -------------------------------------------------------------------------------------
+
+DEFAULT_NUM_LABELS = 2  # where config.json says nothing
+NUM_LABELS = {"ForQuestionAnswering": 2}  # the first and the last place of an answer
+SEVERAL_LABELS = "multi_label_classification"  # problem_type of a model that gives any number
+LABEL_KEYS = ("id2label", "label2id", "num_labels", "_num_labels", "problem_type")
+
+
+def find_labels(values, num_labels, path):
+  """The labels of a head.
+
+  {"id2label": {"0": "no", "1": "yes"}} -> ["no", "yes"]
+
+  Args:
+    values: dict, of config.json.
+    num_labels: int, of the head; None for a head that has no labels.
+    path: str, of config.json, for messages.
+
+  Returns:
+    List of str in the order of their ids; None for a head without labels, for the one output of
+    regression, and where the labels are not known: HuggingFace's own LABEL_0, LABEL_1 name nothing.
+
+  Raises:
+    files.InputError: the labels are not those of the head, or label_list.txt cannot hold them.
+  """
+  has_several = values.get("problem_type") == SEVERAL_LABELS
+  if num_labels is None or (num_labels == 1 and not has_several):
+    return None
+  if has_several:
+    logging.warning("%s: a text has any number of labels: run_classifier.py --multi_label", path)
+  id2label = values.get("id2label") or {}
+  if not isinstance(id2label, dict):
+    raise files.InputError(f"{path}: id2label is no JSON object")
+  labels = _named_labels(values) if id2label else _placeholders(num_labels)
+  if len(labels) != num_labels:
+    raise files.InputError(f"{path}: id2label does not name the {num_labels} labels of the head")
+  if len(set(labels)) < num_labels or any(set(label) & set("\r\n") for label in labels):
+    raise files.InputError(
+      f"{path}: id2label has a label twice, or of several lines; give each a name of its own"
+    )
+  if labels == _placeholders(num_labels):
+    logging.warning(
+      "%s does not name the %d labels (id2label): write them into %s, one a line, if the task does "
+      "not know them",
+      *(path, num_labels, LABEL_FILE),
+    )
+    return None
+  return labels
+
+
+def _placeholders(num_labels):
+  """HuggingFace's names for labels without a name: LABEL_0, LABEL_1, ..."""
+  return [f"LABEL_{number}" for number in range(num_labels)]
+
+
+def _named_labels(values):
+  """The labels in config.json; those without a number from 0 on are not among them."""
+  id2label = values.get("id2label") or {}
+  numbers = [str(number) for number in range(len(id2label))]
+  return [str(id2label[number]) for number in numbers if number in id2label]
+
+
+def _problem_type(num_labels, trained):
+  """What a classifier of ours predicts, as HuggingFace calls it."""
+  if trained.get("multi_label"):
+    return SEVERAL_LABELS
+  return "regression" if num_labels == 1 else "single_label_classification"
+
+
+def _set_labels(values, num_labels, labels, is_same):
+  """Sets the labels in a config.json unless it has them already.
+
+  Args:
+    values: dict, to be changed.
+    num_labels: int.
+    labels: list of str, None where they are not known.
+    is_same: bool, whether the model has the head that it had as HuggingFace's.
+  """
+  known = _named_labels(values) or _placeholders(values.get("num_labels", DEFAULT_NUM_LABELS))
+  if is_same and len(known) == num_labels and labels in (None, known):
+    return
+  for key in LABEL_KEYS:
+    values.pop(key, None)
+  if labels or num_labels != DEFAULT_NUM_LABELS:
+    labels = labels or _placeholders(num_labels)
+    values["id2label"] = {str(number): label for number, label in enumerate(labels)}
+    values["label2id"] = {label: number for number, label in enumerate(labels)}
+
+
+# ---- Tokenizers ---------------------------------------------------------------------------------
+
+
+def make_tokenizer_config(config, family=BERT, do_lower_case=None):
+  """The content of tokenizer_config.json, empty when nothing is known.
+
+  Args:
+    config: modeling.BertConfig.
+    family: huggingface_names.Family.
+    do_lower_case: bool, overrides what HuggingFace once said; None does not.
+
+  Returns:
+    Dict.
+  """
+  original = getattr(config, "huggingface", {}).get("tokenizer_config", {})
+  values = _with_casing(original, do_lower_case)
+  if values and not original:
+    values["model_max_length"] = config.max_position_embeddings
+  tokenizer = values.get("tokenizer_class") or "Bert"
+  if not tokenizer.startswith(("Bert", family.prefix)):
+    values["tokenizer_class"] = "BertTokenizer"  # others do not read vocab.txt
+  return values
+
+
+def read_tokenizer_config(directory, do_lower_case=None):
+  """Reads tokenizer_config.json, and warns of what the scripts tokenize in another way.
+
+  Args:
+    directory: str.
+    do_lower_case: bool, the casing if the file does not say it, or says it wrongly.
+
+  Returns:
+    Dict, empty without the file.
+
+  Raises:
+    files.InputError: the file is damaged.
+  """
+  path = os.path.join(directory, "tokenizer_config.json")
+  values = _read_if_there(path)
+  if do_lower_case is None and "do_lower_case" not in values:
+    normalizer = _read_if_there(os.path.join(directory, "tokenizer.json")).get("normalizer") or {}
+    do_lower_case = normalizer.get("lowercase")
+  values = _with_casing(values, do_lower_case)
+  if values.get("strip_accents") not in (None, values.get("do_lower_case")):
+    logging.warning("%s: strip_accents is not as do_lower_case, which BERT's scripts assume", path)
+  if values.get("tokenize_chinese_chars") is False:
+    logging.warning("%s: tokenize_chinese_chars is off, which BERT's tokenization lacks", path)
+  return values
+
+
+def _read_if_there(path):
+  return read_object(path) if files.exists(path) else {}
+
+
+def _with_casing(tokenizer_config, do_lower_case):
+  values = dict(tokenizer_config)
+  if do_lower_case is not None:
+    values["do_lower_case"] = do_lower_case
+  if "do_lower_case" not in values:
+    logging.warning("It is not known whether the model is uncased; give --do_lower_case")
+  return values

@@ -1,0 +1,232 @@
+"""What an output directory holds beside checkpoints, so that it explains itself.
+
+bert_config.json   the model's architecture
+vocab.txt          its vocabulary
+label_list.txt     its labels, one a line in the order of their ids, where there are labels
+run.json           the script that trained it, its flags, and the versions it ran with
+best/              the same for the best checkpoint, where one is kept
+"""
+
+import os
+import platform
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from absl import logging
+
+import modeling
+import tokenization
+from toolkit.support import files
+
+CONFIG_FILE = "bert_config.json"
+VOCAB_FILE = "vocab.txt"
+LABEL_FILE = "label_list.txt"
+RUN_FILE = "run.json"
+BEST = "best"
+
+# What a run may write, for those that start anew.
+WRITTEN = (
+  "checkpoint",
+  "model.ckpt-*",
+  "graph.pbtxt",
+  "best/*",
+  "eval_history.jsonl",
+  "events.out.tfevents.*",
+  "eval/events.out.tfevents.*",
+  "*.tf_record",
+  "student_start/*",
+  "eval_results*.txt",
+  "eval_metrics*.json",
+  "test_results*.tsv",
+  "predictions*.tsv",
+  "predictions.txt",
+  "predictions.jsonl",
+  "*predictions.json",
+  "mask_predictions.jsonl",
+  "null_odds.json",
+  "answers_source.json",
+  "report.json",
+  "report.png",
+  "label_threshold.json",
+  *(f"{name}.tsv" for name in ("AX", "CoLA", "MNLI-m", "MNLI-mm", "MRPC", "QNLI", "QQP", "RTE")),
+  *(f"{name}.tsv" for name in ("SST-2", "STS-B", "WNLI")),
+  LABEL_FILE,
+  RUN_FILE,
+)
+
+# The variable that only one script's checkpoints have.
+HEADS = {
+  "output_weights": "run_classifier",
+  "cls/squad/output_weights": "run_squad",
+  "cls/ner/output_weights": "run_ner",
+  "cls/predictions/output_bias": "run_pretraining",
+}
+
+
+def save(output_dir, config_file, vocab_file, labels, script, flags):
+  """Writes the files that explain a directory.
+
+  Args:
+    output_dir: an existing directory.
+    config_file: path of the model's configuration.
+    vocab_file: path of the vocabulary, or None.
+    labels: list of labels, or None.
+    script: str, name of the script, without .py.
+    flags: dict of flag name -> value.
+  """
+  for source, name in ((config_file, CONFIG_FILE), (vocab_file, VOCAB_FILE)):
+    if source is not None:
+      files.write_bytes(os.path.join(output_dir, name), files.read_bytes(source))
+  if labels is not None:
+    text = "".join(f"{label}\n" for label in labels)
+    files.write_text(os.path.join(output_dir, LABEL_FILE), text)
+  versions = {
+    "python": platform.python_version(),
+    "tensorflow": tf.__version__,
+    "numpy": np.__version__,
+  }
+  run = {"script": script, "flags": flags, "versions": versions}
+  files.write_json(os.path.join(output_dir, RUN_FILE), run)
+
+
+def load_flags(output_dir, script, flag="output_dir"):
+  """The flags that a directory was made with; an empty dict when it does not say.
+
+  Args:
+    output_dir: str.
+    script: str, name of the script that is to have made it, without .py.
+    flag: str, the flag that gave the directory, for the message.
+
+  Raises:
+    files.InputError: another script made the directory.
+  """
+  path = os.path.join(output_dir, RUN_FILE)
+  if not files.exists(path):
+    return {}
+  run = files.read_json(path)
+  if run["script"] != script:
+    raise files.InputError(
+      f"--{flag}: {output_dir} was made by {run['script']}.py, not by {script}.py; "
+      "choose another directory"
+    )
+  return run["flags"]
+
+
+def read_labels(output_dir):
+  """The labels of a directory in the order of their ids, or None when it has none."""
+  path = os.path.join(output_dir, LABEL_FILE)
+  if not files.exists(path):
+    return None
+  return [label for _, label in files.read_lines(path)]
+
+
+def trained_checkpoint(output_dir):
+  """Prefix of the checkpoint to evaluate and predict with: the best one if kept, or the last.
+
+  Returns:
+    str, or None when the directory has no checkpoint.
+  """
+  best = tf.train.latest_checkpoint(os.path.join(output_dir, BEST))
+  return best or tf.train.latest_checkpoint(output_dir)
+
+
+def explanations(output_dir):
+  """Paths of those files of `save` that a directory has."""
+  names = (CONFIG_FILE, VOCAB_FILE, LABEL_FILE, RUN_FILE)
+  paths = [os.path.join(output_dir, name) for name in names]
+  return [path for path in paths if files.exists(path)]
+
+
+def check_head(output_dir, script):
+  """Makes sure that the checkpoint in a directory is not another task's.
+
+  Directories without run.json, as older toolkits left them, are known by their variables.
+
+  Raises:
+    files.InputError: names the script that the checkpoint belongs to.
+  """
+  checkpoint = tf.train.latest_checkpoint(output_dir)
+  if checkpoint is None:
+    return
+  names = {name for name, _ in tf.train.list_variables(checkpoint)}
+  for variable, owner in HEADS.items():
+    if variable in names and owner != script:
+      raise files.InputError(
+        f"--output_dir: {checkpoint} has the variable {variable} of {owner}.py; choose another "
+        "directory, or give it as --init_checkpoint"
+      )
+
+
+def check_length(max_seq_length, config):
+  """Makes sure that a model has positions for the longest input.
+
+  Args:
+    max_seq_length: int, in word pieces.
+    config: modeling.BertConfig.
+
+  Raises:
+    files.InputError: it has not.
+  """
+  if max_seq_length > config.max_position_embeddings:
+    raise files.InputError(
+      f"--max_seq_length={max_seq_length} is more than the {config.max_position_embeddings} "
+      "positions of the model (max_position_embeddings in --bert_config_file)"
+    )
+
+
+def load_model(config_file, vocab_file, do_lower_case, max_seq_length, init_checkpoint):
+  """Reads a model's configuration and vocabulary, and makes sure that they go together.
+
+  Args:
+    config_file: path.
+    vocab_file: path, or None.
+    do_lower_case: bool, casing of the tokenizer.
+    max_seq_length: int, the longest input in word pieces.
+    init_checkpoint: str or None; a known name must agree with the casing.
+
+  Returns:
+    A pair: modeling.BertConfig and tokenization.FullTokenizer, None without a vocabulary.
+
+  Raises:
+    files.InputError: a file cannot be used, or they do not go together.
+  """
+  config = modeling.BertConfig.from_json_file(config_file)
+  check_length(max_seq_length, config)
+  if vocab_file is None:
+    return config, None
+  tokenization.validate_vocab(vocab_file)
+  tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case)
+  if len(tokenizer.vocab) > config.vocab_size:
+    raise files.InputError(
+      f"--vocab_file: {vocab_file} has {len(tokenizer.vocab)} word pieces, and the "
+      f"vocab_size is {config.vocab_size} in {config_file}; they belong to different models"
+    )
+  tokenization.validate_case_matches_checkpoint(do_lower_case, init_checkpoint)
+  guess = tokenization.guess_lower_case(tokenizer.vocab)
+  if guess is not None and guess != do_lower_case:
+    logging.warning(
+      "--do_lower_case=%s, but %s looks like the vocabulary of %s model",
+      do_lower_case,
+      vocab_file,
+      "an uncased" if guess else "a cased",
+    )
+  return config, tokenizer
+
+
+def clear(output_dir, init_checkpoint):
+  """Deletes what an earlier run left in a directory, and nothing else.
+
+  Args:
+    output_dir: str.
+    init_checkpoint: str, prefix of the checkpoint to start from, or None.
+
+  Raises:
+    files.InputError: the checkpoint to start from is among it.
+  """
+  doomed = [path for name in WRITTEN for path in files.glob(os.path.join(output_dir, name))]
+  if init_checkpoint and any(path.startswith(f"{init_checkpoint}.") for path in doomed):
+    raise files.InputError(
+      f"--overwrite_output_dir would delete --init_checkpoint {init_checkpoint}; copy it elsewhere"
+    )
+  for path in doomed:
+    files.remove(path)

@@ -1,0 +1,1 @@
+"""Features to TFRecord files, and TFRecord files to batches."""

@@ -1,0 +1,553 @@
+"""Features of a task as one table: how they are written to TFRecord files, read, and batched.
+
+A table is a list of Feature. The writer and the reader go by the same table, so that a feature
+cannot be written and not read.
+"""
+
+import contextlib
+import functools
+import itertools
+import os
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+from toolkit.records.tf_records import Feature, serialize  # noqa: F401, both are part of this module
+from toolkit.support import files
+
+# Records of a set in many files are shuffled within a buffer of this many: some 200 MB of them.
+SHUFFLE_BUFFER = 100_000
+# Name of the feature that holds an example's place in the input, from 0.
+EXAMPLE_INDEX = "example_index"
+# Evaluation and prediction sort by length within windows of this many examples.
+SORT_WINDOW = 4096
+# Training by length deals out the examples of this many batches.
+BUCKET_WINDOW = 64
+# Cut batches are a multiple of this long, so that few different shapes occur.
+LENGTH_MULTIPLE = 8
+
+
+class RecordWriter:
+  """Writes rows to a TFRecord file that gets its name only when it is complete.
+
+  with RecordWriter("train.tf_record", features) as writer:
+    writer.write(row)
+  """
+
+  def __init__(self, path, features):
+    self._path = path
+    self._features = features
+    # A store of objects shows an object only when it is complete.
+    self._temporary = path if files.is_remote(path) else f"{path}.tmp{os.getpid()}"
+    try:
+      self._writer = tf.io.TFRecordWriter(self._temporary)
+    except tf.errors.OpError as error:
+      raise files.InputError(f"{path}: cannot be written: {files.describe(error)}") from error
+
+  def write(self, row):
+    """Appends a row, a dict of feature name -> number or list of numbers."""
+    self.write_serialized(serialize(row, self._features))
+
+  def write_serialized(self, example):
+    """Appends the bytes of a row, which tf_example.serialize made."""
+    self._writer.write(example)
+
+  def close(self):
+    """Completes the file."""
+    self._writer.close()
+    if self._temporary != self._path:
+      os.replace(self._temporary, self._path)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, error_type, error, traceback):
+    if error_type is None:
+      self.close()
+      return
+    self._writer.close()
+    files.remove(self._temporary)
+
+
+def write_records(path, rows, features):
+  """Writes a TFRecord file, whole or not at all.
+
+  Args:
+    path: the file.
+    rows: iterable of dicts of feature name -> number or list of numbers.
+    features: table of Feature.
+
+  Raises:
+    files.InputError: the file cannot be written.
+  """
+  with RecordWriter(path, features) as writer:
+    for row in rows:
+      writer.write(row)
+
+
+def add_features(input_path, output_path, rows, features):
+  """Copies a TFRecord file, and adds features to each of its records.
+
+  Args:
+    input_path: str.
+    output_path: str, of another file, which is written whole or not at all.
+    rows: iterable of dicts of feature name -> number, list of numbers or tf_example.Packed, one a
+      record in their order.
+    features: table of Feature, those to add.
+
+  Raises:
+    files.InputError: a file cannot be read or written.
+  """
+  with RecordWriter(output_path, features) as writer:
+    for record, row in zip(_iterate(input_path), rows):
+      # Messages one after the other are one message with the fields of both.
+      writer.write_serialized(record + serialize(row, features))
+
+
+def count_records(paths):
+  """Number of records in TFRecord files, which are read from end to end.
+
+  Raises:
+    files.InputError: names a file that is damaged, or of another kind.
+  """
+  return sum(1 for path in paths for _ in _iterate(path))
+
+
+def _iterate(path):
+  """Yields the records of a file as bytes."""
+  try:
+    yield from tf.python_io.tf_record_iterator(path)
+  except tf.errors.OpError as error:
+    raise files.InputError(
+      f"{path}: cannot be read as TFRecord: {files.describe(error)}; copy it again, or make it anew"
+    ) from error
+
+
+def read_some(path, features, limit=100):
+  """Reads the first records of a file, and makes sure that they are of the wanted kind.
+
+  Args:
+    path: the file.
+    features: table of Feature.
+    limit: int, how many are read.
+
+  Returns:
+    List of dicts of feature name -> list of numbers.
+
+  Raises:
+    files.InputError: names the first feature that is missing or has another length; or the file is
+      damaged, or of another kind.
+  """
+  numbered = enumerate(itertools.islice(_iterate(path), limit), 1)
+  return [_row(record, features, f"{path}: record {number}") for number, record in numbered]
+
+
+def _row(record, features, place):
+  """A serialized tf.train.Example as a dict of lists; `place` names it in errors."""
+  try:
+    example = tf.train.Example.FromString(record)
+  except Exception as error:  # protobuf's kind has no public name
+    raise files.InputError(f"{place}: is no tf.train.Example: {files.describe(error)}") from error
+  row = {}
+  for feature in features:
+    found = example.features.feature[feature.name]
+    stored = found.float_list if feature.dtype is np.float32 else found.int64_list
+    wanted = int(np.prod(feature.shape))
+    if len(stored.value) != wanted:
+      raise files.InputError(
+        f"{place}: found {len(stored.value)} values of {feature.name}, and not {wanted}; give the "
+        "lengths that the records were made with"
+      )
+    row[feature.name] = list(stored.value)
+  return row
+
+
+@contextlib.contextmanager
+def explained_damage(paths):
+  """Turns the error of a damaged record, met somewhere in reading, into one that names its file.
+
+  Args:
+    paths: the TFRecord files that are read.
+
+  Raises:
+    files.InputError: see count_records.
+  """
+  try:
+    yield
+  except tf.errors.DataLossError:
+    count_records(paths)
+    raise
+
+
+def parse_records(serialized, features):
+  """Decodes a batch of records.
+
+  Args:
+    serialized: string [B].
+    features: table of Feature.
+
+  Returns:
+    Dict of name -> int32 or float32 [B, ...].
+  """
+  stored = {
+    f.name: tf.FixedLenFeature(f.shape, tf.float32 if f.dtype is np.float32 else tf.int64)
+    for f in features
+  }
+  parsed = tf.io.parse_example(serialized, stored)
+  return {f.name: tf.cast(parsed[f.name], tf.as_dtype(f.dtype)) for f in features}
+
+
+def read_input_fn(
+  path,
+  features,
+  is_training,
+  drop_remainder,
+  trim_padding=False,
+  seed=None,
+  num_seen=0,
+  bucket_by_length=False,
+):
+  """Makes the input_fn of an estimator that reads a TFRecord file.
+
+  Args:
+    path: the file.
+    features: table of Feature.
+    is_training: bool; the examples come shuffled and without end, or once and in order.
+    drop_remainder: bool, whether a last batch that is not full is left out.
+    trim_padding: bool, whether batches are cut to their longest sequence. Examples that are not for
+      training then come sorted by length, with their place in the input as EXAMPLE_INDEX.
+    seed: int or None, of the order of training.
+    num_seen: int, examples that training has seen already: their part of the order is skipped.
+    bucket_by_length: bool, see training_batches.
+
+  Returns:
+    Function of params, a dict with "batch_size", to a tf.data.Dataset of batches; and of the
+    input_context of a training on several replicas, see own_parts.
+  """
+  decode = functools.partial(parse_records, features=features)
+
+  def input_fn(params, input_context=None):
+    dataset = tf.data.TFRecordDataset(path)
+    if not is_training:
+      return ordered_batches(
+        dataset, params["batch_size"], features, decode, drop_remainder, trim_padding
+      )
+    return training_batches(
+      dataset,
+      count_records([path]),
+      params["batch_size"],
+      features,
+      decode,
+      drop_remainder,
+      trim_padding,
+      seed,
+      num_seen,
+      bucket_by_length,
+      input_context,
+    )
+
+  return input_fn
+
+
+def corpus_input_fn(
+  paths,
+  features,
+  is_training,
+  num_parallel_files=4,
+  trim_padding=False,
+  seed=None,
+  num_seen=0,
+  num_records=None,
+):
+  """Makes the input_fn of an estimator that reads a set of any size, in any number of files.
+
+  Training goes through the files in a new order each epoch, reads several at a time, a record from
+  each in turn, and shuffles within SHUFFLE_BUFFER records. Otherwise each record comes once, in
+  order.
+
+  Args:
+    paths: list of str, TFRecord files.
+    features: table of Feature, input_mask among them.
+    is_training: bool.
+    num_parallel_files: int, files that are read at a time; the order of training depends on it.
+    trim_padding: bool, whether batches are cut to their longest sequence, and the last one of
+      evaluation to the examples that are left. Otherwise all have the same shape: the last one is
+      filled up with examples that are 0 throughout, input_mask and weights included.
+    seed: int or None; with one, the order of training depends on it and on the epoch alone.
+    num_seen: int, examples that training has seen already: their part of the order is skipped.
+    num_records: int, how many there are; None to count them if it must be known.
+
+  Returns:
+    Function like read_input_fn's.
+  """
+  decode = functools.partial(parse_records, features=features)
+
+  def input_fn(params, input_context=None):
+    batch_size = params["batch_size"]
+    if is_training:
+      order = _known_seed(seed, input_context)
+      ordered = _corpus_in_epochs(paths, num_parallel_files, order, num_seen, num_records)
+    else:
+      ordered = tf.data.TFRecordDataset(paths)
+      if not trim_padding:
+        blank = serialize({f.name: np.zeros(f.shape, f.dtype) for f in features}, features)
+        ordered = ordered.concatenate(tf.data.Dataset.from_tensors(blank).repeat(batch_size - 1))
+    drop_remainder = is_training or not trim_padding
+    return _batched(
+      ordered, batch_size, features, decode, drop_remainder, trim_padding, input_context
+    )
+
+  return input_fn
+
+
+def _corpus_in_epochs(paths, num_parallel_files, seed, num_seen, num_records):
+  """Dataset of the records of files in the order of training, without end."""
+  if num_seen and num_records is None:
+    num_records = count_records(paths)
+
+  def epoch(number):
+    shuffled = tf.data.Dataset.from_tensor_slices(paths).shuffle(
+      len(paths), seed=seed + number, reshuffle_each_iteration=False
+    )
+    merged = shuffled.interleave(
+      tf.data.TFRecordDataset,
+      cycle_length=min(num_parallel_files, len(paths)),
+      num_parallel_calls=tf.data.AUTOTUNE,
+      deterministic=True,
+    )
+    return merged.shuffle(SHUFFLE_BUFFER, seed=seed + number, reshuffle_each_iteration=False)
+
+  return _in_epochs(epoch, num_records or 1, num_seen)
+
+
+def slices_input_fn(rows, features, is_training, drop_remainder):
+  """Makes an input_fn like read_input_fn's, of rows in memory.
+
+  Args:
+    rows: list of dicts of feature name -> number or list of numbers.
+    features: table of Feature.
+    is_training, drop_remainder: as read_input_fn has them.
+  """
+  columns = {
+    f.name: np.array([row[f.name] for row in rows], f.dtype).reshape(-1, *f.shape) for f in features
+  }
+
+  def input_fn(params, input_context=None):
+    dataset = tf.data.Dataset.from_tensor_slices(columns)
+    arguments = (params["batch_size"], features, lambda batch: batch, drop_remainder)
+    if is_training:
+      return training_batches(dataset, len(rows), *arguments, input_context=input_context)
+    return ordered_batches(dataset, *arguments)
+
+  return input_fn
+
+
+def training_batches(
+  records,
+  num_records,
+  batch_size,
+  features,
+  decode,
+  drop_remainder=True,
+  trim_padding=False,
+  seed=None,
+  num_seen=0,
+  bucket_by_length=False,
+  input_context=None,
+):
+  """Batches without end, the whole set in a new order each epoch; a batch may span two epochs.
+
+  Args:
+    records: tf.data.Dataset of single records.
+    num_records: int, how many there are.
+    batch_size: int, examples of an optimizer step, over all replicas together.
+    features: table of Feature.
+    decode: function of a batch of records to a dict of name -> tensor [B, ...].
+    drop_remainder: bool; whether the batches' shape is static (none is ever cut short).
+    trim_padding: bool, whether batches are cut to their longest sequence.
+    seed: int or None; with one, the order depends on it and on the epoch alone.
+    num_seen: int, examples at the beginning of the order that are skipped; a multiple of batch_size
+      with bucket_by_length.
+    bucket_by_length: bool, whether the examples of BUCKET_WINDOW batches are dealt out anew, so
+      that those of a batch have similar lengths. The batches come in random order.
+    input_context: None, or the tf.distribute.InputContext of a training on several replicas, whose
+      parts of each batch come one after the other; see own_parts.
+
+  Returns:
+    tf.data.Dataset of dicts of name -> tensor [B, ...].
+  """
+
+  def epoch(number):
+    return records.shuffle(num_records, seed=seed + number, reshuffle_each_iteration=False)
+
+  seed = _known_seed(seed, input_context)
+  if not bucket_by_length:
+    ordered = _in_epochs(epoch, num_records, num_seen)
+    return _batched(
+      ordered, batch_size, features, decode, drop_remainder, trim_padding, input_context
+    )
+  window, num_batches = divmod(num_seen // batch_size, BUCKET_WINDOW)
+  ordered = _in_epochs(epoch, num_records, window * BUCKET_WINDOW * batch_size)
+  part_size = _part_size(batch_size, input_context)
+  parts = _by_length(ordered, batch_size, part_size, decode, seed, window)
+  parts = own_parts(parts.skip(num_batches * (batch_size // part_size)), input_context)
+  return _cut(parts, features, trim_padding).prefetch(tf.data.AUTOTUNE)
+
+
+def _known_seed(seed, input_context):
+  """The seed of an order, drawn if there is none and nobody else has to know it."""
+  if seed is not None:
+    return seed
+  if input_context is not None and input_context.num_input_pipelines > 1:
+    raise ValueError("several workers need a seed, so that all go by the same order")
+  return np.random.SeedSequence().entropy % 2**31
+
+
+def _part_size(batch_size, input_context):
+  """Examples of a batch that one replica gets."""
+  if input_context is None:
+    return batch_size
+  return input_context.get_per_replica_batch_size(batch_size)
+
+
+def own_parts(parts, input_context):
+  """Those parts of batches that this process's replicas get.
+
+  With 2 processes of 2 replicas each, parts 0 1 2 3, 4 5 6 7 of two batches: 0 1 4 5 and 2 3 6 7.
+
+  Args:
+    parts: tf.data.Dataset, in which as many elements as there are replicas make up a batch.
+    input_context: tf.distribute.InputContext, or None.
+
+  Returns:
+    tf.data.Dataset.
+  """
+  if input_context is None or input_context.num_input_pipelines == 1:
+    return parts
+  num_workers = input_context.num_input_pipelines
+  num_local = input_context.num_replicas_in_sync // num_workers
+  shares = parts.batch(num_local, drop_remainder=True)
+  return shares.shard(num_workers, input_context.input_pipeline_id).unbatch()
+
+
+def _by_length(ordered, batch_size, part_size, decode, seed, first_window):
+  """Deals the examples of each window of BUCKET_WINDOW batches out by length.
+
+  With windows of 2 batches of 2: lengths 9 3 8 4 -> 3 4, 8 9 or 8 9, 3 4.
+
+  Args:
+    ordered: tf.data.Dataset of single records, without end.
+    batch_size: int.
+    part_size: int, how many examples of a batch come at a time.
+    decode: see training_batches.
+    seed: int, of the order of the batches.
+    first_window: int, the number of the window that `ordered` begins with.
+  """
+
+  def deal_out(number, window):
+    examples = decode(window)
+    by_length = tf.argsort(_lengths(examples), stable=True)
+    draws = tf.random.stateless_uniform([BUCKET_WINDOW], seed=[seed, number])
+    order = tf.gather(tf.reshape(by_length, [BUCKET_WINDOW, batch_size]), tf.argsort(draws))
+    order = tf.reshape(order, [-1, part_size])
+    return {name: tf.gather(values, order) for name, values in examples.items()}
+
+  windows = ordered.batch(BUCKET_WINDOW * batch_size, drop_remainder=True)
+  return windows.enumerate(first_window).map(deal_out, num_parallel_calls=1).unbatch()
+
+
+def _in_epochs(epoch, num_records, num_seen):
+  """Dataset of epoch after epoch, without the first `num_seen` records.
+
+  Args:
+    epoch: function of an epoch's number from 0, an int64 tensor, to its tf.data.Dataset.
+    num_records: int, records of an epoch.
+    num_seen: int.
+  """
+  first_epoch, num_skipped = divmod(num_seen, num_records)
+  return tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch).skip(num_skipped)
+
+
+def _batched(
+  ordered, batch_size, features, decode, drop_remainder, trim_padding, input_context=None
+):
+  parts = ordered.batch(_part_size(batch_size, input_context), drop_remainder)
+  batches = own_parts(parts, input_context).map(decode, tf.data.AUTOTUNE)
+  return _cut(batches, features, trim_padding).prefetch(tf.data.AUTOTUNE)
+
+
+def ordered_batches(
+  records, batch_size, features, decode, drop_remainder=False, trim_padding=False
+):
+  """Batches of each record once; see training_batches for the arguments.
+
+  With trim_padding they come sorted by length, in windows, with EXAMPLE_INDEX.
+  """
+  if not trim_padding:
+    return _batched(records, batch_size, features, decode, drop_remainder, trim_padding)
+
+  def sorted_window(indices, window):
+    batch = dict(decode(window), **{EXAMPLE_INDEX: tf.cast(indices, tf.int32)})
+    order = tf.argsort(_lengths(batch), stable=True)
+    return {name: tf.gather(values, order) for name, values in batch.items()}
+
+  windows = records.enumerate().batch(SORT_WINDOW).map(sorted_window)
+  batches = windows.unbatch().batch(batch_size, drop_remainder)
+  return _cut(batches, features, trim_padding).prefetch(tf.data.AUTOTUNE)
+
+
+def _lengths(batch):
+  """int32 [B]: the place behind each sequence's last real token."""
+  mask = batch["input_mask"]  # [B, S]
+  return tf.reduce_max(mask * tf.range(1, tf.shape(mask)[1] + 1), axis=1)
+
+
+def _cut(batches, features, trim_padding):
+  if not trim_padding:
+    return batches
+  names = {feature.name for feature in features if feature.per_token}
+  return batches.map(lambda batch: cut_to_longest(batch, names), tf.data.AUTOTUNE)
+
+
+def cut_to_longest(batch, names):
+  """Cuts off the columns that are padding in each row.
+
+  With sequences of 5 and 11 tokens, padded to 128, a batch becomes 16 columns wide.
+
+  Args:
+    batch: dict of name -> tensor [B, ...], with "input_mask" int32 [B, S].
+    names: the features that have one value a token.
+
+  Returns:
+    Dict of the same tensors, those of `names` [B, L, ...], L a multiple of LENGTH_MULTIPLE or S.
+  """
+  longest = tf.maximum(tf.reduce_max(_lengths(batch)), 1)
+  columns = (longest + LENGTH_MULTIPLE - 1) // LENGTH_MULTIPLE * LENGTH_MULTIPLE
+  return {name: v[:, :columns] if name in names else v for name, v in batch.items()}
+
+
+def in_input_order(rows):
+  """Puts predictions back into the order of the input.
+
+  Args:
+    rows: iterable of dicts. Those with EXAMPLE_INDEX are ordered by it; those without
+      are taken to be in order.
+
+  Yields:
+    The dicts without EXAMPLE_INDEX. No more of them wait than a window has examples.
+
+  Raises:
+    RuntimeError: an example is lost or came twice.
+  """
+  waiting, place = {}, 0
+  for row in rows:
+    row = dict(row)
+    index = int(row.pop(EXAMPLE_INDEX, place))
+    if index < place or index in waiting:
+      raise RuntimeError(f"example {index} was predicted twice")
+    waiting[index] = row
+    while place in waiting:
+      yield waiting.pop(place)
+      place += 1
+  if waiting:
+    raise RuntimeError(f"example {place} was not predicted")

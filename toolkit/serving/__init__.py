@@ -1,0 +1,1 @@
+"""Predictors: trained models, loaded once."""

@@ -1,0 +1,189 @@
+"""A trained model, loaded once, that answers many calls: in a prompt, a notebook or a server."""
+
+import os
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+import modeling
+from toolkit.support import files
+from toolkit.training import estimators
+
+# The batch size up to which operations are too short for threads of their own.
+FEW = 8
+# Up to this many multiplications in the dense layers, a second thread takes longer to wake than it
+# saves: measured with 6 layers of width 384, where it is 48 tokens. No model is loaded twice for
+# inputs of less than SHORT tokens.
+ONE_THREAD_PRODUCTS = 5e8
+SHORT = 16
+
+
+class Predictor:
+  """A model in a graph and a session of its own; calls may come from several threads.
+
+  Inputs have any lengths: they run in order of length, in batches cut to their longest. For short
+  ones a small model on a CPU is loaded a second time, in a session of one thread.
+  """
+
+  def __init__(self, build, checkpoint, batch_size=8, flag="output_dir", session_config=None):
+    """Builds the graph and restores the weights.
+
+    Args:
+      build: function of (input_ids, input_mask, segment_ids), int32 [B, S], to a dict of name ->
+        tensor [B, ...]. It makes a model's graph without dropout.
+      checkpoint: str, a path as estimators.resolve_checkpoint takes it.
+      batch_size: int, most inputs that run at once.
+      flag: str, the flag that gave the checkpoint, for messages.
+      session_config: tf.ConfigProto, such as acceleration.Plan.session_config gives for mixed
+        precision; default: float32.
+
+    Raises:
+      files.InputError: the checkpoint lacks a variable that the outputs depend on, has another
+        shape of one, or is damaged.
+    """
+    self._batch_size = batch_size
+    graph = tf.Graph()
+    with graph.as_default(), modeling.building(join_projections=True):
+      self._inputs = [
+        tf.placeholder(tf.int32, [None, None], name=name)
+        for name in ("input_ids", "input_mask", "segment_ids")
+      ]
+      self._outputs = build(*self._inputs)
+      prefix = estimators.resolve_checkpoint(checkpoint, flag)
+      variables = _variables_behind(self._outputs.values())
+      sources = {variable: _saved_names(variable.op.name) for variable in variables}
+      _check_fit(sources, prefix, flag)
+      saver = tf.train.Saver([variable for variable in variables if len(sources[variable]) == 1])
+    config = _threads(session_config, batch_size)
+    self._session = _restored_session(graph, config, saver, sources, prefix)
+    self._one_thread_tokens = _one_thread_tokens(variables, batch_size)
+    self._short_session = self._session
+    if self._one_thread_tokens:
+      one_thread = tf.ConfigProto(intra_op_parallelism_threads=1)
+      one_thread.MergeFrom(config)
+      self._short_session = _restored_session(graph, one_thread, saver, sources, prefix)
+    graph.finalize()
+
+  @classmethod
+  def from_directory(cls, build, output_dir, batch_size=8):
+    """The model of a finished output directory; see __init__ for the arguments."""
+    return cls(build, os.path.join(output_dir, ""), batch_size)
+
+  def run(self, rows, on_batch=None):
+    """Runs the model.
+
+    Args:
+      rows: list of (input_ids, segment_ids) pairs, each two lists of int of one length.
+      on_batch: function that is called after each batch with the number of its rows, or None.
+
+    Returns:
+      List of dicts of name -> array, one a row in their order. Outputs [B, S, ...] of the graph are
+      padded to the longest input that ran with the row.
+    """
+    results = [None] * len(rows)
+    order = sorted(range(len(rows)), key=lambda place: len(rows[place][0]))
+    for first in range(0, len(order), self._batch_size):
+      places = order[first : first + self._batch_size]
+      values = self._run_batch([rows[place] for place in places])
+      for number, place in enumerate(places):
+        results[place] = {name: value[number] for name, value in values.items()}
+      if on_batch:
+        on_batch(len(places))
+    return results
+
+  def _run_batch(self, rows):
+    """Dict of name -> array of the outputs for rows that are padded to the longest."""
+    length = max(len(input_ids) for input_ids, _ in rows)
+    is_short = len(rows) * length <= self._one_thread_tokens
+    session = self._short_session if is_short else self._session
+    ids, mask, segments = np.zeros([3, len(rows), length], np.int32)
+    for number, (input_ids, segment_ids) in enumerate(rows):
+      ids[number, : len(input_ids)] = input_ids
+      mask[number, : len(input_ids)] = 1
+      segments[number, : len(input_ids)] = segment_ids
+    return session.run(self._outputs, dict(zip(self._inputs, (ids, mask, segments))))
+
+  def close(self):
+    """Frees the memory of the weights."""
+    self._session.close()
+    self._short_session.close()
+
+
+def _threads(session_config, batch_size):
+  """A copy of a tf.ConfigProto, or of None, for a session that runs so many inputs at once.
+
+  A few are run by one operation after another in the thread that calls: short operations take less
+  time than it takes to hand them to other threads. Within an operation there are still as many
+  threads as processors.
+  """
+  config = tf.ConfigProto(inter_op_parallelism_threads=-1 if batch_size <= FEW else 0)
+  if session_config:
+    config.MergeFrom(session_config)
+  return config
+
+
+def _one_thread_tokens(variables, batch_size):
+  """Up to how many tokens a batch runs in one thread; 0 if a second session is not worth it."""
+  shares_threads = os.environ.get(estimators.OWN_THREADS) != "1"
+  if shares_threads or batch_size > FEW or tf.config.list_physical_devices("GPU"):
+    return 0
+  kernels = [v.shape.num_elements() for v in variables if v.op.name.endswith("/kernel")]
+  tokens = int(ONE_THREAD_PRODUCTS / max(sum(kernels), 1))
+  return tokens if tokens >= SHORT else 0
+
+
+def _restored_session(graph, config, saver, sources, prefix):
+  """A session in which the variables have the checkpoint's values."""
+  session = tf.Session(graph=graph, config=config)
+  try:
+    with graph.as_default():  # else a notebook's eager mode would have the saver look at that
+      saver.restore(session, prefix)
+      _restore_joined(session, sources, prefix)
+  except tf.errors.OpError as error:
+    raise files.InputError(f"{prefix} is damaged: {files.describe(error)}") from error
+  return session
+
+
+def _variables_behind(tensors):
+  """The trainable variables that tensors depend on: without a pooler that nothing asks for."""
+  found, waiting = set(), [tensor.op for tensor in tensors]
+  while waiting:
+    op = waiting.pop()
+    if op not in found:
+      found.add(op)
+      waiting.extend(source.op for source in op.inputs)
+  return [variable for variable in tf.trainable_variables() if variable.op in found]
+
+
+def _saved_names(name):
+  """The names in a checkpoint of what a variable holds side by side; most hold one thing."""
+  joined = f"/{modeling.JOINED_PROJECTIONS}/"
+  if joined not in name:
+    return [name]
+  return [name.replace(joined, f"/{part}/") for part in modeling.PROJECTIONS]
+
+
+def _check_fit(sources, prefix, flag):
+  saved = estimators.checkpoint_shapes(prefix, flag)
+  shapes = {}
+  for variable, names in sources.items():
+    shape = variable.shape.as_list()
+    if len(names) > 1:
+      shape[-1] //= len(names)
+    shapes.update(dict.fromkeys(names, shape))
+  coverage = estimators.compare(shapes, saved, prefix, flag)
+  others = {name: found for name, _, found in coverage.reshaped}
+  for name in (*others, *coverage.missing):
+    raise files.InputError(
+      f"--{flag}: {prefix} does not fit the model: {name} is {others.get(name, 'not there')}, "
+      f"should be {shapes[name]}"
+    )
+
+
+def _restore_joined(session, sources, prefix):
+  """Sets the variables that hold several of the checkpoint's."""
+  reader = tf.train.load_checkpoint(prefix)
+  for variable, names in sources.items():
+    if len(names) > 1:
+      value = np.concatenate([reader.get_tensor(name) for name in names], axis=-1)
+      session.run(variable.initializer, {variable.initial_value: value})

@@ -1,0 +1,183 @@
+"""tensorflow.compat.v1, with tf.estimator in every version of TensorFlow from 2.15 to 2.21.
+
+Modules that use tf.estimator say `from tensorflow_versions import tf`. TensorFlow 2.15 has
+tf.estimator. Later versions do not, but the package that it was still works with them once it finds
+a few private modules that it imports. They are supplied below, in those versions only and not
+before tf.estimator is used.
+
+tf.estimator becomes an attribute of tensorflow.compat.v1 itself, not a name of this module's own:
+a notebook that says tf.estimator.tpu.TPUEstimator then works in all versions as well, once it has
+imported one of the scripts.
+"""
+
+import functools
+import importlib
+import re
+import sys
+import types
+
+import tensorflow.compat.v1 as tf
+from absl import logging
+
+from toolkit.support import files
+
+OLDEST = (2, 15)
+NEWEST = (2, 21)  # that the tests have run with
+_PACKAGE = "tensorflow-estimator==2.15.0"
+
+
+def check():
+  """Makes sure that TensorFlow is one that can work here; warns of one newer than NEWEST.
+
+  Raises:
+    files.InputError: it is too old, lacks a package, or is too new for what is supplied here.
+  """
+  version = _version()
+  if version < OLDEST:
+    raise files.InputError(
+      f"TensorFlow {tf.__version__} is too old: pip install -r requirements.txt installs one that "
+      "works with this Python"
+    )
+  if version > NEWEST:
+    logging.warning(
+      "TensorFlow %s is newer than %d.%d, the last one that this was tested with; requirements.txt "
+      "has one that was.",
+      tf.__version__,
+      *NEWEST,
+    )
+  _ = tf.estimator.ModeKeys
+
+
+def _version():
+  """Such as (2, 21) of "2.21.0-rc1"."""
+  return tuple(map(int, re.findall(r"\d+", tf.__version__)[:2]))
+
+
+class _Estimator(types.ModuleType):
+  """tf.estimator where TensorFlow has none: loads its contents when one of them is used."""
+
+  def __getattr__(self, name):
+    if name.startswith("__"):  # asked for by tools that look at modules, not by users
+      raise AttributeError(name)
+    return getattr(_load(), name)
+
+
+@functools.cache
+def _load():
+  """The module with the contents of tf.estimator."""
+  try:
+    _supply_export_tables()
+    _supply_estimator_training()
+    _supply_tpu_modules()
+    return importlib.import_module("tensorflow_estimator._api.v1.estimator")
+  except (AttributeError, ImportError, TypeError) as error:
+    if (getattr(error, "name", None) or "").startswith("tensorflow_estimator"):
+      raise files.InputError(
+        f"TensorFlow {tf.__version__} has no tf.estimator: pip install {_PACKAGE}"
+      ) from error
+    raise files.InputError(
+      f"TensorFlow {tf.__version__} lacks what tf.estimator needs ({error}): pip install -r "
+      "requirements.txt installs one that has it"
+    ) from error
+
+
+# ---- What TensorFlow 2.16 and later lack --------------------------------------------------------
+
+
+class _Supplied(types.ModuleType):
+  """A private module of TensorFlow that was removed, with as much of it as is needed here.
+
+  Any other name is a class that cannot be made: the package imports such names, and asks whether
+  something is of such a class, but makes one only for what is said in the error.
+  """
+
+  def __init__(self, name, purpose, contents=None):
+    super().__init__(name)
+    self._purpose = purpose
+    self.__dict__.update(contents or {})
+
+  def __getattr__(self, name):
+    if name.startswith("__"):
+      raise AttributeError(name)
+    purpose = self._purpose
+
+    def refuse(*_, **__):
+      raise files.InputError(
+        f"TensorFlow {tf.__version__} has no {purpose} any more; TensorFlow 2.15, which needs "
+        "Python 3.9 to 3.11, has"
+      )
+
+    return type(name, (), {"__new__": refuse})
+
+
+def _supply(name, purpose, contents=None):
+  """Puts a _Supplied module in its place, if TensorFlow has none."""
+  name = f"tensorflow.python.{name}"
+  try:
+    importlib.import_module(name)
+  except ModuleNotFoundError:
+    sys.modules[name] = _Supplied(name, purpose, contents)
+    package, _, leaf = name.rpartition(".")
+    setattr(importlib.import_module(package), leaf, sys.modules[name])
+
+
+def _supply_export_tables():
+  """Removed: the rows of "estimator" in the tables of names under which a symbol is public.
+
+  The package's decorators note each class there. Nobody reads the notes: they were for the tool
+  that wrote TensorFlow's public modules.
+  """
+  tf_export = importlib.import_module("tensorflow.python.util.tf_export")
+  if hasattr(tf_export, "ESTIMATOR_API_NAME"):
+    return
+  tf_export.ESTIMATOR_API_NAME = "estimator"
+  for table, suffix in ((tf_export.API_ATTRS, ""), (tf_export.API_ATTRS_V1, "_v1")):
+    row = type(table[tf_export.TENSORFLOW_API_NAME])
+    table["estimator"] = row(f"_estimator_api_names{suffix}", f"_estimator_api_constants{suffix}")
+
+
+def _supply_estimator_training():
+  """Removed: how an estimator spread itself over several machines, from TF_CONFIG.
+
+  distribution.py does that without it, by a strategy that knows its workers. So what is left is
+  what was done for a configuration without a cluster.
+  """
+
+  def init_run_config(config, tf_config):
+    if tf_config.get("cluster"):
+      raise files.InputError(
+        f"TF_CONFIG: tf.estimator under TensorFlow {tf.__version__} cannot act on it by itself; "
+        "run the scripts with --distribution_strategy=multi_worker, or use TensorFlow 2.15"
+      )
+    config._distribute_coordinator_mode = None
+    config._init_distributed_setting_from_environment_var(tf_config)
+    config._maybe_overwrite_session_config_for_distributed_training()
+
+  contents = {
+    "init_run_config": init_run_config,
+    "should_run_distribute_coordinator": lambda config: False,
+  }
+  _supply("distribute.estimator_training", "distribute coordinator for tf.estimator", contents)
+
+
+def _supply_tpu_modules():
+  """Removed: tables of embeddings in a TPU's host, and the watch over a TPU's workers.
+
+  The tables are for embeddings far larger than BERT's, and used when TPUEstimator is given an
+  embedding_config_spec, as it is not here. The watch, on by default, saved a checkpoint when a
+  worker of a remote TPU was about to be taken away, and began again. Without it such a training
+  ends, and the same command goes on from its last checkpoint, ten minutes old at most.
+  """
+
+  class GracefulShutdownHook(tf.train.SessionRunHook):
+    def __init__(self, **_):
+      pass
+
+  for name in ("tpu.tpu_embedding", "tpu.tpu_embedding_gradient"):
+    _supply(name, "embedding tables for TPUs")
+  contents = {"GracefulShutdownHook": GracefulShutdownHook, "ResetComputation": lambda: None}
+  _supply("tpu.session_support", "watch over TPU workers", contents)
+
+
+if not hasattr(tf, "estimator"):
+  tf.estimator = _Estimator("tensorflow.compat.v1.estimator")

@@ -1,0 +1,1 @@
+"""Tasks: reading, encoding and decision of each, and its head and loss."""

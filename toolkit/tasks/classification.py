@@ -1,0 +1,1104 @@
+"""Files of classification tasks to examples, and examples to features.
+
+  "1\tid1\tid2\tShe left .\tShe has gone ."                                   a row of MRPC
+  -> InputExample("train-1", "She left .", "She has gone .", "1")
+  -> [CLS] she left . [SEP] she has gone . [SEP] [PAD] ...                    input_ids
+       1    1   1   1   1    1   1   1   1   1     0   ...                    input_mask
+       0    0   0   0   0    1   1   1   1   1     0   ...                    segment_ids
+     label_id 1
+
+The data sets are the rows of TASKS; files of the user's own (tsv, csv, jsonl) are read by FileTask.
+"""
+
+import collections
+import glob
+import math
+import os
+import re
+from typing import NamedTuple, Optional
+
+import numpy as np
+from absl import logging
+
+from toolkit.records import input_pipeline
+from toolkit.support import files, tables
+
+# What a task learns for each text: one class, any number of labels, or a number.
+KINDS = CLASSES, LABELS, NUMBER = ("classes", "labels", "number")
+
+_NUM_LOGGED_EXAMPLES = 5
+_PROGRESS_INTERVAL = 10000  # examples
+_NUM_LISTED = 20  # names in a message
+
+
+# ---- Examples and features ----------------------------------------------------------------------
+
+
+class InputExample:
+  """A text, or a pair of texts, with its label.
+
+  Attributes:
+    guid: str, name of the example.
+    text_a: str.
+    text_b: str, or None for a single text.
+    label: a member of the task's labels, a tuple of them for LABELS, a number for NUMBER, or None
+      when it is not known.
+    source: str "file:line" where the example stands, or None; messages name it.
+  """
+
+  def __init__(self, guid, text_a, text_b=None, label=None, source=None):
+    self.guid = guid
+    self.text_a = text_a
+    self.text_b = text_b
+    self.label = label
+    self.source = source
+
+
+class PaddingInputExample:
+  """Fills the last batch where all batches must be full, as on a TPU. Counts in no metric."""
+
+
+class InputFeatures:
+  """An example as the model takes it.
+
+  Attributes:
+    input_ids: list of max_seq_length int, ids of the word pieces, then 0.
+    input_mask: list of max_seq_length int, 1 for a word piece, 0 for padding.
+    segment_ids: list of max_seq_length int, 1 for the second text and its [SEP], else 0.
+    label_id: what the model learns, by the kind of the task: for CLASSES an int, place of the label
+      in the list of labels; for LABELS a list of 1.0 and 0.0, a mark for each of them; for NUMBER
+      a float.
+    is_real_example: bool, False for a PaddingInputExample.
+    is_truncated: bool, whether the example was longer and lost its end.
+    is_labeled: bool, whether label_id means something.
+  """
+
+  def __init__(
+    self,
+    input_ids,
+    input_mask,
+    segment_ids,
+    label_id,
+    is_real_example=True,
+    is_truncated=False,
+    is_labeled=True,
+  ):
+    self.input_ids = input_ids
+    self.input_mask = input_mask
+    self.segment_ids = segment_ids
+    self.label_id = label_id
+    self.is_real_example = is_real_example
+    self.is_truncated = is_truncated
+    self.is_labeled = is_labeled
+
+
+def record_features(max_seq_length, kind=CLASSES, num_labels=None, marks_unlabeled=False):
+  """The table of what a TFRecord file has for each example.
+
+  Args:
+    max_seq_length: int, S.
+    kind: member of KINDS.
+    num_labels: int, L; needed for LABELS.
+    marks_unlabeled: bool, whether the file says which examples have labels.
+
+  Returns:
+    List of tf_records.Feature: input_ids, input_mask, segment_ids int32 [S]; label_ids int32 for
+    CLASSES, float32 [L] for LABELS, float32 for NUMBER; is_real_example int32; is_labeled int32
+    where it is wanted.
+  """
+  per_token = [
+    input_pipeline.Feature(name, np.int32, (max_seq_length,), per_token=True)
+    for name in ("input_ids", "input_mask", "segment_ids")
+  ]
+  return [
+    *per_token,
+    input_pipeline.Feature(
+      "label_ids",
+      np.int32 if kind == CLASSES else np.float32,
+      (num_labels,) if kind == LABELS else (),
+    ),
+    input_pipeline.Feature("is_real_example", np.int32),
+    *([input_pipeline.Feature("is_labeled", np.int32)] if marks_unlabeled else []),
+  ]
+
+
+def feature_row(feature):
+  """InputFeatures as a row for the table of record_features: a dict of name -> number or list."""
+  return {
+    "input_ids": feature.input_ids,
+    "input_mask": feature.input_mask,
+    "segment_ids": feature.segment_ids,
+    "label_ids": feature.label_id,
+    "is_real_example": int(feature.is_real_example),
+    "is_labeled": int(feature.is_labeled),
+  }
+
+
+def convert_single_example(ex_index, example, label_list, max_seq_length, tokenizer, kind=None):
+  """Makes the features of one example; logs the first few.
+
+  Args:
+    ex_index: int, place of the example in its set, from 0.
+    example: InputExample or PaddingInputExample.
+    label_list: list of labels in the order of their ids; empty for NUMBER.
+    max_seq_length: int, word pieces with [CLS] and [SEP]. A longer example is cut.
+    tokenizer: tokenization.FullTokenizer.
+    kind: member of KINDS. None: NUMBER when label_list is empty, else CLASSES.
+
+  Returns:
+    InputFeatures. An example without a label gets label_id 0, or zeros.
+
+  Raises:
+    files.InputError: a label is not in label_list (for NUMBER: is not a finite number), or
+      max_seq_length leaves no room for text.
+  """
+  encode = _ENCODERS[kind or _usual_kind(label_list)]
+  if isinstance(example, PaddingInputExample):
+    zeros = [0] * max_seq_length
+    nothing = encode(InputExample(None, ""), label_list)
+    return InputFeatures(zeros, zeros, zeros, nothing, is_real_example=False, is_labeled=False)
+
+  tokens_a = tokenizer.tokenize(example.text_a)
+  tokens_b = tokenizer.tokenize(example.text_b) if example.text_b else []
+  room = max_seq_length - (3 if tokens_b else 2)  # [CLS] a [SEP] b [SEP], or [CLS] a [SEP]
+  if room < 1:
+    raise files.InputError(f"--max_seq_length: {max_seq_length} leaves no room for text; give more")
+  is_truncated = len(tokens_a) + len(tokens_b) > room
+  _truncate_seq_pair(tokens_a, tokens_b, room)
+
+  first = ["[CLS]", *tokens_a, "[SEP]"]
+  second = [*tokens_b, "[SEP]"] if tokens_b else []
+  tokens = first + second
+  padding = [0] * (max_seq_length - len(tokens))
+  feature = InputFeatures(
+    input_ids=tokenizer.convert_tokens_to_ids(tokens) + padding,
+    input_mask=[1] * len(tokens) + padding,
+    segment_ids=[0] * len(first) + [1] * len(second) + padding,
+    label_id=encode(example, label_list),
+    is_truncated=is_truncated,
+    is_labeled=example.label is not None,
+  )
+  if ex_index < _NUM_LOGGED_EXAMPLES:
+    _log_example(example, tokens, feature)
+  return feature
+
+
+def _truncate_seq_pair(tokens_a, tokens_b, max_length):
+  """Cuts two lists in place to max_length tokens in all, from the end of the longer one each time.
+
+  With max_length 4: [a b c d], [x y z] -> [a b], [x y]; when both are as long, the second is cut.
+  """
+  while len(tokens_a) + len(tokens_b) > max_length:
+    longer = tokens_a if len(tokens_a) > len(tokens_b) else tokens_b
+    longer.pop()
+
+
+def _log_example(example, tokens, feature):
+  logging.info("*** Example ***")
+  logging.info("guid: %s", example.guid)
+  logging.info("tokens: %s", " ".join(tokens))
+  for name in ("input_ids", "input_mask", "segment_ids"):
+    logging.info("%s: %s", name, " ".join(map(str, getattr(feature, name))))
+  logging.info("label: %s (id = %s)", example.label, feature.label_id)
+
+
+def _place(example):
+  return example.source or f"example {example.guid}"
+
+
+def _usual_kind(label_list):
+  return CLASSES if len(label_list) else NUMBER
+
+
+def _class_id(example, label_list):
+  return 0 if example.label is None else _label_place(example, example.label, label_list)
+
+
+def _marks(example, label_list):
+  """With the labels a, b and c: ("c", "a") -> [1.0, 0.0, 1.0]."""
+  marks = [0.0] * len(label_list)
+  for label in example.label or ():
+    marks[_label_place(example, label, label_list)] = 1.0
+  return marks
+
+
+def _number(example, label_list):
+  del label_list
+  return 0.0 if example.label is None else _parse_number(example.label, _place(example))
+
+
+# Functions of an example and the list of labels to a label_id; see InputFeatures.
+_ENCODERS = {CLASSES: _class_id, LABELS: _marks, NUMBER: _number}
+
+
+def _label_place(example, label, label_list):
+  label_list = list(label_list)
+  if label not in label_list:
+    raise _unknown_label(example, label, label_list)
+  return label_list.index(label)
+
+
+def _unknown_label(example, label, label_list):
+  return files.InputError(
+    f"{_place(example)}: found label {label!r}; known labels are {_listed(label_list)}"
+  )
+
+
+def _parse_number(text, place, what="score, a finite number", above=-math.inf):
+  try:
+    number = float(text)
+  except ValueError:
+    number = math.nan
+  if not above < number < math.inf:
+    raise files.InputError(f"{place}: found {text!r} where the {what}, should be")
+  return number
+
+
+def _listed(names):
+  """["a", 1] -> "'a', 1"; of many names the first ones and how many there are."""
+  shown = ", ".join(map(repr, names[:_NUM_LISTED]))
+  return shown if len(names) <= _NUM_LISTED else f"{shown}, ... ({len(names)} in all)"
+
+
+def file_based_convert_examples_to_features(
+  examples,
+  label_list,
+  max_seq_length,
+  tokenizer,
+  output_file,
+  kind=None,
+  marks_unlabeled=False,
+):
+  """Writes the features of examples to a TFRecord file, in their order.
+
+  Args:
+    examples: list of InputExample or PaddingInputExample.
+    label_list, max_seq_length, tokenizer, kind: see convert_single_example.
+    output_file: str, path of the file.
+    marks_unlabeled: bool, see record_features.
+
+  Returns:
+    int, how many examples were longer than max_seq_length and were cut.
+
+  Raises:
+    files.InputError: see convert_single_example; or the file cannot be written.
+  """
+  num_truncated = 0
+
+  def rows():
+    nonlocal num_truncated
+    for feature in _convert_examples(examples, label_list, max_seq_length, tokenizer, kind):
+      num_truncated += feature.is_truncated
+      yield feature_row(feature)
+
+  kind = kind or _usual_kind(label_list)
+  table = record_features(max_seq_length, kind, len(label_list), marks_unlabeled)
+  input_pipeline.write_records(output_file, rows(), table)
+  _log_truncated(num_truncated, len(examples), max_seq_length)
+  return num_truncated
+
+
+def convert_examples_to_features(examples, label_list, max_seq_length, tokenizer, kind=None):
+  """The same as file_based_convert_examples_to_features in memory: a list of InputFeatures."""
+  features = list(_convert_examples(examples, label_list, max_seq_length, tokenizer, kind))
+  _log_truncated(sum(f.is_truncated for f in features), len(features), max_seq_length)
+  return features
+
+
+def _convert_examples(examples, label_list, max_seq_length, tokenizer, kind):
+  for i, example in enumerate(examples):
+    if i % _PROGRESS_INTERVAL == 0:
+      logging.info("Writing example %d of %d", i, len(examples))
+    yield convert_single_example(i, example, label_list, max_seq_length, tokenizer, kind)
+
+
+def _log_truncated(num_truncated, num_examples, max_seq_length):
+  if num_truncated:
+    logging.warning(
+      "%d of %d examples were longer than %d tokens and were cut",
+      num_truncated,
+      num_examples,
+      max_seq_length,
+    )
+
+
+# ---- Tasks --------------------------------------------------------------------------------------
+
+
+class MissingSetError(files.InputError, NotImplementedError):
+  """A task has no such set: XNLI has no test set."""
+
+
+class DataProcessor:
+  """Base of what gives examples; a class for data of another form overrides the four methods."""
+
+  def get_train_examples(self, data_dir):
+    """List of InputExample from the training file in data_dir."""
+    raise NotImplementedError()
+
+  def get_dev_examples(self, data_dir):
+    """List of InputExample from the development file in data_dir."""
+    raise NotImplementedError()
+
+  def get_test_examples(self, data_dir):
+    """List of InputExample from the test file in data_dir; their labels mean nothing."""
+    raise NotImplementedError()
+
+  def get_labels(self):
+    """List of labels in the order of their ids."""
+    raise NotImplementedError()
+
+  @classmethod
+  def _read_tsv(cls, input_file, quotechar=None):
+    """Rows of a tab-separated file, lists of str; blank ones are left out.
+
+    Raises:
+      files.InputError: it cannot be read, or is not UTF-8.
+    """
+    if quotechar is None:
+      return tables.read_tsv_rows(input_file)
+    return tables.read_csv_rows(input_file, delimiter="\t", quotechar=quotechar)
+
+
+class Task(DataProcessor):
+  """What scripts use for every task, whatever its files look like.
+
+  Attributes:
+    name: str.
+    kind: member of KINDS. For NUMBER get_labels() is empty.
+    metrics: tuple of str, keys of the results in glue_metrics that the task is judged by.
+    dev_sets, test_sets: tuples of str, names of the sets to evaluate and predict. The first is the
+      one that get_dev_examples and get_test_examples give.
+  """
+
+  name: str
+  kind: str
+  metrics: tuple
+  dev_sets: tuple
+  test_sets: tuple
+
+  def get_train_examples(self, data_dir):
+    """List of InputExample from the training file in data_dir; see get_examples."""
+    return self.get_examples("train", data_dir)
+
+  def get_dev_examples(self, data_dir):
+    """List of InputExample from the (first) development file in data_dir; see get_examples."""
+    return self.get_examples(self.dev_sets[0] if self.dev_sets else "dev", data_dir)
+
+  def get_test_examples(self, data_dir):
+    """List of InputExample from the (first) test file in data_dir; see get_examples."""
+    return self.get_examples(self.test_sets[0] if self.test_sets else "test", data_dir)
+
+  def get_examples(self, set_name, data_dir):
+    """Reads a set.
+
+    Args:
+      set_name: "train", or a member of dev_sets or test_sets.
+      data_dir: str, the directory with the task's files.
+
+    Returns:
+      List of InputExample, not empty. The labels of a test set mean nothing.
+
+    Raises:
+      files.InputError: names the file, and the line, that cannot be used. It is a MissingSetError
+        when the task has no such set.
+    """
+    raise NotImplementedError()
+
+  def get_predict_examples(self, path):
+    """List of InputExample from any file with the form of a test set; errors as in get_examples."""
+    raise NotImplementedError()
+
+  def get_labels(self, data_dir=None):
+    """The labels in the order of their ids; none for NUMBER.
+
+    Args:
+      data_dir: str or None; tasks whose labels are not known beforehand find them in its training
+        file.
+
+    Raises:
+      files.InputError: they cannot be found.
+    """
+    raise NotImplementedError()
+
+  def submission(self, set_name, examples, predictions):
+    """Predictions in the form that the benchmark's leaderboard takes.
+
+    Args:
+      set_name: member of test_sets, or another name.
+      examples: list of N InputExample of that set.
+      predictions: list of N labels, or of numbers for NUMBER.
+
+    Returns:
+      A pair: the file's name and its text. None when there is no leaderboard for the set.
+    """
+    del set_name, examples, predictions
+
+
+def _labels_of(example):
+  """All labels of an example, of which a class is the only one."""
+  return example.label if isinstance(example.label, tuple) else (example.label,)
+
+
+def _check_labels(examples, label_list):
+  known = set(label_list)
+  for example in examples:
+    for label in _labels_of(example):
+      if label not in known:
+        raise _unknown_label(example, label, label_list)
+
+
+def _warn_of_empty_texts(path, examples, has_pairs):
+  empty = [
+    e for e in examples if not e.text_a.strip() or (has_pairs and not (e.text_b or "").strip())
+  ]
+  if empty:
+    logging.warning("%s: %d rows have an empty text, first %s", path, len(empty), _place(empty[0]))
+
+
+# ---- GLUE and XNLI ------------------------------------------------------------------------------
+
+
+class Columns(NamedTuple):
+  """Where the columns of a file are, from 0.
+
+  Attributes:
+    text: of the first text.
+    text_b: of the second text, or None.
+    label: of the label, -1 for the last column, or None if the file has no labels.
+    guid: of the rows' own ids, or None where examples are numbered by row.
+    language: of the language that a row is in, or None.
+    header: whether the first row names the columns.
+    file: path in the data directory, or None for `<set>.tsv`; "{language}" stands for the language
+      that a set was translated into.
+  """
+
+  text: int
+  text_b: Optional[int] = None
+  label: Optional[int] = None
+  guid: Optional[int] = None
+  language: Optional[int] = None
+  header: bool = True
+  file: Optional[str] = None
+
+  @property
+  def width(self):
+    """How many columns a row has at least."""
+    places = (self.text, self.text_b, self.label, self.guid, self.language)
+    return max(c for c in places if c is not None) + 1 + (self.label == -1)
+
+
+class TaskRow(NamedTuple):
+  """A data set.
+
+  Attributes:
+    labels: tuple of str in the order of their ids; empty for NUMBER.
+    metrics: tuple of str that the task is judged by, keys of the results in glue_metrics.
+    sets: dict of set name -> Columns. A guid begins with the name of the set.
+    label_aliases: dict of label as written in a file -> member of labels, where they differ.
+    submissions: tuple of str, for each of the test sets the name of the leaderboard's file, without
+      .tsv.
+  """
+
+  labels: tuple
+  metrics: tuple
+  sets: dict
+  label_aliases: dict = {}  # noqa: RUF012, never changed
+  submissions: tuple = ()
+
+
+def _sets(labelled, test):
+  """The usual three files, of which the first two look alike."""
+  return {"train": labelled, "dev": labelled, "test": test}
+
+
+_BINARY = ("0", "1")
+_ENTAILMENT = ("entailment", "not_entailment")
+_INFERENCE = ("contradiction", "entailment", "neutral")
+
+_MNLI_LABELLED = Columns(8, 9, label=-1, guid=0)
+_MNLI_TEST = Columns(8, 9, guid=0)
+_PAIR_LABELLED = Columns(1, 2, label=3, guid=0)  # index, first text, second text, label
+_PAIR_TEST = Columns(1, 2, guid=0)
+
+TASKS = {
+  "cola": TaskRow(
+    _BINARY,
+    ("matthews",),
+    _sets(Columns(3, label=1, header=False), Columns(1, header=True)),
+    submissions=("CoLA",),
+  ),
+  "sst-2": TaskRow(
+    _BINARY, ("accuracy",), _sets(Columns(0, label=1), Columns(1)), submissions=("SST-2",)
+  ),
+  "mrpc": TaskRow(
+    _BINARY,
+    ("accuracy", "f1"),
+    _sets(Columns(3, 4, label=0), Columns(3, 4)),
+    submissions=("MRPC",),
+  ),
+  "sts-b": TaskRow(
+    (),
+    ("pearson", "spearman"),
+    _sets(Columns(7, 8, label=9, guid=0), Columns(7, 8, guid=0)),
+    submissions=("STS-B",),
+  ),
+  "qqp": TaskRow(
+    _BINARY,
+    ("accuracy", "f1"),
+    _sets(Columns(3, 4, label=5, guid=0), Columns(1, 2, guid=0)),
+    submissions=("QQP",),
+  ),
+  "mnli": TaskRow(
+    _INFERENCE,
+    ("accuracy",),
+    {
+      "train": _MNLI_LABELLED,
+      "dev_matched": _MNLI_LABELLED,
+      "dev_mismatched": _MNLI_LABELLED,
+      "test": _MNLI_TEST._replace(file="test_matched.tsv"),
+      "test_mismatched": _MNLI_TEST,
+    },
+    submissions=("MNLI-m", "MNLI-mm"),
+  ),
+  # GLUE's diagnostic set, which is for models that were trained on MNLI.
+  "ax": TaskRow(
+    _INFERENCE,
+    ("matthews",),
+    {"test": _PAIR_TEST._replace(file="diagnostic.tsv")},
+    submissions=("AX",),
+  ),
+  "qnli": TaskRow(
+    _ENTAILMENT, ("accuracy",), _sets(_PAIR_LABELLED, _PAIR_TEST), submissions=("QNLI",)
+  ),
+  "rte": TaskRow(
+    _ENTAILMENT, ("accuracy",), _sets(_PAIR_LABELLED, _PAIR_TEST), submissions=("RTE",)
+  ),
+  "wnli": TaskRow(_BINARY, ("accuracy",), _sets(_PAIR_LABELLED, _PAIR_TEST), submissions=("WNLI",)),
+  "xnli": TaskRow(
+    _INFERENCE,
+    ("accuracy",),
+    {
+      "train": Columns(0, 1, label=2, file="multinli/multinli.train.{language}.tsv"),
+      "dev": Columns(6, 7, label=1, language=0, file="xnli.dev.tsv"),
+    },
+    label_aliases={"contradictory": "contradiction"},
+  ),
+}
+
+# The scores of STS-B go from 0 to 5; those of a model may lie outside.
+_SCORE_RANGE = (0.0, 5.0)
+
+
+class GlueTask(Task):
+  """A task of TASKS, in the files that its makers distribute."""
+
+  language = None
+
+  def __init__(self, name):
+    self.name = name
+    self._row = TASKS[name]
+    self.metrics = self._row.metrics
+    self.kind = CLASSES if self._row.labels else NUMBER
+    self.dev_sets = tuple(s for s in self._row.sets if s.startswith("dev"))
+    self.test_sets = tuple(s for s in self._row.sets if s.startswith("test"))
+
+  def get_labels(self, data_dir=None):
+    del data_dir  # known beforehand
+    return list(self._row.labels)
+
+  def get_examples(self, set_name, data_dir):
+    return self._read(self._path(set_name, data_dir), set_name)
+
+  def get_predict_examples(self, path):
+    return self._read(path, "test")
+
+  def submission(self, set_name, examples, predictions):
+    names = dict(zip(self.test_sets, self._row.submissions))
+    if set_name not in names:
+      return None
+    # Where examples are numbered by row, the header is number 0; the benchmark begins below it.
+    is_numbered = self._columns(set_name).guid is None
+    lines = ["index\tprediction\n"]
+    for example, prediction in zip(examples, predictions):
+      index = example.guid.rpartition("-")[2]
+      if self.kind == NUMBER:
+        prediction = f"{np.clip(prediction, *_SCORE_RANGE):.3f}"
+      lines.append(f"{int(index) - 1 if is_numbered else index}\t{prediction}\n")
+    return f"{names[set_name]}.tsv", "".join(lines)
+
+  def _path(self, set_name, data_dir):
+    return os.path.join(data_dir, self._columns(set_name).file or f"{set_name}.tsv")
+
+  def _columns(self, set_name):
+    if set_name not in self._row.sets:
+      raise MissingSetError(
+        f"--task_name: {self.name} has no set {set_name!r}, only {_listed(list(self._row.sets))}"
+      )
+    return self._row.sets[set_name]
+
+  def _read(self, path, set_name):
+    columns = self._columns(set_name)
+    rows = self._read_tsv(path)
+    examples = self._create_examples(rows, set_name)
+    if not examples:
+      raise files.InputError(f"{path}: has no examples{self._what_is_wrong(rows, columns)}")
+    if self.kind != NUMBER:
+      _check_labels(examples, self.get_labels())
+    _warn_of_empty_texts(path, examples, columns.text_b is not None)
+    return examples
+
+  def _what_is_wrong(self, rows, columns):
+    """What to say of rows that made no example."""
+    if columns.language is not None:
+      others = sorted({row[columns.language] for row in rows[1:] if len(row) >= columns.width})
+      if others:
+        return f" of language {self.language!r}; its languages are {_listed(others)}"
+    below = " below a header" if columns.header else ""
+    return f"; {self.name} has rows of {columns.width} or more columns{below}"
+
+  def _create_examples(self, lines, set_type):
+    """Makes InputExample of rows; those with too few columns are left out and counted in the log.
+
+    Args:
+      lines: list of lists of str, with the header if the set has one.
+      set_type: str, name of the set; one that the task does not have is read like "train".
+
+    Returns:
+      List of InputExample. Test examples have the first label (0.0 for NUMBER).
+    """
+    columns = self._row.sets.get(set_type) or self._row.sets["train"]
+    examples, broken = [], []
+    for i, row in enumerate(lines):
+      if i == 0 and columns.header:
+        continue
+      if len(row) < columns.width:
+        broken.append(getattr(row, "source", f"row {i}"))
+      elif columns.language is None or row[columns.language] == self.language:
+        number = i if columns.guid is None else row[columns.guid]
+        examples.append(self._create_example(row, columns, f"{set_type}-{number}"))
+    if broken:
+      logging.warning(
+        "Skipped %d rows of %s with fewer than %d columns: %s",
+        len(broken),
+        self.name,
+        columns.width,
+        ", ".join(broken[:3]) + (", ..." if len(broken) > 3 else ""),
+      )
+    return examples
+
+  def _create_example(self, row, columns, guid):
+    source = getattr(row, "source", None)
+    if columns.label is None:
+      label = 0.0 if self.kind == NUMBER else self._row.labels[0]
+    elif self.kind == NUMBER:
+      label = _parse_number(row[columns.label], source or guid)
+    else:
+      label = self._row.label_aliases.get(row[columns.label], row[columns.label])
+    text_b = None if columns.text_b is None else row[columns.text_b]
+    return InputExample(guid, row[columns.text], text_b, label, source)
+
+
+class XnliProcessor(GlueTask):
+  """XNLI: evaluation in one of 15 languages, after training in the same or another.
+
+  Attributes:
+    language: str, code of the language that is evaluated, as the files have it.
+    train_language: str, code of the language that the training data was translated into ("en" for
+      the original); None for the same.
+  """
+
+  def __init__(self, language="zh", train_language=None):
+    super().__init__("xnli")
+    self.language = language
+    self.train_language = train_language
+
+  def _path(self, set_name, data_dir):
+    pattern = super()._path(set_name, data_dir)
+    path = pattern.replace("{language}", self.train_language or self.language)
+    if path == pattern or files.exists(path):
+      return path
+    start, end = pattern.split("{language}")
+    there = files.glob(f"{glob.escape(start)}*{glob.escape(end)}")
+    found = [name[len(start) : -len(end)] for name in there]
+    raise files.InputError(
+      f"--xnli_train_language: there is no {path}; "
+      + (f"there are files of {_listed(found)}" if found else "--data_dir has no training files")
+    )
+
+
+class MnliProcessor(GlueTask):
+  """MultiNLI."""
+
+  def __init__(self):
+    super().__init__("mnli")
+
+
+class MrpcProcessor(GlueTask):
+  """The Microsoft Research Paraphrase Corpus."""
+
+  def __init__(self):
+    super().__init__("mrpc")
+
+
+class ColaProcessor(GlueTask):
+  """The Corpus of Linguistic Acceptability."""
+
+  def __init__(self):
+    super().__init__("cola")
+
+
+# ---- Files of the user's own --------------------------------------------------------------------
+
+
+# What tasks of each kind are judged by.
+_USUAL_METRICS = {
+  CLASSES: ("accuracy", "macro_f1"),
+  LABELS: ("micro_f1", "macro_f1"),
+  NUMBER: ("pearson", "spearman"),
+}
+
+# Names of columns that are taken for the label, in this order, when none is given.
+_USUAL_LABEL_COLUMNS = {
+  CLASSES: ("label",),
+  LABELS: ("labels", "label"),
+  NUMBER: ("score", "label"),
+}
+
+# Names of columns that are taken for the texts, in this order, when none are given.
+_USUAL_TEXT_COLUMNS = (
+  ("sentence1", "sentence2"),
+  ("question1", "question2"),
+  ("premise", "hypothesis"),
+  ("text_a", "text_b"),
+  ("sentence", None),
+  ("text", None),
+)
+
+
+class FileOptions(NamedTuple):
+  """How the files of a user's own task are to be read.
+
+  Columns are names, or numbers from 0 (int, or str of digits) in tsv and csv files.
+
+  Attributes:
+    text_column: column of the text. None: sentence1 and sentence2, question1 and question2, premise
+      and hypothesis, text_a and text_b, sentence, or text, the first that there is; in a file
+      without a header column 0.
+    text_b_column: column of the second text. None: none, or the second of those above.
+    label_column: column of the label. None: "label", before it for LABELS "labels", for NUMBER
+      "score"; in a file without a header column 1.
+    id_column: column of the rows' ids. None: rows are numbered from 0.
+    has_header: bool, whether the first row of tsv and csv files names the columns.
+    label_file: path of a file with the labels in the order of their ids, one a line. None: the
+      labels are those of the training file, in order of value if all are integers, else of text.
+    labels: list of str, the same without a file, or None.
+    multi_label: bool, whether a text has any number of labels, none included: the kind is LABELS.
+    label_separator: str, what stands between them; in jsonl files they may also be a list.
+    regression: bool, whether labels are numbers to predict: the kind is NUMBER.
+  """
+
+  text_column: Optional[str] = None
+  text_b_column: Optional[str] = None
+  label_column: Optional[str] = None
+  id_column: Optional[str] = None
+  has_header: bool = True
+  label_file: Optional[str] = None
+  labels: Optional[list] = None
+  multi_label: bool = False
+  label_separator: str = ","
+  regression: bool = False
+
+  @property
+  def kind(self):
+    """Member of KINDS."""
+    return LABELS if self.multi_label else NUMBER if self.regression else CLASSES
+
+
+class FileTask(Task):
+  """A task in train, dev and test files of the user's own.
+
+  Labels of the test file are not read, so it needs no such column.
+  """
+
+  dev_sets = ("dev",)
+  test_sets = ("test",)
+
+  def __init__(self, file_format, options):
+    """Makes a task.
+
+    Args:
+      file_format: member of tables.FORMATS; files in a data directory are `<set>.<file_format>`.
+      options: FileOptions.
+
+    Raises:
+      files.InputError: the file with labels cannot be used, or options exclude each other.
+    """
+    if options.multi_label and options.regression:
+      raise files.InputError("--multi_label and --regression exclude each other; give one of them")
+    if not options.label_separator:
+      raise files.InputError("--label_separator is empty; give what stands between two labels")
+    self.name = file_format
+    self.kind = options.kind
+    self.metrics = _USUAL_METRICS[self.kind]
+    self._options = options
+    self._labels = [] if self.kind == NUMBER else options.labels
+    if self._labels is None and options.label_file:
+      self._labels = _read_labels(options.label_file)
+
+  def get_labels(self, data_dir=None):
+    if self._labels is None:
+      if data_dir is None:
+        raise files.InputError(
+          "--label_file: is needed where there is no training data (--data_dir) to find labels in"
+        )
+      self.get_train_examples(data_dir)
+    return list(self._labels)
+
+  def get_examples(self, set_name, data_dir):
+    if set_name not in ("train", "dev", "test"):
+      raise MissingSetError(f"--task_name: {self.name} has no set {set_name!r}")
+    path = os.path.join(data_dir, f"{set_name}.{self.name}")
+    examples = self._read(path, set_name)
+    if set_name == "train" and self._labels is None:
+      self._labels = _find_labels(path, examples)
+    if set_name != "test" and self.kind != NUMBER:
+      _check_labels(examples, self.get_labels(data_dir))
+    return examples
+
+  def get_predict_examples(self, path):
+    return self._read(path, "test")
+
+  def _read(self, path, set_name):
+    table = tables.read_table(path, self.name, self._options.has_header)
+    columns = self._columns(table, is_labelled=set_name != "test")
+    tables.check_widths(table, columns.width)
+    examples = [
+      self._create_example(row, columns, f"{set_name}-{i}") for i, row in enumerate(table.rows)
+    ]
+    _warn_of_empty_texts(path, examples, columns.text_b is not None)
+    return examples
+
+  def _create_example(self, row, columns, guid):
+    text, text_b, own_guid = (
+      None if column is None else tables.cell(row, column)
+      for column in (columns.text, columns.text_b, columns.guid)
+    )
+    if text is None:
+      raise files.InputError(f"{row.source}: has no text")
+    label = None
+    if columns.label is not None:
+      label = _READERS[self.kind](row, columns.label, self._options.label_separator)
+    return InputExample(guid if own_guid is None else own_guid, text, text_b, label, row.source)
+
+  def _columns(self, table, is_labelled):
+    """Columns of a file by the options.
+
+    Raises:
+      files.InputError: the file does not have them, or two are the same.
+    """
+    options = self._options
+
+    def find(flag):
+      wanted = getattr(options, flag)
+      return None if wanted is None else _find_column(table, wanted, flag, self.name != "jsonl")
+
+    text, text_b = find("text_column"), find("text_b_column")
+    if text is None:
+      text, usual_text_b = _usual_text_columns(table)
+      text_b = usual_text_b if text_b is None else text_b
+    label = None
+    if is_labelled:
+      label = find("label_column")
+      label = self._usual_label_column(table) if label is None else label
+    used = [column for column in (text, text_b, label) if column is not None]
+    if len(set(used)) < len(used):
+      raise files.InputError(
+        f"{table.path}: --text_column, --text_b_column and --label_column must be different, "
+        f"found columns {_listed(used)}"
+      )
+    return Columns(text, text_b, label, guid=find("id_column"))
+
+  def _usual_label_column(self, table):
+    if table.columns is None:
+      return 1
+    for name in _USUAL_LABEL_COLUMNS[self.kind]:
+      if name in table.columns:
+        return table.columns.index(name)
+    raise _unknown_column(table, "label_column", "name the column with the labels")
+
+
+def _read_class(row, column, separator):
+  del separator
+  label = (tables.cell(row, column) or "").strip()
+  if not label:
+    raise files.InputError(f"{row.source}: has no label")
+  return label
+
+
+def _read_several(row, column, separator):
+  """Of "b, a" or, in JSON, ["b", "a"]: ("b", "a")."""
+  if isinstance(row[column], list):
+    listed = tables.Row(row[column], row.source)
+    labels = [tables.cell(listed, place) or "" for place in range(len(listed))]
+  else:
+    labels = (tables.cell(row, column) or "").split(separator)
+  return tuple(dict.fromkeys(label.strip() for label in labels if label.strip()))
+
+
+def _read_number(row, column, separator):
+  return _parse_number(_read_class(row, column, separator), row.source)
+
+
+# Functions of a row, a column and the separator of labels to the label of an InputExample.
+_READERS = {CLASSES: _read_class, LABELS: _read_several, NUMBER: _read_number}
+
+
+def _usual_text_columns(table):
+  if table.columns is None:
+    return 0, None
+  for first, second in _USUAL_TEXT_COLUMNS:
+    if first in table.columns and (second is None or second in table.columns):
+      return table.columns.index(first), second and table.columns.index(second)
+  raise _unknown_column(table, "text_column", "name the column with the text")
+
+
+def _find_column(table, wanted, flag, can_be_number):
+  if table.columns is not None and wanted in table.columns:
+    return table.columns.index(wanted)
+  if can_be_number and str(wanted).isdecimal():
+    number = int(wanted)
+    if table.columns is None or number < len(table.columns):
+      return number
+  raise _unknown_column(table, flag, f"there is no column {wanted!r}")
+
+
+def _unknown_column(table, flag, problem):
+  if table.columns is None:
+    return files.InputError(f"{table.path}: --{flag}: {problem}; without a header give its number")
+  return files.InputError(
+    f"{table.path}: --{flag}: {problem}; the file's columns are {_listed(table.columns)}"
+  )
+
+
+def _find_labels(path, examples):
+  labels = {label for example in examples for label in _labels_of(example)}
+  if len(labels) < 2:
+    found = f"the label {_listed(list(labels))} alone" if labels else "no label"
+    raise files.InputError(f"{path}: found {found}; there must be two or more")
+  if all(re.fullmatch(r"[+-]?\d+", label) for label in labels):
+    return sorted(labels, key=lambda label: (int(label), label))
+  return sorted(labels)
+
+
+def _read_labels(path):
+  labels = {}
+  for number, line in files.read_lines(path):
+    label = line.strip()
+    if label in labels:
+      raise files.InputError(f"{path}:{number}: found label {label!r} again; list each label once")
+    if label:
+      labels[label] = number
+  if len(labels) < 2:
+    raise files.InputError(f"{path}: found {len(labels)} labels; there must be two or more")
+  return list(labels)
+
+
+# ---- Weights of classes --------------------------------------------------------------------------
+
+BALANCED = "balanced"
+
+
+def class_weights(choice, label_list, examples):
+  """What the examples of each class count in training.
+
+  With the labels a and b, and 3 examples of a and 1 of b, BALANCED is [4 / (2 * 3), 4 / (2 * 1)]:
+  each class counts as much as the other, and an example 1 on average.
+
+  Args:
+    choice: BALANCED, or path of a file with a label, a tab and its weight in each line.
+    label_list: list of labels in the order of their ids.
+    examples: list of InputExample, the training set.
+
+  Returns:
+    List of float in the order of label_list, all above 0.
+
+  Raises:
+    files.InputError: BALANCED and a label without examples; or a line of the file (file:line) that
+      cannot be used, or a label that it lacks.
+  """
+  if choice != BALANCED:
+    return _read_weights(choice, label_list)
+  counts = collections.Counter(example.label for example in examples)
+  missing = [label for label in label_list if label not in counts]
+  if missing:
+    raise files.InputError(
+      f"--class_weights={BALANCED}: the training set has no example of {_listed(missing)}; give a "
+      "file with weights"
+    )
+  return [len(examples) / (len(label_list) * counts[label]) for label in label_list]
+
+
+def _read_weights(path, label_list):
+  weights = {}
+  for number, line in files.read_lines(path):
+    if not line.strip():
+      continue
+    place = f"{path}:{number}"
+    label, _, weight = (part.strip() for part in line.partition("\t"))
+    if not weight:
+      raise files.InputError(f"{place}: found {line!r}, should be a label, a tab and its weight")
+    if label not in label_list:
+      raise _unknown_label(InputExample(None, "", source=place), label, label_list)
+    if label in weights:
+      raise files.InputError(f"{place}: found label {label!r} again; list each label once")
+    weights[label] = _parse_number(weight, place, "weight, a finite number above 0", above=0.0)
+  missing = [label for label in label_list if label not in weights]
+  if missing:
+    raise files.InputError(f"{path}: has no weight of {_listed(missing)}; give one to each label")
+  return [weights[label] for label in label_list]
+
+
+# ---- All tasks ----------------------------------------------------------------------------------
+
+TASK_HELP = (
+  f"What to learn: {', '.join(TASKS)} with their own files in --data_dir; or "
+  f"{', '.join(tables.FORMATS)} for files of your own in that format, such as train.tsv, dev.tsv "
+  "and test.tsv."
+)
+
+
+def find_task(task_name, **options):
+  """The task of a name.
+
+  Args:
+    task_name: str, key of TASKS or member of tables.FORMATS; upper case, "-" and "_" make no
+      difference.
+    **options: fields of FileOptions. For a task of TASKS only `labels` may differ from the default,
+      and is ignored.
+
+  Returns:
+    Task.
+
+  Raises:
+    files.InputError: there is no such task; or an option that it does not take.
+  """
+  options = FileOptions(**options)
+  names = {_plain_name(name): name for name in (*TASKS, *tables.FORMATS)}
+  name = names.get(_plain_name(task_name))
+  if name is None:
+    raise files.InputError(
+      f"--task_name: Task not found: {task_name}; known tasks are {', '.join(names.values())}"
+    )
+  if name in tables.FORMATS:
+    return FileTask(name, options)
+  for option, default in FileOptions._field_defaults.items():
+    if option != "labels" and getattr(options, option) != default:
+      raise files.InputError(
+        f"--{option}: cannot be given with the task {name}, only with {', '.join(tables.FORMATS)}"
+      )
+  return XnliProcessor() if name == "xnli" else GlueTask(name)
+
+
+def _plain_name(task_name):
+  return re.sub("[-_ ]", "", task_name.lower())

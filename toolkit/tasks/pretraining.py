@@ -1,0 +1,1057 @@
+"""Plain text to pre-training records: two segments of text, some of their word pieces masked.
+
+  documents, a sentence a line:   The ship sailed.   It never came back.   |   Bread is baked ...
+  -> tokens            [CLS] the ship [MASK] . [SEP] it never came back . [SEP]
+     segment_ids         0    0   0     0    0   0    1   1    1    1   1   1
+     masked_lm_positions 3, masked_lm_labels sailed, is_random_next False
+
+A corpus is handled as one shard, or in shards of some documents, which are independent of each
+other. Worker processes import this module, so it does without TensorFlow.
+"""
+
+import collections
+import functools
+import glob
+import hashlib
+import itertools
+import os
+import random
+import re
+import shutil
+import struct
+import sys
+import tempfile
+from collections.abc import Iterable
+from typing import NamedTuple, Optional
+
+import google_crc32c
+import numpy as np
+from absl import logging
+
+import tokenization
+from toolkit.records import tf_records
+from toolkit.support import files, workers
+
+FORMAT_VERSION = 1  # of the records' metadata, and of what a run needs to go on
+
+_CLS, _SEP, _MASK = "[CLS]", "[SEP]", "[MASK]"
+_BOUNDS = frozenset((_CLS, _SEP))  # of segments: never masked
+PART = ".part-"  # in names of temporary files
+NUM_LOGGED_EXAMPLES = 20
+
+
+# ---- Settings -----------------------------------------------------------------------------------
+
+
+class Settings(NamedTuple):
+  """What the records of a corpus depend on; each is a flag too.
+
+  Attributes:
+    vocab_file: str, path of the vocabulary.
+    do_lower_case: bool, whether text is lower-cased.
+    max_seq_length: int, word pieces of a record with [CLS] and both [SEP].
+    max_predictions_per_seq: int, masked word pieces of a record, at most.
+    dupe_factor: int, how often each document is gone through, with other masks.
+    masked_lm_prob: float, share of the word pieces that are masked.
+    short_seq_prob: float, how often a document is cut into shorter inputs, of a random length.
+    random_seed: int.
+    do_whole_word_mask: bool, whether the pieces of a word are masked all or not at all.
+    shard_documents: int, documents of a shard; 0 for one shard.
+    special_replacements: bool, whether [CLS], [unused7] and their like may replace a masked piece.
+    mask_per_word: bool, whether [MASK], the same, or another piece is decided once for a word.
+    truncate_segments_prob: float, share of the segments that are cut at a random place.
+    chinese_whole_words: bool, whether Chinese characters with no space between are one word.
+  """
+
+  vocab_file: Optional[str] = None
+  do_lower_case: bool = True
+  max_seq_length: int = 128
+  max_predictions_per_seq: int = 20
+  dupe_factor: int = 10
+  masked_lm_prob: float = 0.15
+  short_seq_prob: float = 0.1
+  random_seed: int = 12345
+  do_whole_word_mask: bool = False
+  shard_documents: int = 0
+  special_replacements: bool = True
+  mask_per_word: bool = False
+  truncate_segments_prob: float = 0.0
+  chinese_whole_words: bool = False
+
+  def check(self):
+    """Makes sure that records can be made.
+
+    Raises:
+      files.InputError: names the flag whose value cannot be used.
+    """
+    least = {"max_seq_length": 5, "max_predictions_per_seq": 1, "dupe_factor": 1}
+    for name, bound in least.items():
+      if getattr(self, name) < bound:
+        raise files.InputError(f"--{name}={getattr(self, name)} is too small; give {bound} or more")
+    if self.max_predictions_per_seq > self.max_seq_length:
+      raise files.InputError(
+        f"--max_predictions_per_seq={self.max_predictions_per_seq} is more than "
+        f"--max_seq_length={self.max_seq_length}; about a sixth of it is usual"
+      )
+    if self.shard_documents < 0 or self.shard_documents == 1:
+      raise files.InputError(
+        f"--shard_documents={self.shard_documents} cannot be used: the random next sentences come "
+        "from another document of the shard; give 2 or more, or 0 for the corpus as one shard"
+      )
+    for name in ("masked_lm_prob", "short_seq_prob", "truncate_segments_prob"):
+      if not 0 <= getattr(self, name) <= 1:
+        raise files.InputError(f"--{name}={getattr(self, name)} is no probability; give 0 to 1")
+    for name in ("mask_per_word", "chinese_whole_words"):
+      if getattr(self, name) and not self.do_whole_word_mask:
+        raise files.InputError(f"--{name} is about whole words: give --do_whole_word_mask as well")
+
+
+def vocab_digest(vocab_file):
+  """The fingerprint of a vocabulary: the SHA-256 of its bytes in hexadecimal digits, str."""
+  return hashlib.sha256(files.read_bytes(vocab_file)).hexdigest()
+
+
+# ---- Reading ------------------------------------------------------------------------------------
+
+
+def read_documents(path):
+  """Reads the documents of a file: a sentence a line, blank lines between them.
+
+    "One.\\nTwo.\\n\\n\\nThree." -> ["One.", "Two."], ["Three."]
+
+  Args:
+    path: str; a name in .gz or .bz2 is decompressed.
+
+  Yields:
+    List of str, the sentences of a document, at least one.
+
+  Raises:
+    files.InputError: see files.stream_lines.
+  """
+  sentences = []
+  for line in files.stream_lines(path):
+    line = line.strip()
+    if line:
+      sentences.append(line)
+    elif sentences:
+      yield sentences
+      sentences = []
+  if sentences:
+    yield sentences
+
+
+class Corpus(NamedTuple):
+  """What is known of a corpus once it has been read through.
+
+  Attributes:
+    paths: list of str, its files.
+    num_documents, num_sentences: int.
+    num_bytes: int, of its text, as UTF-8 without ends of lines.
+  """
+
+  paths: list
+  num_documents: int
+  num_sentences: int
+  num_bytes: int
+
+
+def survey(paths):
+  """Reads a corpus through, so that mistakes in it are found before the long work begins.
+
+  Args:
+    paths: list of str.
+
+  Returns:
+    Corpus.
+
+  Raises:
+    files.InputError: a file cannot be read, or there is no text.
+  """
+  num_documents = num_sentences = num_bytes = 0
+  for document in itertools.chain.from_iterable(map(read_documents, paths)):
+    num_documents += 1
+    num_sentences += len(document)
+    num_bytes += sum(len(sentence.encode()) for sentence in document)
+  if not num_documents:
+    raise files.InputError(f"--input_file: found no text in {', '.join(paths)}")
+  return Corpus(paths, num_documents, num_sentences, num_bytes)
+
+
+def layout_problem(corpus):
+  """Why the next-sentence labels of a corpus can teach nothing: str, or None if they can."""
+  expected = "give one sentence a line, and blank lines between documents only"
+  if corpus.num_documents == 1:
+    return (
+      f"the corpus is a single document of {corpus.num_sentences} lines, so that random next "
+      f"sentences come from the same one; {expected}"
+    )
+  if corpus.num_sentences == corpus.num_documents:
+    return (
+      f"each of the {corpus.num_documents} documents is a single line, so that no sentence has a "
+      f"real next one; {expected}"
+    )
+  return None
+
+
+def read_shards(paths, shard_documents):
+  """Cuts a corpus into shards.
+
+  Args:
+    paths: list of str.
+    shard_documents: int, documents of a shard. The last one has 2 to shard_documents + 1, because a
+      single document has no other for its random next sentences. 0: all are one shard.
+
+  Yields:
+    Iterable of documents as read_documents yields them.
+
+  Raises:
+    files.InputError: see files.stream_lines.
+  """
+  documents = itertools.chain.from_iterable(map(read_documents, paths))
+  if not shard_documents:
+    yield documents
+    return
+  held = []
+  for document in documents:
+    held.append(document)
+    if len(held) == shard_documents + 2:
+      yield held[:shard_documents]
+      held = held[shard_documents:]
+  yield held
+
+
+def _tokenize_document(sentences, tokenizer, chinese_whole_words):
+  """A document's sentences as lists of word pieces; those without any are left out."""
+  segments = []
+  for sentence in sentences:
+    if chinese_whole_words:
+      # At these, tokenization is sure to cut: the pieces are those of the whole sentence.
+      words = map(tokenizer.tokenize, re.split("[ \t\u3000]+", sentence))
+      tokens = itertools.chain.from_iterable(map(_mark_chinese_word, words))
+    else:
+      tokens = tokenizer.tokenize(sentence)
+    segment = list(map(sys.intern, tokens))  # equal pieces are one object: less memory
+    if segment:
+      segments.append(segment)
+  return segments
+
+
+def _mark_chinese_word(tokens):
+  """Marks Chinese characters that go on a word like other pieces that do.
+
+  ["ok", "手", "机", "!"] -> ["ok", "手", "##机", "!"]
+  """
+  previous = ["", *tokens[:-1]]
+  return [
+    "##" + token if _is_chinese(token) and _is_chinese(before) else token
+    for before, token in zip(previous, tokens)
+  ]
+
+
+def _without_chinese_mark(token):
+  """Undoes _mark_chinese_word: "##机" -> "机". Tokenization itself gives no such piece."""
+  return token[2:] if token.startswith("##") and _is_chinese(token[2:]) else token
+
+
+@functools.lru_cache(maxsize=100_000)
+def _is_chinese(token):
+  return len(token) == 1 and tokenization.BasicTokenizer()._is_chinese_char(ord(token))
+
+
+# ---- Instances ----------------------------------------------------------------------------------
+
+
+class TrainingInstance:
+  """Two segments of text with masked word pieces.
+
+  Attributes:
+    tokens: list of str, [CLS] A [SEP] B [SEP], masked.
+    segment_ids: list of int, 0 up to the first [SEP] and 1 behind it.
+    is_random_next: bool, whether B comes from anywhere and not from behind A.
+    masked_lm_positions: list of int, rising places in tokens.
+    masked_lm_labels: list of str, what stood there.
+  """
+
+  __slots__ = (
+    "is_random_next",
+    "masked_lm_labels",
+    "masked_lm_positions",
+    "segment_ids",
+    "tokens",
+  )
+
+  def __init__(self, tokens, segment_ids, masked_lm_positions, masked_lm_labels, is_random_next):
+    self.tokens = tokens
+    self.segment_ids = segment_ids
+    self.is_random_next = is_random_next
+    self.masked_lm_positions = masked_lm_positions
+    self.masked_lm_labels = masked_lm_labels
+
+  def __str__(self):
+    rows = {
+      "tokens": " ".join(map(tokenization.printable_text, self.tokens)),
+      "segment_ids": " ".join(map(str, self.segment_ids)),
+      "is_random_next": self.is_random_next,
+      "masked_lm_positions": " ".join(map(str, self.masked_lm_positions)),
+      "masked_lm_labels": " ".join(map(tokenization.printable_text, self.masked_lm_labels)),
+    }
+    return "".join(f"{name}: {value}\n" for name, value in rows.items()) + "\n"
+
+  def __repr__(self):
+    return str(self)
+
+
+def create_training_instances(
+  input_files,
+  tokenizer,
+  max_seq_length,
+  dupe_factor,
+  short_seq_prob,
+  masked_lm_prob,
+  max_predictions_per_seq,
+  rng,
+  do_whole_word_mask=False,
+  **options,
+):
+  """Makes the instances of a corpus, all in memory.
+
+  Args:
+    input_files: list of str, paths; see read_documents. A document ends with its file.
+    tokenizer: tokenization.FullTokenizer, or anything with `vocab` and `tokenize`.
+    max_seq_length, dupe_factor, short_seq_prob, masked_lm_prob, max_predictions_per_seq: see
+      Settings.
+    rng: random.Random.
+    do_whole_word_mask, **options: see Settings; special_replacements, mask_per_word,
+      truncate_segments_prob and chinese_whole_words can be given.
+
+  Returns:
+    List of TrainingInstance in random order.
+
+  Raises:
+    files.InputError: a file or a setting cannot be used.
+  """
+  settings = Settings(
+    max_seq_length=max_seq_length,
+    dupe_factor=dupe_factor,
+    short_seq_prob=short_seq_prob,
+    masked_lm_prob=masked_lm_prob,
+    max_predictions_per_seq=max_predictions_per_seq,
+    do_whole_word_mask=do_whole_word_mask,
+    **options,
+  )
+  settings.check()
+  documents = itertools.chain.from_iterable(map(read_documents, input_files))
+  words = _replacement_words(tokenizer.vocab, settings.special_replacements)
+  instances = list(_InstanceMaker(settings, words, rng).from_corpus(documents, tokenizer))
+  _shuffle(instances, rng)
+  return instances
+
+
+def create_instances_from_document(
+  all_documents,
+  document_index,
+  max_seq_length,
+  short_seq_prob,
+  masked_lm_prob,
+  max_predictions_per_seq,
+  vocab_words,
+  rng,
+  do_whole_word_mask=False,
+  **options,
+):
+  """Makes the instances of one document.
+
+  Args:
+    all_documents: list of documents, which are lists of segments, which are lists of str.
+    document_index: int, the document.
+    max_seq_length, short_seq_prob, masked_lm_prob, max_predictions_per_seq: see Settings.
+    vocab_words: list of str, of which random replacements are drawn.
+    rng: random.Random.
+    do_whole_word_mask, **options: as create_training_instances has them.
+
+  Returns:
+    List of TrainingInstance in the order of the text.
+  """
+  settings = Settings(
+    max_seq_length=max_seq_length,
+    short_seq_prob=short_seq_prob,
+    masked_lm_prob=masked_lm_prob,
+    max_predictions_per_seq=max_predictions_per_seq,
+    do_whole_word_mask=do_whole_word_mask,
+    **options,
+  )
+  maker = _InstanceMaker(settings, vocab_words, rng)
+  return list(maker.from_document(all_documents, document_index))
+
+
+# The form that masked places once had; kept for those who import it.
+MaskedLmInstance = collections.namedtuple("MaskedLmInstance", ["index", "label"])
+
+
+def create_masked_lm_predictions(
+  tokens,
+  masked_lm_prob,
+  max_predictions_per_seq,
+  vocab_words,
+  rng,
+  do_whole_word_mask=False,
+  **options,
+):
+  """Masks some word pieces of an input.
+
+  Args:
+    tokens: list of str; [CLS] and [SEP] are never masked.
+    masked_lm_prob, max_predictions_per_seq: see Settings.
+    vocab_words: list of str, of which random replacements are drawn.
+    rng: random.Random.
+    do_whole_word_mask, **options: as create_training_instances has them.
+
+  Returns:
+    A tuple of lists: the pieces with some masked; the masked places, rising; what stood there.
+  """
+  settings = Settings(
+    masked_lm_prob=masked_lm_prob,
+    max_predictions_per_seq=max_predictions_per_seq,
+    do_whole_word_mask=do_whole_word_mask,
+    **options,
+  )
+  return _InstanceMaker(settings, vocab_words, rng).mask(tokens)
+
+
+def truncate_seq_pair(tokens_a, tokens_b, max_num_tokens, rng):
+  """Cuts two segments in place until they fit, always the longer one, at a random end.
+
+  Args:
+    tokens_a, tokens_b: lists.
+    max_num_tokens: int, what both may have together; at least 2.
+    rng: random.Random.
+  """
+  draw = rng.random
+  starts, ends = [0, 0], [len(tokens_a), len(tokens_b)]
+  for _ in range(ends[0] + ends[1] - max_num_tokens):
+    longer = 0 if ends[0] - starts[0] > ends[1] - starts[1] else 1
+    if draw() < 0.5:
+      starts[longer] += 1
+    else:
+      ends[longer] -= 1
+  tokens_a[:] = tokens_a[starts[0] : ends[0]]
+  tokens_b[:] = tokens_b[starts[1] : ends[1]]
+
+
+def _replacement_words(vocab, special_replacements):
+  """List of the word pieces that may replace a masked one."""
+  # No piece of ordinary text is longer than its bracket: [CLS], [unused7], <S>.
+  words = [w for w in vocab if special_replacements or not re.fullmatch(r"\[.+\]|<.+>", w)]
+  if not words:
+    raise files.InputError("--vocab_file has special tokens only, which cannot replace a word")
+  return words
+
+
+def _shuffle(items, rng):
+  """rng.shuffle(items), with the same draws in less than half the time.
+
+  The shuffle calls randbelow(n) for n = len(items), ..., 2, and randbelow draws as many bits as n
+  has until they make a number below n.
+  """
+  if type(rng) is not random.Random:  # other generators may draw in other ways
+    rng.shuffle(items)
+    return
+  draw = rng.getrandbits
+  last = len(items) - 1
+  while last > 0:
+    num_bits = (last + 1).bit_length()
+    first = max(1, (1 << (num_bits - 1)) - 1)
+    for i in range(last, first - 1, -1):
+      other = draw(num_bits)
+      while other > i:
+        other = draw(num_bits)
+      items[i], items[other] = items[other], items[i]
+    last = first - 1
+
+
+class _InstanceMaker:
+  """Makes instances with one source of random numbers.
+
+  The order of the draws is part of the interface: with the same seed, the same instances come out.
+  """
+
+  def __init__(self, settings, vocab_words, rng):
+    self._settings = settings
+    self._vocab_words = vocab_words
+    self._rng = rng
+    self.num_documents = 0  # which from_corpus has read
+
+  def from_corpus(self, sentences, tokenizer, on_document=lambda num_instances: None):
+    """Yields the instances of documents, which are lists of sentences, one after the other.
+
+    on_document(number of new instances) is called whenever a document has been tokenized, and then
+    dupe_factor times more.
+    """
+    documents = []
+    for document in sentences:
+      segments = _tokenize_document(document, tokenizer, self._settings.chinese_whole_words)
+      if segments:
+        documents.append(segments)
+      self.num_documents += 1
+      on_document(0)
+    _shuffle(documents, self._rng)
+    for _ in range(self._settings.dupe_factor):
+      for index in range(len(documents)):
+        instances = self.from_document(documents, index)
+        yield from instances
+        on_document(len(instances))
+
+  def from_document(self, documents, index):
+    """List of the instances of one of the documents, in the order of its text."""
+    document, rng = documents[index], self._rng
+    target = self._settings.max_seq_length - 3
+    if rng.random() < self._settings.short_seq_prob:
+      target = rng.randint(2, target)
+    instances, start = [], 0
+    while start < len(document):
+      end = _chunk_end(document, start, target)
+      a_end = start + (rng.randint(1, end - start - 1) if end - start > 1 else 1)
+      tokens_a = _join(document, start, a_end)
+      is_random_next = end - start == 1 or rng.random() < 0.5
+      if is_random_next:
+        tokens_b = self._random_segment(documents, index, target - len(tokens_a))
+        start = a_end  # what would have followed is used for the next instance
+      else:
+        tokens_b = _join(document, a_end, end)
+        start = end
+      instances.append(self._make(tokens_a, tokens_b, is_random_next))
+    return instances
+
+  def _random_segment(self, documents, index, target):
+    """Pieces from anywhere in another document: sentences until there are `target` of them."""
+    rng = self._rng
+    for _ in range(10):  # draws; in a corpus of few documents all may give this document
+      other = rng.randint(0, len(documents) - 1)
+      if other != index:
+        break
+    document = documents[other]
+    start = rng.randint(0, len(document) - 1)
+    return _join(document, start, _chunk_end(document, start, target))
+
+  def _make(self, tokens_a, tokens_b, is_random_next):
+    truncate_seq_pair(tokens_a, tokens_b, self._settings.max_seq_length - 3, self._rng)
+    if self._settings.truncate_segments_prob:
+      self._cut_at_random(tokens_a)
+      self._cut_at_random(tokens_b)
+    tokens, positions, labels = self.mask([_CLS, *tokens_a, _SEP, *tokens_b, _SEP])
+    segment_ids = [0] * (len(tokens_a) + 2) + [1] * (len(tokens_b) + 1)
+    return TrainingInstance(tokens, segment_ids, positions, labels, is_random_next)
+
+  def _cut_at_random(self, tokens):
+    """Lets some segments begin or end within a sentence, as what users type in may do."""
+    rng = self._rng
+    if rng.random() < self._settings.truncate_segments_prob and len(tokens) > 1:
+      place = rng.randint(1, len(tokens) - 1)
+      if rng.random() < 0.5:
+        del tokens[:place]
+      else:
+        del tokens[place:]
+
+  def mask(self, tokens):
+    """See create_masked_lm_predictions."""
+    settings = self._settings
+    num_masked = round(len(tokens) * settings.masked_lm_prob)
+    num_masked = min(settings.max_predictions_per_seq, max(1, num_masked))
+    if settings.do_whole_word_mask:
+      words = _whole_words(tokens)
+      _shuffle(words, self._rng)
+      words = _first_that_fit(words, num_masked)
+    else:
+      positions = [i for i, token in enumerate(tokens) if token not in _BOUNDS]
+      _shuffle(positions, self._rng)
+      del positions[num_masked:]
+      words = list(zip(positions))
+    positions = list(itertools.chain.from_iterable(words))
+    if settings.chinese_whole_words:
+      tokens = list(map(_without_chinese_mark, tokens))
+    masked = list(tokens)
+    self._replace(masked, words if settings.mask_per_word else zip(positions))
+    positions.sort()
+    return masked, positions, [tokens[i] for i in positions]
+
+  def _replace(self, tokens, groups):
+    """Puts [MASK] in the places of a group (8 times of 10), leaves them, or puts random pieces."""
+    rng, draw, words = self._rng, self._rng.random, self._vocab_words
+    for places in groups:
+      if draw() < 0.8:
+        for place in places:
+          tokens[place] = _MASK
+      elif draw() >= 0.5:
+        for place in places:
+          tokens[place] = words[rng.randint(0, len(words) - 1)]
+
+
+def _chunk_end(document, start, target):
+  """Where a run of segments from `start` ends: as soon as it has `target` pieces."""
+  length = 0
+  for end in range(start, len(document)):
+    length += len(document[end])
+    if length >= target:
+      return end + 1
+  return len(document)
+
+
+def _join(document, start, end):
+  """The pieces of some segments in one list."""
+  return list(itertools.chain.from_iterable(document[start:end]))
+
+
+def _whole_words(tokens):
+  """Lists of the places of each word: [CLS] una ##ffa ##ble , [SEP] -> [[1, 2, 3], [4]].
+
+  The beginning of the second segment, if it has lost that of its word, goes to the word before.
+  """
+  words = []
+  for place, token in enumerate(tokens):
+    if words and token.startswith("##"):
+      words[-1].append(place)
+    elif token not in _BOUNDS:
+      words.append([place])
+  return words
+
+
+def _first_that_fit(words, num_places):
+  """The first words that have num_places places or less together, those too long left out."""
+  chosen = []
+  for word in words:
+    if len(word) <= num_places:
+      chosen.append(word)
+      num_places -= len(word)
+      if not num_places:
+        break
+  return chosen
+
+
+# ---- Records ------------------------------------------------------------------------------------
+
+
+def record_features(max_seq_length, max_predictions_per_seq):
+  """The table of a record's features.
+
+  Args:
+    max_seq_length: int, S.
+    max_predictions_per_seq: int, P.
+
+  Returns:
+    List of tf_records.Feature.
+  """
+  feature = tf_records.Feature
+  return [
+    feature("input_ids", np.int32, (max_seq_length,), per_token=True),
+    feature("input_mask", np.int32, (max_seq_length,), per_token=True),
+    feature("segment_ids", np.int32, (max_seq_length,), per_token=True),
+    feature("masked_lm_positions", np.int32, (max_predictions_per_seq,)),
+    feature("masked_lm_ids", np.int32, (max_predictions_per_seq,)),
+    feature("masked_lm_weights", np.float32, (max_predictions_per_seq,)),
+    feature("next_sentence_labels", np.int32, (1,)),
+  ]
+
+
+class RecordMaker:
+  """Makes records of instances, filled up with zeros to the same lengths."""
+
+  def __init__(self, vocab, max_seq_length, max_predictions_per_seq):
+    """Prepares the parts that records have in common.
+
+    Args:
+      vocab: dict of word piece to id.
+      max_seq_length: int, S.
+      max_predictions_per_seq: int, P.
+    """
+    # Of the exact type bytes, which join in half the time.
+    self._pieces = {token: bytes(tf_records.pack([index])) for token, index in vocab.items()}
+    self._max_seq_length = max_seq_length
+    self._max_predictions = max_predictions_per_seq
+    self._features = record_features(max_seq_length, max_predictions_per_seq)
+    self._weights = [
+      tf_records.pack([1.0] * n + [0.0] * (max_predictions_per_seq - n), np.float32)
+      for n in range(max_predictions_per_seq + 1)
+    ]
+
+  def make(self, instance):
+    """A TrainingInstance as the bytes of a record, framed for a TFRecord file.
+
+    Raises:
+      ValueError: the instance is too long.
+      KeyError: a word piece is not in the vocabulary.
+    """
+    length, num_masked = len(instance.tokens), len(instance.masked_lm_labels)
+    if length > self._max_seq_length or num_masked > self._max_predictions:
+      raise ValueError(
+        f"An instance of {length} word pieces, {num_masked} of them masked, does not fit in "
+        f"records of {self._max_seq_length} and {self._max_predictions}"
+      )
+    padding = bytes(self._max_seq_length - length)
+    no_prediction = self._max_predictions - num_masked
+    pack, packed = tf_records.pack, tf_records.Packed
+    row = {
+      "input_ids": packed(self._look_up(instance.tokens) + padding),
+      "input_mask": packed(b"\1" * length + padding),
+      "segment_ids": packed(bytes(instance.segment_ids) + padding),
+      "masked_lm_positions": packed(pack(instance.masked_lm_positions) + bytes(no_prediction)),
+      "masked_lm_ids": packed(self._look_up(instance.masked_lm_labels) + bytes(no_prediction)),
+      "masked_lm_weights": self._weights[num_masked],
+      "next_sentence_labels": [int(instance.is_random_next)],
+    }
+    return tfrecord(tf_records.serialize(row, self._features))
+
+  def _look_up(self, tokens):
+    return b"".join(map(self._pieces.__getitem__, tokens))
+
+  def log(self, records, inv_vocab):
+    """Logs the features of records from make, and their word pieces; inv_vocab maps id to piece."""
+    for record in records:
+      row = tf_records.parse(record[_FRAME_BEFORE:-_FRAME_BEHIND])
+      ids = row["input_ids"][: sum(row["input_mask"])]
+      logging.info("*** Example ***")
+      logging.info("tokens: %s", " ".join(map(inv_vocab.__getitem__, ids)))
+      for feature in self._features:
+        logging.info("%s: %s", feature.name, " ".join(map(str, row[feature.name])))
+
+
+# What a TFRecord file has before and behind the bytes of a record.
+_FRAME_BEFORE, _FRAME_BEHIND = 12, 4
+
+
+def tfrecord(data):
+  """Frames bytes as TFRecord files have them: length, its checksum, the bytes, their checksum."""
+  return b"".join((_framed_length(len(data)), data, _checksum(data)))
+
+
+@functools.lru_cache(maxsize=10_000)
+def _framed_length(length):
+  packed = struct.pack("<Q", length)
+  return packed + _checksum(packed)
+
+
+def _checksum(data):
+  """CRC-32C, rotated and shifted, so that it differs from that of data which has a CRC-32C."""
+  crc = google_crc32c.value(data)
+  return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+def write_instance_to_example_files(
+  instances, tokenizer, max_seq_length, max_predictions_per_seq, output_files
+):
+  """Writes instances to TFRecord files, and logs the first ones.
+
+  Args:
+    instances: list of TrainingInstance.
+    tokenizer: tokenization.FullTokenizer.
+    max_seq_length, max_predictions_per_seq: int, lengths that the instances are filled up to.
+    output_files: list of str, paths; they get an instance in turn. None is there before all are
+      complete.
+
+  Raises:
+    files.InputError: a file cannot be written.
+    ValueError: an instance is longer.
+  """
+  maker = RecordMaker(tokenizer.vocab, max_seq_length, max_predictions_per_seq)
+  parts = [f"{hidden_path(path)}{PART}{os.getpid()}" for path in output_files]
+  try:
+    for place, (output, part) in enumerate(zip(output_files, parts)):
+      _write_part(output, part, map(maker.make, instances[place :: len(parts)]))
+    for output, part in zip(output_files, parts):
+      publish(part, output)
+  finally:
+    remove_parts(output_files)
+  maker.log(map(maker.make, instances[:NUM_LOGGED_EXAMPLES]), tokenizer.inv_vocab)
+  logging.info("Wrote %d total instances", len(instances))
+
+
+def _write_part(output, path, records):
+  """Writes records, which are or will be part of an output file, to a temporary file."""
+  try:
+    with open(path, "wb") as f:
+      f.writelines(records)
+  except OSError as error:
+    raise cannot_write(output, error) from error
+
+
+def hidden_path(output):
+  """What the temporary files of an output file are called, but for their endings.
+
+  They are no match for a pattern such as out/*, and lie on a local disk: out/.name for out/name.
+  """
+  if not files.is_remote(output):
+    return os.path.join(os.path.dirname(output), f".{os.path.basename(output)}")
+  digest = hashlib.sha256(output.encode()).hexdigest()[:16]
+  return os.path.join(tempfile.gettempdir(), f".{digest}-{os.path.basename(output)}")
+
+
+def publish(path, output):
+  """Gives a complete temporary file the name of its output file.
+
+  Raises:
+    files.InputError: the output file cannot be written.
+  """
+  try:
+    if not files.is_remote(output):
+      os.replace(path, output)
+      return
+    with open(path, "rb") as source, files.open_binary(output, "w") as target:
+      shutil.copyfileobj(source, target, 1 << 20)
+    os.remove(path)
+  except Exception as error:  # tf.io.gfile raises its own kinds
+    raise cannot_write(output, error) from error
+
+
+def remove_parts(outputs):
+  """Deletes parts of output files that were left over, or have been used."""
+  for output in outputs:
+    for path in files.glob(glob.escape(hidden_path(output) + PART) + "*"):
+      os.remove(path)
+
+
+def cannot_write(output, error):
+  """The InputError for an exception in writing an output file, or a temporary file of it."""
+  return files.InputError(
+    f"{output}: cannot be written: {files.describe(error)}; once it can, give the command again"
+  )
+
+
+# ---- Shards -------------------------------------------------------------------------------------
+
+
+class ShardJob(NamedTuple):
+  """What it takes to make a shard.
+
+  Attributes:
+    number: int, from 0.
+    documents: iterable of documents, which are lists of sentences.
+    settings: Settings.
+    vocab_digest: str, of the vocabulary.
+    outputs: list of str, paths of the output files.
+  """
+
+  number: int
+  documents: Iterable
+  settings: Settings
+  vocab_digest: str
+  outputs: list
+
+
+class ShardReport(NamedTuple):
+  """What became of a shard.
+
+  Attributes:
+    part_paths: list of str, files with the shard's records for each output file.
+    num_records: list of int, how many they are.
+    num_documents: int.
+    num_random_next: int, instances whose second segment is random.
+    examples: list of bytes, the first records of the first shard.
+  """
+
+  part_paths: list
+  num_records: list
+  num_documents: int
+  num_random_next: int
+  examples: list
+
+
+def make_shard(job, on_document=lambda num_instances: None):
+  """Makes the records of a shard.
+
+  Args:
+    job: ShardJob.
+    on_document: function of the number of new instances; called, for each document,
+      1 + dupe_factor times.
+
+  Returns:
+    ShardReport.
+
+  Raises:
+    files.InputError: the corpus cannot be read, or the files cannot be written.
+  """
+  settings = job.settings
+  tools = load_tools(settings, job.vocab_digest)
+  # The one shard of a whole corpus has the seed as it is: so it always was.
+  seed = (
+    f"{settings.random_seed}/{job.number}" if settings.shard_documents else settings.random_seed
+  )
+  rng = random.Random(seed)
+  maker = _InstanceMaker(settings, tools.words, rng)
+  records, num_random_next = [], 0
+  for instance in maker.from_corpus(job.documents, tools.tokenizer, on_document):
+    records.append(tools.records.make(instance))
+    num_random_next += instance.is_random_next
+  _shuffle(records, rng)
+  # Shards begin with different files, so that all files get as many records.
+  num_files = len(job.outputs)
+  by_file = [records[(i - job.number) % num_files :: num_files] for i in range(num_files)]
+  part_paths = [f"{hidden_path(path)}{PART}{os.getpid()}-{job.number}" for path in job.outputs]
+  for output, path, some in zip(job.outputs, part_paths, by_file):
+    _write_part(output, path, some)
+  return ShardReport(
+    part_paths,
+    list(map(len, by_file)),
+    maker.num_documents,
+    num_random_next,
+    [] if job.number else records[:NUM_LOGGED_EXAMPLES],
+  )
+
+
+class Tools(NamedTuple):
+  """What shards are made with; a process keeps it for all of them.
+
+  Attributes:
+    tokenizer: tokenization.FullTokenizer.
+    words: list of str, of which random replacements are drawn.
+    records: RecordMaker.
+  """
+
+  tokenizer: tokenization.FullTokenizer
+  words: list
+  records: RecordMaker
+
+
+@functools.lru_cache(maxsize=1)
+def load_tools(settings, digest):
+  """Reads the vocabulary of some Settings.
+
+  Args:
+    settings: Settings.
+    digest: str, see vocab_digest; worker processes outlive changes of the file.
+
+  Returns:
+    Tools.
+
+  Raises:
+    files.InputError: the vocabulary cannot be used.
+  """
+  del digest  # it is there for the cache
+  tokenizer = tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
+  return Tools(
+    tokenizer,
+    _replacement_words(tokenizer.vocab, settings.special_replacements),
+    RecordMaker(tokenizer.vocab, settings.max_seq_length, settings.max_predictions_per_seq),
+  )
+
+
+def make_shards(jobs, num_workers):
+  """Makes shards in worker processes.
+
+  Args:
+    jobs: iterable of ShardJob; few are held at a time.
+    num_workers: int.
+
+  Returns:
+    Generator of the ShardReport of each job, in their order; closing it ends the work.
+
+  Raises:
+    files.InputError: see make_shard; or a worker has died.
+  """
+  return workers.map_in_order(make_shard, jobs, num_workers, "--num_workers or --shard_documents")
+
+
+# ---- Metadata -----------------------------------------------------------------------------------
+
+
+def metadata_path(record_file):
+  """Where the metadata of a file of records is: beside it, one for all parts of a set.
+
+  "a.tfrecord" -> "a.tfrecord.meta.json"; "a.tfrecord-00003-of-00010" -> the same.
+  """
+  return re.sub(r"-\d{5}-of-\d{5}$", "", record_file) + ".meta.json"
+
+
+def make_metadata(settings, digest, vocab_size, totals, outputs, num_records, num_bytes):
+  """What is kept about a set of records.
+
+  Args:
+    settings: Settings.
+    digest: str, see vocab_digest.
+    vocab_size: int.
+    totals: dict of count name -> int: num_documents, num_instances, num_random_next.
+    outputs: list of str, the files.
+    num_records, num_bytes: lists of int, of each file.
+
+  Returns:
+    Dict for JSON: all but vocab_file of the settings, format_version, vocab_sha256, vocab_size, the
+    totals, and `files`: dict of file name -> {"records", "bytes"}.
+  """
+  described = settings._asdict()
+  del described["vocab_file"]
+  return {
+    "format_version": FORMAT_VERSION,
+    "vocab_sha256": digest,
+    "vocab_size": vocab_size,
+    **described,
+    **totals,
+    "files": {
+      os.path.basename(path): {"records": records, "bytes": size}
+      for path, records, size in zip(outputs, num_records, num_bytes)
+    },
+  }
+
+
+def check_metadata(record_files, **expected):
+  """Makes sure that records fit to what is to be done with them, as far as their metadata tells.
+
+  Records without metadata, such as other programs make, are taken as they are.
+
+    check_metadata(["a.tfrecord"], max_seq_length=128, max_predictions_per_seq=20)
+
+  Args:
+    record_files: list of str, paths; files with metadata among them are left out.
+    **expected: entries of the metadata (see make_metadata) and their values.
+
+  Returns:
+    List of the metadata of the sets that the files belong to, dicts.
+
+  Raises:
+    files.InputError: a mismatch, by name; a file that is not complete; metadata that is broken, or
+      of a later version of this program; files made with different vocabularies.
+  """
+  sets = {}
+  for record_file in record_files:
+    path = metadata_path(record_file)
+    if record_file.endswith(".meta.json") or not files.exists(path):
+      continue
+    if path not in sets:
+      sets[path] = _read_metadata(path)
+      _compare(record_file, sets[path], expected)
+    _check_size(record_file, path, sets[path])
+  found = list(sets.values())
+  for path, metadata in sets.items():
+    _compare(path, metadata, {"vocab_sha256": found[0]["vocab_sha256"]})
+  return found
+
+
+def _read_metadata(path):
+  metadata = files.read_json(path)
+  version = metadata.get("format_version") if isinstance(metadata, dict) else None
+  if version != FORMAT_VERSION:
+    raise files.InputError(
+      f"{path}: is not metadata of records in format {FORMAT_VERSION} (found {version}); make the "
+      "records anew"
+    )
+  return metadata
+
+
+def _compare(path, metadata, expected):
+  wrong = [
+    f"{name} is {metadata.get(name)!r} there, and not {value!r}"
+    for name, value in expected.items()
+    if metadata.get(name) != value
+  ]
+  if wrong:
+    raise files.InputError(
+      f"{path}: these records do not fit: {'; '.join(wrong)}; make them anew, or change the flags"
+    )
+
+
+def _check_size(record_file, path, metadata):
+  """Finds copies that are not complete."""
+  known = metadata["files"].get(os.path.basename(record_file))
+  size, _ = files.size_and_time(record_file)
+  if known and size != known["bytes"]:
+    raise files.InputError(
+      f"{record_file}: has {size} bytes, and not the {known['bytes']} of {path}; copy it again, or "
+      "delete the metadata if the records are others"
+    )

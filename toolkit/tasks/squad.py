@@ -1,0 +1,1059 @@
+"""SQuAD files to examples, and examples to features: windows of a question and a piece of context.
+
+  context "Ada lived in London .", question "Where did Ada live ?", answer "London" at 13
+  -> SquadExample: words [Ada, lived, in, London, .], start_position 3, end_position 3
+  -> [CLS] where did ada live ? [SEP] ada lived in london . [SEP] [PAD] ...       input_ids
+       1     1    1   1   1  1    1    1    1    1    1   1   1     0   ...       input_mask
+       0     0    0   0   0  0    0    1    1    1    1   1   1     0   ...       segment_ids
+     start_position 10, end_position 10
+
+A context too long for one window is cut into several that overlap: doc_stride word pieces lie
+between the beginnings of two. Worker processes import this module, so it needs no TensorFlow.
+"""
+
+import bisect
+import functools
+import hashlib
+import io
+import itertools
+import json
+import os
+import re
+import sys
+import unicodedata
+from typing import NamedTuple, Optional
+
+import numpy as np
+from absl import logging
+from tqdm import tqdm
+
+import tokenization
+from toolkit.records import tf_records
+from toolkit.support import files, workers
+
+FIRST_UNIQUE_ID = 1000000000
+
+# Words end at these alone. Other spaces of Unicode are parts of words, until tokenization.
+_WORD = re.compile("[^ \t\r\n\u202f]+")
+_NUM_LOGGED_EXAMPLES = 20
+_NUM_LISTED = 10  # questions in a message
+_CACHED_WORDS = 200_000
+_CHUNK = 512  # examples, or windows, that a worker gets at a time
+_MIN_FOR_WORKERS = 8192  # examples, or windows: fewer are done before workers have started
+_CACHE_FORMAT = 1  # to be raised when features of the same files and settings change
+
+
+# ---- Examples -----------------------------------------------------------------------------------
+
+
+class SquadExample:
+  """A question about a paragraph, for training with its answer.
+
+  Attributes:
+    qas_id: str, id of the question.
+    question_text: str.
+    doc_tokens: list of str, the paragraph's words; questions of one paragraph share it.
+    orig_answer_text: str, the answer; "" for an impossible question; None if it was not read.
+    start_position, end_position: int, first and last word of the answer in doc_tokens; -1 for an
+      impossible question; None if the answer was not read.
+    is_impossible: bool, whether the paragraph has no answer.
+    paragraph_text: str, the paragraph as it was, or None.
+    word_offsets: list of int, the character in paragraph_text where each word begins, or None.
+  """
+
+  def __init__(
+    self,
+    qas_id,
+    question_text,
+    doc_tokens,
+    orig_answer_text=None,
+    start_position=None,
+    end_position=None,
+    is_impossible=False,
+    paragraph_text=None,
+    word_offsets=None,
+  ):
+    self.qas_id = qas_id
+    self.question_text = question_text
+    self.doc_tokens = doc_tokens
+    self.orig_answer_text = orig_answer_text
+    self.start_position = start_position
+    self.end_position = end_position
+    self.is_impossible = is_impossible
+    self.paragraph_text = paragraph_text
+    self.word_offsets = word_offsets
+
+  def __repr__(self):
+    parts = [
+      f"qas_id: {self.qas_id}",
+      f"question_text: {self.question_text}",
+      f"doc_tokens: [{' '.join(self.doc_tokens)}]",
+    ]
+    if self.start_position is not None:
+      parts += [f"start_position: {self.start_position}", f"end_position: {self.end_position}"]
+    return ", ".join([*parts, f"is_impossible: {self.is_impossible}"])
+
+
+def split_words(text):
+  """Splits a paragraph into the words that answers are made of.
+
+  Args:
+    text: str.
+
+  Returns:
+    A pair of lists: the words, and the character where each begins.
+    " Ada lived\\nhere." -> ["Ada", "lived", "here."], [1, 5, 11]
+  """
+  matches = list(_WORD.finditer(text))
+  return [match.group() for match in matches], [match.start() for match in matches]
+
+
+def read_squad_examples(input_file, is_training, version_2_with_negative=False):
+  """Reads a SQuAD file.
+
+  Args:
+    input_file: str, path of the file.
+    is_training: bool, whether to read the answers. Questions whose answer cannot be found in the
+      context are left out and named in the log; of several answers the first is used.
+    version_2_with_negative: bool, whether to train on questions without an answer (SQuAD 2.0) as
+      well. They are left out otherwise.
+
+  Returns:
+    List of SquadExample in the order of the file.
+
+  Raises:
+    files.InputError: the file cannot be read or is not SQuAD (names the place), two questions have
+      one id, an answer lies outside of its context, or there is no question that can be used.
+  """
+  reader = _Reader(is_training, version_2_with_negative)
+  examples = []
+  for place, paragraph in _paragraphs(input_file):
+    examples.extend(reader.read(paragraph, place))
+  reader.report(input_file)
+  if not examples:
+    found = f"none of {len(reader.places)} can be used" if reader.places else "there is none at all"
+    raise files.InputError(f"{input_file}: has no questions: {found}")
+  return examples
+
+
+def _paragraphs(path):
+  """Yields the place and the content of each paragraph of a SQuAD file."""
+  for a, article in enumerate(_get(files.read_json(path), "data", list, path)):
+    place = f"{path}: data[{a}]"
+    for p, paragraph in enumerate(_get(article, "paragraphs", list, place)):
+      yield f"{place}.paragraphs[{p}]", paragraph
+
+
+_JSON_NAMES = {
+  dict: "an object {}",
+  list: "a list",
+  str: "a text",
+  int: "a whole number",
+  float: "a number",
+  bool: "true or false",
+  type(None): "null",
+}
+
+
+def _get(record, key, kinds, place):
+  """record[key], if the record is an object that has it and its type is (one of) `kinds`."""
+  kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+  if not isinstance(record, dict):
+    raise files.InputError(
+      f'{place}: found {_JSON_NAMES[type(record)]}, should be an object with "{key}"'
+    )
+  if key not in record:
+    raise files.InputError(f'{place}: has no "{key}"')
+  if type(record[key]) not in kinds:  # not isinstance: True is an int there
+    expected = " or ".join(map(_JSON_NAMES.get, kinds))
+    raise files.InputError(
+      f'{place}: "{key}" is {_JSON_NAMES[type(record[key])]}, should be {expected}'
+    )
+  return record[key]
+
+
+class _Lost(NamedTuple):
+  """A question whose answer is not where it should be."""
+
+  qas_id: str
+  found: str
+  answer: str
+
+
+class _Reader:
+  """Makes the examples of paragraphs, and counts what is worth a remark.
+
+  Attributes:
+    places: dict of question id -> where it stands.
+    lost: list of _Lost.
+    num_negative: int, impossible questions that were left out.
+    num_ambiguous: int, questions with more than one answer.
+  """
+
+  def __init__(self, is_training, version_2_with_negative):
+    self._is_training = is_training
+    self._version_2_with_negative = version_2_with_negative
+    self.places = {}
+    self.lost = []
+    self.num_negative = 0
+    self.num_ambiguous = 0
+
+  def read(self, paragraph, place):
+    """Yields a SquadExample for each question of a paragraph that can be used."""
+    context = _get(paragraph, "context", str, place)
+    words, offsets = split_words(context)
+    for q, question in enumerate(_get(paragraph, "qas", list, place)):
+      qas_place = f"{place}.qas[{q}]"
+      example = SquadExample(
+        qas_id=self._id(question, qas_place),
+        question_text=_get(question, "question", str, qas_place),
+        doc_tokens=words,
+        paragraph_text=context,
+        word_offsets=offsets,
+      )
+      if not self._is_training or self._add_answer(example, question, qas_place):
+        yield example
+
+  def _id(self, question, place):
+    qas_id = str(_get(question, "id", (str, int), place))
+    if qas_id in self.places:
+      raise files.InputError(f"{place}: found id {qas_id!r} again; {self.places[qas_id]} has it")
+    self.places[qas_id] = place
+    return qas_id
+
+  def _add_answer(self, example, question, place):
+    """Sets the answer of an example; returns whether it can be used."""
+    if _is_impossible(question, place):
+      example.is_impossible = True
+      example.orig_answer_text = ""
+      example.start_position = example.end_position = -1
+      self.num_negative += not self._version_2_with_negative
+      return self._version_2_with_negative
+    answers = _get(question, "answers", list, place)
+    if not answers:
+      raise files.InputError(f'{place}: "answers" is empty, and "is_impossible" is not true')
+    self.num_ambiguous += len(answers) > 1
+    text, start = _answer(answers[0], f"{place}.answers[0]", len(example.paragraph_text))
+    first, last = _words_of(start, len(text), example.word_offsets)
+    found = " ".join(example.doc_tokens[first : last + 1])
+    if not _has_text(found, text):
+      self.lost.append(_Lost(example.qas_id, found, text))
+      return False
+    example.orig_answer_text = text
+    example.start_position, example.end_position = first, last
+    return True
+
+  def report(self, path):
+    """Logs what was counted."""
+    total = len(self.places)
+    if self.num_ambiguous:
+      logging.info(
+        "%s: %d of %d questions have more than one answer; training uses the first.",
+        path,
+        self.num_ambiguous,
+        total,
+      )
+    if self.num_negative:
+      logging.warning(
+        "%s: %d of %d questions have no answer and are left out; --version_2_with_negative would "
+        "use them.",
+        path,
+        self.num_negative,
+        total,
+      )
+    if self.lost:
+      listed = [
+        f"\n  {lost.qas_id}: Could not find answer: '{lost.found}' vs. '{lost.answer}'"
+        for lost in self.lost[:_NUM_LISTED]
+      ]
+      more = "\n  ..." if len(self.lost) > _NUM_LISTED else ""
+      logging.warning(
+        "%s: %d of %d questions are left out: their answer is empty or does not stand at its "
+        "answer_start. What stands there, and the answer:%s",
+        path,
+        len(self.lost),
+        total,
+        "".join(listed) + more,
+      )
+
+
+def _is_impossible(question, place):
+  """Whether a question is said to have no answer; SQuAD 1.1 says nothing."""
+  if "is_impossible" in question:
+    return _get(question, "is_impossible", bool, place)
+  return question.get("answers") == []
+
+
+def _answer(answer, place, context_length):
+  """The text and the first character of an answer.
+
+  Raises:
+    files.InputError: it is none, or is not within the characters of the context.
+  """
+  text = _get(answer, "text", str, place)
+  start = _get(answer, "answer_start", int, place)
+  if start < 0 or start + max(1, len(text)) > context_length:
+    raise files.InputError(
+      f'{place}: "answer_start" {start} with {len(text)} characters of "text" lies outside of the '
+      f"context of {context_length} characters"
+    )
+  return text, start
+
+
+def _words_of(start, length, offsets):
+  """The first and the last word that characters belong to; a space belongs to the word before it.
+
+  In "Ada lived in London" (offsets 0, 4, 10, 13) characters 7 to 12, "ed in ", are in words 1 to 2.
+  """
+  first = bisect.bisect_right(offsets, start) - 1
+  last = bisect.bisect_right(offsets, start + length - 1) - 1
+  return max(first, 0), last
+
+
+def _has_text(text, part):
+  """Whether text contains a part that is not blank, whatever the kinds of their spaces."""
+  part = " ".join(part.split())
+  return bool(part) and part in " ".join(text.split())
+
+
+# ---- Windows ------------------------------------------------------------------------------------
+
+
+class Settings(NamedTuple):
+  """What the features of a file depend on, beside the file.
+
+  Attributes:
+    vocab_file: str, path of the vocabulary.
+    do_lower_case: bool, whether text is lower-cased.
+    max_seq_length: int, word pieces in a window with [CLS], question and both [SEP].
+    doc_stride: int, word pieces between the beginnings of two windows, at most.
+    max_query_length: int, word pieces of a question; the rest is cut off.
+    is_training: bool, whether features have the answer's place.
+    version_2_with_negative: bool, as in read_squad_examples.
+  """
+
+  vocab_file: Optional[str] = None
+  do_lower_case: bool = True
+  max_seq_length: int = 384
+  doc_stride: int = 128
+  max_query_length: int = 64
+  is_training: bool = False
+  version_2_with_negative: bool = False
+
+  def check(self):
+    """Makes sure that windows can be made.
+
+    Raises:
+      files.InputError: names the flag whose value cannot be used.
+    """
+    for name in ("doc_stride", "max_query_length"):
+      if getattr(self, name) < 1:
+        raise files.InputError(f"--{name}: {getattr(self, name)} is too small; give 1 or more")
+    if self.max_query_length + 3 >= self.max_seq_length:
+      raise files.InputError(
+        f"--max_seq_length: {self.max_seq_length} leaves no room for the context beside "
+        f"--max_query_length={self.max_query_length} and [CLS], [SEP], [SEP]; give at least "
+        f"{self.max_query_length + 4}"
+      )
+
+
+class DocSpan(NamedTuple):
+  """The word pieces of the context that a window has: the first, from 0, and how many."""
+
+  start: int
+  length: int
+
+
+def _doc_spans(num_pieces, room, stride):
+  """The spans of a context's windows; an empty context has one, which is empty.
+
+  10 pieces, room for 6, stride 3 -> 0 to 5, 3 to 8, 6 to 9.
+  """
+  spans = [DocSpan(0, min(room, num_pieces))]
+  while spans[-1].start + spans[-1].length < num_pieces:
+    start = spans[-1].start + min(spans[-1].length, stride)
+    spans.append(DocSpan(start, min(room, num_pieces - start)))
+  return spans
+
+
+def _check_is_max_context(doc_spans, cur_span_index, position):
+  """Whether no window shows more of the context of a word piece than this one.
+
+  A window's score is the number of pieces on the side where it shows fewer, and a hundredth of the
+  window's length. For piece 5 in the spans 0-5, 3-8 and 6-9: min(5, 0) + 0.06 and
+  min(2, 3) + 0.06; the second is the best.
+
+  Args:
+    doc_spans: list of objects with start and length, DocSpan.
+    cur_span_index: int, place of the window in doc_spans.
+    position: int, word piece of the context.
+
+  Returns:
+    bool; of windows with the same score the first is the best.
+  """
+  scores = {
+    index: min(position - span.start, span.start + span.length - 1 - position) + 0.01 * span.length
+    for index, span in enumerate(doc_spans)
+    if span.start <= position < span.start + span.length
+  }
+  return bool(scores) and max(scores, key=scores.get) == cur_span_index
+
+
+@functools.lru_cache(maxsize=64)  # the questions of a paragraph come together
+def _spans_with_flags(num_pieces, room, stride):
+  """The spans of a context, and for each the _check_is_max_context of its pieces, bool [length].
+
+  Goes once through each window, however many there are.
+  """
+  spans = _doc_spans(num_pieces, room, stride)
+  best_scores = np.full(num_pieces, -1.0)
+  best_spans = np.zeros(num_pieces, np.int32)
+  for index, (start, length) in enumerate(spans):
+    left = np.arange(length)
+    scores = np.minimum(left, left[::-1]) + 0.01 * length
+    is_better = scores > best_scores[start : start + length]
+    best_scores[start : start + length][is_better] = scores[is_better]
+    best_spans[start : start + length][is_better] = index
+  return [(s, best_spans[s.start : s.start + s.length] == i) for i, s in enumerate(spans)]
+
+
+def _improve_answer_span(doc_tokens, input_start, input_end, tokenizer, orig_answer_text):
+  """Narrows an answer, known to whole words, to its very word pieces, if they are there.
+
+  Words "(1895-1943)." -> pieces [(, 1895, -, 1943, ), .]; the answer "1895" is the second alone.
+
+  Args:
+    doc_tokens: list of str, word pieces of the context.
+    input_start, input_end: int, first and last piece of the answer's words.
+    tokenizer: tokenization.FullTokenizer.
+    orig_answer_text: str, the answer.
+
+  Returns:
+    Pair of int, first and last piece.
+  """
+  return _find_pieces(doc_tokens, input_start, input_end, tokenizer.tokenize(orig_answer_text))
+
+
+def _find_pieces(pieces, start, end, wanted):
+  """First and last place of a list in pieces[start : end + 1]; start, end if it is not there."""
+  count = len(wanted)
+  for first in range(start, end + 2 - count):
+    if count and pieces[first : first + count] == wanted:
+      return first, first + count - 1
+  return start, end
+
+
+class Windows(NamedTuple):
+  """N windows as flat arrays, with T word pieces in all. There is no padding.
+
+  Attributes:
+    example_index: int32 [N], place of the window's example in its list.
+    doc_span_index: int32 [N], number of the window in its example, from 0.
+    num_tokens: int32 [N], word pieces with [CLS] and [SEP].
+    num_question: int32 [N], word pieces of the question.
+    start_position, end_position: int32 [N], first and last word piece of the answer, from [CLS]; 0
+      where the window or the context has none, and everywhere when not training.
+    is_impossible: bool [N].
+    input_ids: int32 [T], one window after the other.
+    word_index: int32 [T], the word of the context that a piece is of; -1 outside of the context.
+    is_max_context: bool [T], whether no other window shows more of a piece's context.
+  """
+
+  example_index: np.ndarray
+  doc_span_index: np.ndarray
+  num_tokens: np.ndarray
+  num_question: np.ndarray
+  start_position: np.ndarray
+  end_position: np.ndarray
+  is_impossible: np.ndarray
+  input_ids: np.ndarray
+  word_index: np.ndarray
+  is_max_context: np.ndarray
+
+  @classmethod
+  def of_rows(cls, rows):
+    """The Windows of a list of Windows of one window each, whose numbers are no arrays."""
+    columns = list(zip(*rows)) or [()] * len(cls._fields)
+    return cls(
+      *(
+        np.concatenate([np.empty(0, dtype), *column])
+        if name in _PER_PIECE
+        else np.array(column, dtype)
+        for name, dtype, column in zip(cls._fields, _DTYPES, columns)
+      )
+    )
+
+  @classmethod
+  def concatenate(cls, parts):
+    """The Windows of a list of Windows, one after the other."""
+    return cls(*map(np.concatenate, zip(cls.of_rows([]), *parts)))
+
+  def offsets(self):
+    """int64 [N + 1]: where each window's word pieces begin, and where the last one's end."""
+    return np.concatenate([[0], np.cumsum(self.num_tokens, dtype=np.int64)])
+
+  def take(self, order):
+    """The Windows at the places in `order`, int [M]."""
+    lengths = self.num_tokens[order]
+    # Lengths 2, 3 in order 1, 0: pieces 2 3 4 0 1, which is 0 1 2 3 4 plus 2 2 2 -3 -3.
+    shifts = self.offsets()[order] - (np.cumsum(lengths, dtype=np.int64) - lengths)
+    pieces = np.arange(lengths.sum()) + np.repeat(shifts, lengths)
+    return Windows(
+      *(v[pieces if name in _PER_PIECE else order] for name, v in self._asdict().items())
+    )
+
+
+_PER_PIECE = ("input_ids", "word_index", "is_max_context")
+_DTYPES = [bool if name.startswith("is_") else np.int32 for name in Windows._fields]
+
+
+class _Paragraph(NamedTuple):
+  """A paragraph in P word pieces.
+
+  Attributes:
+    ids: list of P int.
+    id_array: the same as int32 [P].
+    word_index: int32 [P], the word that a piece is of.
+    first_pieces: list of int, each word's first piece, and P.
+  """
+
+  ids: list
+  id_array: np.ndarray
+  word_index: np.ndarray
+  first_pieces: list
+
+  @classmethod
+  def of_words(cls, words, encode):
+    """Makes it of a list of str, and a function of str to a list of ids."""
+    pieces = list(map(encode, words))
+    ids = list(itertools.chain.from_iterable(pieces))
+    counts = list(map(len, pieces))
+    return cls(
+      ids,
+      np.array(ids, np.int32),
+      np.repeat(np.arange(len(words), dtype=np.int32), counts),
+      [0, *itertools.accumulate(counts)],
+    )
+
+
+class _Converter:
+  """Makes windows of examples, in one process."""
+
+  def __init__(self, tokenizer, settings):
+    settings.check()
+    self._tokenizer = tokenizer
+    self._settings = settings
+    self._encode_word = functools.lru_cache(_CACHED_WORDS)(self._encode)
+    self._outside = np.full(settings.max_query_length + 2, -1, np.int32)
+    self._never = np.zeros(settings.max_query_length + 2, bool)
+    self._cls, self._sep = tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
+
+  def _encode(self, text):
+    return self._tokenizer.convert_tokens_to_ids(self._tokenizer.tokenize(text))
+
+  def convert(self, examples):
+    """Windows of a list of SquadExample; their example_index counts from 0.
+
+    Paragraphs are tokenised once if their questions come together.
+    """
+    rows = []
+    by_paragraph = itertools.groupby(enumerate(examples), lambda item: id(item[1].doc_tokens))
+    for _, questions in by_paragraph:
+      paragraph = None
+      for index, example in questions:
+        if paragraph is None:
+          paragraph = _Paragraph.of_words(example.doc_tokens, self._encode_word)
+        rows.extend(self._rows(index, example, paragraph))
+    return Windows.of_rows(rows)
+
+  def _rows(self, index, example, paragraph):
+    """Yields the windows of an example for Windows.of_rows."""
+    question = self._encode(example.question_text)[: self._settings.max_query_length]
+    begin = np.array([self._cls, *question, self._sep], np.int32)
+    outside, never = self._outside[: len(begin)], self._never[: len(begin)]
+    num_pieces = len(paragraph.ids)
+    room = min(num_pieces, self._settings.max_seq_length - len(begin) - 1)
+    answer = self._answer_pieces(example, paragraph)
+    spans = _spans_with_flags(num_pieces, room, self._settings.doc_stride)
+    for number, (span, is_max_context) in enumerate(spans):
+      pieces = slice(span.start, span.start + span.length)
+      start, end = _place_in_window(answer, span, len(begin))
+      yield Windows(
+        example_index=index,
+        doc_span_index=number,
+        num_tokens=len(begin) + span.length + 1,
+        num_question=len(question),
+        start_position=start,
+        end_position=end,
+        is_impossible=example.is_impossible,
+        input_ids=np.concatenate([begin, paragraph.id_array[pieces], begin[-1:]]),
+        word_index=np.concatenate([outside, paragraph.word_index[pieces], outside[:1]]),
+        is_max_context=np.concatenate([never, is_max_context, never[:1]]),
+      )
+
+  def _answer_pieces(self, example, paragraph):
+    """First and last word piece of the answer in the paragraph, or None if there is none."""
+    if example.is_impossible or not self._settings.is_training:
+      return None
+    first = paragraph.first_pieces[example.start_position]
+    last = paragraph.first_pieces[example.end_position + 1] - 1
+    return _find_pieces(paragraph.ids, first, last, self._encode(example.orig_answer_text))
+
+
+def _place_in_window(answer, span, offset):
+  """Where an answer is in a window whose context begins at `offset`; 0, 0 if not all of it is."""
+  if answer is None or not span.start <= answer[0] <= answer[1] < span.start + span.length:
+    return 0, 0
+  return answer[0] - span.start + offset, answer[1] - span.start + offset
+
+
+# ---- Features -----------------------------------------------------------------------------------
+
+
+class InputFeatures:
+  """A window as the model takes it.
+
+  Attributes:
+    unique_id: int, number of the window, from FIRST_UNIQUE_ID.
+    example_index: int, place of its example in the list of examples.
+    doc_span_index: int, number of the window in its example, from 0.
+    tokens: list of str, word pieces with [CLS] and [SEP], without padding.
+    token_to_orig_map: dict of int place in tokens -> int word in the example's doc_tokens, for the
+      pieces of the context.
+    token_is_max_context: dict with the same keys -> bool, see _check_is_max_context.
+    input_ids: list of max_seq_length int, ids of tokens, then 0.
+    input_mask: list of max_seq_length int, 1 for a token, 0 for padding.
+    segment_ids: list of max_seq_length int, 1 for the context and its [SEP], else 0.
+    start_position, end_position: int, first and last of the answer's tokens; 0 where the window
+      has no answer; None when not training.
+    is_impossible: bool, whether the example has no answer.
+  """
+
+  def __init__(
+    self,
+    unique_id,
+    example_index,
+    doc_span_index,
+    tokens,
+    token_to_orig_map,
+    token_is_max_context,
+    input_ids,
+    input_mask,
+    segment_ids,
+    start_position=None,
+    end_position=None,
+    is_impossible=None,
+  ):
+    self.unique_id = unique_id
+    self.example_index = example_index
+    self.doc_span_index = doc_span_index
+    self.tokens = tokens
+    self.token_to_orig_map = token_to_orig_map
+    self.token_is_max_context = token_is_max_context
+    self.input_ids = input_ids
+    self.input_mask = input_mask
+    self.segment_ids = segment_ids
+    self.start_position = start_position
+    self.end_position = end_position
+    self.is_impossible = is_impossible
+
+
+class FeatureSet:
+  """The features of a list of examples in little memory: a sequence that makes them when asked.
+
+  Attributes:
+    windows: Windows, in the order of the examples.
+    settings: Settings.
+  """
+
+  def __init__(self, windows, settings, inv_vocab, first_unique_id=FIRST_UNIQUE_ID):
+    """Keeps the windows; inv_vocab is the tokenizer's dict of int id -> word piece."""
+    self.windows = windows
+    self.settings = settings
+    self._inv_vocab = inv_vocab
+    self._first_unique_id = first_unique_id
+    self._offsets = windows.offsets().tolist()
+
+  def __len__(self):
+    return len(self.windows.num_tokens)
+
+  def __getitem__(self, index):
+    """The InputFeatures of a window; IndexError if there is none."""
+    index = range(len(self))[index]
+    windows, is_training = self.windows, self.settings.is_training
+    pieces = slice(self._offsets[index], self._offsets[index + 1])
+    # The context is what stands between [CLS] question [SEP] and [SEP].
+    context = range(int(windows.num_question[index]) + 2, int(windows.num_tokens[index]) - 1)
+    words, flags = (
+      v[pieces][context.start : context.stop].tolist()
+      for v in (windows.word_index, windows.is_max_context)
+    )
+    return InputFeatures(
+      unique_id=self._first_unique_id + index,
+      example_index=int(windows.example_index[index]),
+      doc_span_index=int(windows.doc_span_index[index]),
+      tokens=[self._inv_vocab[i] for i in windows.input_ids[pieces].tolist()],
+      token_to_orig_map=dict(zip(context, words)),
+      token_is_max_context=dict(zip(context, flags)),
+      start_position=int(windows.start_position[index]) if is_training else None,
+      end_position=int(windows.end_position[index]) if is_training else None,
+      is_impossible=bool(windows.is_impossible[index]),
+      **self._padded(index),
+    )
+
+  def _padded(self, index):
+    """Dict of the lists of max_seq_length int of a window."""
+    ids = self.windows.input_ids[self._offsets[index] : self._offsets[index + 1]].tolist()
+    num_first = int(self.windows.num_question[index]) + 2
+    padding = [0] * (self.settings.max_seq_length - len(ids))
+    return {
+      "input_ids": ids + padding,
+      "input_mask": [1] * len(ids) + padding,
+      "segment_ids": [0] * num_first + [1] * (len(ids) - num_first) + padding,
+    }
+
+  def part(self, start, end):
+    """FeatureSet of the windows from start to before end, without their tokens' texts.
+
+    For places past the end there is the last window once more, with a unique_id of its own.
+    """
+    order = np.minimum(np.arange(start, end), len(self) - 1)
+    return FeatureSet(self.windows.take(order), self.settings, {}, self._first_unique_id + start)
+
+  def record_row(self, index):
+    """A window as a row for the table of record_features: a dict of name -> number or list."""
+    row = {"unique_ids": self._first_unique_id + index, **self._padded(index)}
+    if self.settings.is_training:
+      row["start_positions"] = int(self.windows.start_position[index])
+      row["end_positions"] = int(self.windows.end_position[index])
+      row["is_impossible"] = int(self.windows.is_impossible[index])
+    return row
+
+
+def convert_examples_to_features(
+  examples, tokenizer, max_seq_length, doc_stride, max_query_length, is_training, output_fn
+):
+  """Makes the features of examples one after the other; logs those of the first few examples.
+
+  Args:
+    examples: list of SquadExample.
+    tokenizer: tokenization.FullTokenizer.
+    max_seq_length, doc_stride, max_query_length, is_training: see Settings.
+    output_fn: function that is called with each InputFeatures.
+
+  Raises:
+    files.InputError: the lengths cannot be used, see Settings.check.
+  """
+  settings = Settings(
+    max_seq_length=max_seq_length,
+    doc_stride=doc_stride,
+    max_query_length=max_query_length,
+    is_training=is_training,
+  )
+  converter = _Converter(tokenizer, settings)
+  unique_id = FIRST_UNIQUE_ID
+  for start in range(0, len(examples), _CHUNK):
+    windows = converter.convert(examples[start : start + _CHUNK])
+    windows = windows._replace(example_index=windows.example_index + start)
+    features = FeatureSet(windows, settings, tokenizer.inv_vocab, unique_id)
+    if start == 0:
+      log_features(features)
+    for feature in features:
+      output_fn(feature)
+    unique_id += len(features)
+
+
+def extract(examples, settings, num_workers=1, tokenizer=None):
+  """Makes the features of all examples.
+
+  Args:
+    examples: list of SquadExample.
+    settings: Settings.
+    num_workers: int, processes to use. Small sets are done by this process alone.
+    tokenizer: the tokenization.FullTokenizer of these settings, or None to make one.
+
+  Returns:
+    FeatureSet: the features that convert_examples_to_features makes, in the same order.
+
+  Raises:
+    files.InputError: the settings cannot be used, see Settings.check, or the vocabulary cannot be
+      read.
+  """
+  settings.check()
+  tokenizer = tokenizer or _make_tokenizer(settings)
+  # The questions of a paragraph are put together: it goes to one worker, and is tokenised once.
+  seen = {}
+  order = sorted(range(len(examples)), key=lambda i: seen.setdefault(id(examples[i].doc_tokens), i))
+  chunks = [order[i : i + _CHUNK] for i in range(0, len(order), _CHUNK)]
+  jobs = ([examples[i] for i in chunk] for chunk in chunks)
+  if _is_worth_workers(len(examples), num_workers):
+    function = functools.partial(_convert_in_worker, settings, _vocab_digest(settings))
+    results = workers.map_in_order(function, jobs, num_workers, "--num_workers")
+  else:
+    results = map(_Converter(tokenizer, settings).convert, jobs)
+  parts = []
+  with _progress_bar(len(examples), "Making features", "question") as bar:
+    for chunk, windows in zip(chunks, results):
+      places = np.array(chunk, np.int32)
+      parts.append(windows._replace(example_index=places[windows.example_index]))
+      bar.update(len(chunk))
+  windows = Windows.concatenate(parts)
+  windows = windows.take(np.argsort(windows.example_index, kind="stable"))
+  return FeatureSet(windows, settings, tokenizer.inv_vocab)
+
+
+def _is_worth_workers(num_items, num_workers):
+  return num_workers > 1 and num_items >= _MIN_FOR_WORKERS
+
+
+def _progress_bar(total, description, unit):
+  return tqdm(
+    total=total,
+    desc=description,
+    unit=unit,
+    disable=total <= _CHUNK or not sys.stderr.isatty(),
+    dynamic_ncols=True,
+  )
+
+
+def _convert_in_worker(settings, vocab_digest, examples):
+  return _worker_converter(settings, vocab_digest).convert(examples)
+
+
+@functools.lru_cache(maxsize=1)
+def _worker_converter(settings, vocab_digest):
+  """The _Converter of a worker; the digest is there because workers outlive changes of the file."""
+  del vocab_digest
+  return _Converter(_make_tokenizer(settings), settings)
+
+
+def _make_tokenizer(settings):
+  return tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
+
+
+def log_features(features):
+  """Logs the features of the first 20 examples.
+
+  Args:
+    features: iterable of InputFeatures in the order of their examples, such as a FeatureSet.
+  """
+  for feature in features:
+    if feature.example_index >= _NUM_LOGGED_EXAMPLES:
+      return
+    _log_feature(feature)
+
+
+def _log_feature(feature):
+  def pairs(values):
+    return " ".join(f"{key}:{value}" for key, value in values.items())
+
+  logging.info("*** Example ***")
+  for name in ("unique_id", "example_index", "doc_span_index"):
+    logging.info("%s: %s", name, getattr(feature, name))
+  logging.info("tokens: %s", " ".join(feature.tokens))
+  for name in ("token_to_orig_map", "token_is_max_context"):
+    logging.info("%s: %s", name, pairs(getattr(feature, name)))
+  for name in ("input_ids", "input_mask", "segment_ids"):
+    logging.info("%s: %s", name, " ".join(map(str, getattr(feature, name))))
+  if feature.start_position is None:
+    return
+  if feature.is_impossible:
+    logging.info("impossible example")
+    return
+  logging.info("start_position: %d", feature.start_position)
+  logging.info("end_position: %d", feature.end_position)
+  answer = feature.tokens[feature.start_position : feature.end_position + 1]
+  logging.info("answer: %s", " ".join(answer))
+
+
+# ---- Features kept for the next run -------------------------------------------------------------
+
+
+def cached_features(examples, input_file, settings, directory, num_workers=1):
+  """Like extract, but looks first whether a run before has made the same features.
+
+  Args:
+    examples: list of SquadExample, read from input_file; in any order.
+    input_file: str, path of their file.
+    settings: Settings.
+    directory: str, where features are kept, one file (.npz) for each combination of examples, file,
+      vocabulary and settings.
+    num_workers: int, see extract.
+
+  Returns:
+    FeatureSet.
+
+  Raises:
+    files.InputError: see extract; or a file cannot be read.
+  """
+  settings.check()
+  digest = fingerprint(examples, input_file, settings)
+  path = os.path.join(directory, f"squad-features-{digest[:32]}.npz")
+  if files.exists(path):
+    windows = _load_windows(path, digest)
+    if windows is not None:
+      logging.info("Features of %s are taken from %s.", input_file, path)
+      vocab = tokenization.load_vocab(settings.vocab_file)
+      return FeatureSet(windows, settings, {index: token for token, index in vocab.items()})
+    logging.warning("%s is damaged, or not of this program; it is made anew.", path)
+  features = extract(examples, settings, num_workers)
+  _save_windows(path, features.windows, digest)
+  return features
+
+
+def fingerprint(examples, input_file, settings):
+  """Hex digest, str, of everything that the features of examples depend on.
+
+  Args:
+    examples: list of SquadExample, read from input_file.
+    input_file: str, path of their file.
+    settings: Settings.
+
+  Raises:
+    files.InputError: a file cannot be read.
+  """
+  parts = {
+    **settings._asdict(),
+    "vocab_file": _vocab_digest(settings),
+    "input_file": _digest(files.read_bytes(input_file)),
+    "order": _digest(json.dumps([example.qas_id for example in examples]).encode()),
+    "unicode": unicodedata.unidata_version,  # tokenization goes by its tables
+    "format": _CACHE_FORMAT,
+  }
+  return _digest(json.dumps(parts, sort_keys=True).encode())
+
+
+def _digest(data):
+  return hashlib.sha256(data).hexdigest()
+
+
+def _vocab_digest(settings):
+  return _digest(files.read_bytes(settings.vocab_file))
+
+
+def _load_windows(path, digest):
+  """The Windows in a file, or None if it is damaged or has another digest."""
+  try:
+    with np.load(io.BytesIO(files.read_bytes(path)), allow_pickle=False) as saved:
+      return Windows(*map(saved.get, Windows._fields)) if saved["digest"] == digest else None
+  except Exception:  # zipfile, zlib and numpy have many kinds for what is no file of theirs
+    return None
+
+
+def _save_windows(path, windows, digest):
+  """Writes the file, whole or not at all; features can be used without it."""
+  buffer = io.BytesIO()
+  np.savez(buffer, digest=np.array(digest), **windows._asdict())
+  try:
+    files.write_bytes(path, buffer.getvalue())
+  except Exception as error:  # tf.io.gfile raises its own kinds
+    logging.warning("Features are not kept: cannot write %s: %s", path, files.describe(error))
+  else:
+    logging.info("Features are kept in %s.", path)
+
+
+# ---- Records ------------------------------------------------------------------------------------
+
+
+def record_features(seq_length, is_training):
+  """The table of what a TFRecord file has for each window.
+
+  Args:
+    seq_length: int, S.
+    is_training: bool.
+
+  Returns:
+    List of tf_records.Feature: input_ids, input_mask, segment_ids int32 [S]; unique_ids and, for
+    training, start_positions, end_positions, is_impossible int32 scalar.
+  """
+  per_token = [
+    tf_records.Feature(name, np.int32, (seq_length,), per_token=True)
+    for name in ("input_ids", "input_mask", "segment_ids")
+  ]
+  numbers = ["unique_ids"]
+  if is_training:
+    numbers += ["start_positions", "end_positions", "is_impossible"]
+  return [*per_token, *(tf_records.Feature(name, np.int32) for name in numbers)]
+
+
+def feature_row(feature, is_training):
+  """InputFeatures as a row for the table of record_features: a dict of name -> number or list."""
+  row = {
+    "unique_ids": feature.unique_id,
+    "input_ids": feature.input_ids,
+    "input_mask": feature.input_mask,
+    "segment_ids": feature.segment_ids,
+  }
+  if is_training:
+    row["start_positions"] = feature.start_position
+    row["end_positions"] = feature.end_position
+    row["is_impossible"] = int(feature.is_impossible)
+  return row
+
+
+class FeatureWriter:
+  """Writes InputFeatures to a TFRecord file, which gets its name when it is closed.
+
+  Attributes:
+    filename: str, path of the file.
+    is_training: bool, whether the answers' places are written.
+    num_features: int, how many were written.
+  """
+
+  def __init__(self, filename, is_training):
+    """Opens the file; files.InputError if it cannot be written."""
+    self.filename = filename
+    self.is_training = is_training
+    self.num_features = 0
+    self._writer = _open_writer(filename)
+
+  def process_feature(self, feature):
+    """Appends an InputFeatures."""
+    self.num_features += 1
+    table = record_features(len(feature.input_ids), self.is_training)
+    row = feature_row(feature, self.is_training)
+    self._writer.write_serialized(tf_records.serialize(row, table))
+
+  def close(self):
+    """Completes the file."""
+    self._writer.close()
+
+
+def _open_writer(path):
+  """A input_pipeline.RecordWriter for rows that are serialised already."""
+  from toolkit.records import input_pipeline  # pylint: disable=import-outside-toplevel  # TensorFlow: seconds in each worker
+
+  return input_pipeline.RecordWriter(path, features=())
+
+
+def write_feature_records(features, path, num_workers=1, multiple=1):
+  """Writes features to a TFRecord file, whole or not at all.
+
+  Args:
+    features: FeatureSet.
+    path: str, path of the file.
+    num_workers: int, processes to use. Small sets are done by this process alone.
+    multiple: int; the last window is repeated, with new unique_ids, until the number of records can
+      be divided by it.
+
+  Raises:
+    files.InputError: the file cannot be written.
+  """
+  num_records = -(-len(features) // multiple) * multiple
+  starts = range(0, num_records, _CHUNK)
+  jobs = (features.part(start, min(start + _CHUNK, num_records)) for start in starts)
+  if _is_worth_workers(len(features), num_workers):
+    results = workers.map_in_order(_serialize, jobs, num_workers, "--num_workers")
+  else:
+    results = map(_serialize, jobs)
+  with _open_writer(path) as writer, _progress_bar(num_records, "Writing", "window") as bar:
+    for serialized in results:
+      for record in serialized:
+        writer.write_serialized(record)
+      bar.update(len(serialized))
+
+
+def _serialize(features):
+  """List of the bytes of each window of a FeatureSet."""
+  table = record_features(features.settings.max_seq_length, features.settings.is_training)
+  return [tf_records.serialize(features.record_row(i), table) for i in range(len(features))]

@@ -1,0 +1,564 @@
+"""Examples, windows and logits of question answering to answers.
+
+  question "Who founded it?", paragraph words       It was founded by Ann Lee-Smith. (1901)
+  window       0    1   2  ...  6     7   8  9       10      11 12  13 14 15   16 17 18   19
+            [CLS]  who          [SEP] it was founded by ann  lee - smith  .  ( 1901 )  [SEP]
+  best start 11, best end 14 -> pieces "ann lee - smith" -> words "Ann Lee-Smith."
+                             -> the part of the words that the pieces stand for: "Ann Lee-Smith"
+
+A window's score for a span of pieces is start logit + end logit; for "no answer" it is that of
+[CLS]. The best spans of all windows of a question are its n-best list. Nothing here reads flags.
+"""
+
+import collections
+import functools
+import itertools
+import json
+import unicodedata
+from typing import Any, NamedTuple, Optional
+
+import numpy as np
+from absl import logging
+
+import tokenization
+from toolkit.support import files
+
+# Stands in the n-best list of a question without any possible answer, as it must not be empty.
+_NO_CANDIDATE = "empty"
+
+
+class RawResult(NamedTuple):
+  """What the model says about one window.
+
+  Attributes:
+    unique_id: int, the window's.
+    start_logits: float [S], list or array: score of each word piece as the first of the answer.
+    end_logits: float [S], score of each word piece as the last of the answer.
+  """
+
+  unique_id: int
+  start_logits: Any
+  end_logits: Any
+
+
+class Answers(NamedTuple):
+  """Answers to all questions; each dict has the order of the examples.
+
+  Attributes:
+    predictions: dict of question id -> text, "" for no answer.
+    nbest: dict of question id -> list of at most n_best_size dicts, best first, each with text,
+      probability (0 to 1), start_logit and end_logit.
+    null_odds: dict of question id -> float, score of "no answer" minus that of the best answer;
+      empty unless version_2_with_negative.
+  """
+
+  predictions: dict
+  nbest: dict
+  null_odds: dict
+
+
+class BestAnswer(NamedTuple):
+  """The answer to one question.
+
+  Attributes:
+    text: str, "" for no answer.
+    probability: float, 0 to 1, of this answer among the n-best.
+    start_char: int, offset of the answer in the example's paragraph_text; None for no answer, and
+      where the example has no paragraph_text.
+    end_char: int, offset of the character behind the answer, or None.
+    null_odds: float, score of "no answer" minus that of the best answer; None unless
+      version_2_with_negative.
+  """
+
+  text: str
+  probability: float
+  start_char: Optional[int]
+  end_char: Optional[int]
+  null_odds: Optional[float]
+
+
+def write_predictions(
+  all_examples,
+  all_features,
+  all_results,
+  n_best_size,
+  max_answer_length,
+  do_lower_case,
+  output_prediction_file,
+  output_nbest_file,
+  output_null_log_odds_file,
+  version_2_with_negative=False,
+  null_score_diff_threshold=0.0,
+  verbose_logging=False,
+):
+  """Writes what compute_answers returns as JSON, each file whole or not at all.
+
+  Args:
+    all_examples, all_features, all_results, n_best_size, max_answer_length, do_lower_case,
+      version_2_with_negative, null_score_diff_threshold, verbose_logging: see compute_answers.
+    output_prediction_file: path for Answers.predictions.
+    output_nbest_file: path for Answers.nbest.
+    output_null_log_odds_file: path for Answers.null_odds; written with version_2_with_negative.
+
+  Raises:
+    files.InputError: see compute_answers.
+  """
+  answers = compute_answers(
+    all_examples,
+    all_features,
+    all_results,
+    n_best_size,
+    max_answer_length,
+    do_lower_case,
+    version_2_with_negative,
+    null_score_diff_threshold,
+    verbose_logging,
+  )
+  logging.info("Writing predictions to: %s", output_prediction_file)
+  write(output_prediction_file, answers.predictions)
+  logging.info("Writing nbest to: %s", output_nbest_file)
+  write(output_nbest_file, answers.nbest)
+  if version_2_with_negative:
+    write(output_null_log_odds_file, answers.null_odds)
+
+
+def write(path, value):
+  """Writes a field of Answers as JSON the way that other tools know it, whole or not at all.
+
+  Args:
+    path: str.
+    value: dict.
+  """
+  files.write_text(path, json.dumps(value, indent=4) + "\n")
+
+
+def compute_answers(
+  examples,
+  features,
+  results,
+  n_best_size,
+  max_answer_length,
+  do_lower_case,
+  version_2_with_negative=False,
+  null_score_diff_threshold=0.0,
+  verbose_logging=False,
+):
+  """Finds the best answers to each question in the logits of its windows.
+
+  Args:
+    examples: sequence of SquadExample.
+    features: iterable of InputFeatures; example_index is the place of their example in `examples`.
+    results: iterable of RawResult, one for each feature, in any order.
+    n_best_size: int, at least 1; how many starts and ends of each window are considered, and the
+      length of the n-best lists.
+    max_answer_length: int, in word pieces.
+    do_lower_case: bool, whether the tokenizer lower-cased the text.
+    version_2_with_negative: bool, whether a question may have no answer.
+    null_score_diff_threshold: float; "no answer" is predicted where the null odds are higher.
+    verbose_logging: bool, whether to log the answers whose exact place in the text is not found.
+
+  Returns:
+    Answers. A question without any possible answer gets the prediction "" with
+    version_2_with_negative (null odds: the score of "no answer" alone), else "empty".
+
+  Raises:
+    files.InputError: a feature has no result, an id occurs twice, or logits are not finite numbers.
+  """
+  settings = _Settings(
+    n_best_size,
+    max_answer_length,
+    do_lower_case,
+    version_2_with_negative,
+    null_score_diff_threshold,
+    verbose_logging,
+  )
+  answers = Answers({}, {}, {})
+  windows = _collect(examples, features, results, settings)
+  for index, example in enumerate(examples):
+    ranking = _rank(example, windows[index], settings)
+    answers.predictions[example.qas_id] = ranking.entries[ranking.chosen].text
+    answers.nbest[example.qas_id] = _written(ranking)[:n_best_size]
+    if version_2_with_negative:
+      answers.null_odds[example.qas_id] = ranking.null_odds
+  return answers
+
+
+def best_answer(
+  example,
+  features,
+  results,
+  n_best_size=20,
+  max_answer_length=30,
+  do_lower_case=True,
+  version_2_with_negative=False,
+  null_score_diff_threshold=0.0,
+):
+  """Finds the answer to one question and its place in the paragraph.
+
+  Args:
+    example: SquadExample. Its word_offsets tell the answer's place in its paragraph_text.
+    features: iterable of InputFeatures, made of [example].
+    results, and the others: see compute_answers.
+
+  Returns:
+    BestAnswer.
+
+  Raises:
+    files.InputError: see compute_answers.
+  """
+  settings = _Settings(
+    n_best_size,
+    max_answer_length,
+    do_lower_case,
+    version_2_with_negative,
+    null_score_diff_threshold,
+  )
+  windows = _collect([example], features, results, settings)
+  ranking = _rank(example, windows[0], settings)
+  entry = ranking.entries[ranking.chosen]
+  return BestAnswer(
+    entry.text if entry.place else "",
+    ranking.probabilities[ranking.chosen],
+    *_characters(example, entry.place),
+    ranking.null_odds,
+  )
+
+
+def rethreshold(nbest, null_odds, threshold):
+  """Predictions for another null_score_diff_threshold, without running the model again.
+
+  Args:
+    nbest: Answers.nbest, or what nbest_predictions.json holds.
+    null_odds: Answers.null_odds, or what null_odds.json holds.
+    threshold: float; "no answer" is predicted where the null odds are higher.
+
+  Returns:
+    Dict of question id -> text, in the order of nbest: the best answer in the n-best list, or "".
+
+  Raises:
+    files.InputError: a question has no null odds.
+  """
+  predictions = {}
+  for qas_id, entries in nbest.items():
+    if qas_id not in null_odds:
+      raise files.InputError(f"question {qas_id} has an n-best list, but no null odds")
+    texts = [entry["text"] for entry in entries if entry["text"]]
+    predictions[qas_id] = texts[0] if texts and not null_odds[qas_id] > threshold else ""
+  return predictions
+
+
+def get_final_text(pred_text, orig_text, do_lower_case, verbose_logging=False):
+  """The part of the original words that a span of word pieces stands for.
+
+    ("steve smith", "Steve Smith's", True) -> "Steve Smith"
+
+  Args:
+    pred_text: str, words of the tokenizer with spaces between them (see _piece_text).
+    orig_text: str, the words of the paragraph which the span touches.
+    do_lower_case: bool, whether the tokenizer lower-cased the text.
+    verbose_logging: bool, whether to log why the part was not found.
+
+  Returns:
+    str, a part of orig_text; all of it where the part cannot be found.
+  """
+  start, end = _locate(pred_text, orig_text, do_lower_case, verbose_logging)
+  return orig_text[start:end]
+
+
+# ---- Ranking the answers of one question --------------------------------------------------------
+
+
+class _Settings(NamedTuple):
+  """Arguments of compute_answers, to hand on together."""
+
+  n_best_size: int
+  max_answer_length: int
+  do_lower_case: bool
+  version_2_with_negative: bool = False
+  null_score_diff_threshold: float = 0.0
+  verbose_logging: bool = False
+
+
+class _Window(NamedTuple):
+  """What is needed of a window: N spans that may be the answer, and their surroundings.
+
+  Attributes:
+    tokens: list of str, the feature's.
+    words: dict of int place in tokens -> int word, for the places where spans start and end.
+    starts, ends: int [N], places of the first and last piece of each span.
+    start_logits, end_logits: float64 [N].
+    null_logits: (float, float), those of [CLS].
+  """
+
+  tokens: list
+  words: dict
+  starts: np.ndarray
+  ends: np.ndarray
+  start_logits: np.ndarray
+  end_logits: np.ndarray
+  null_logits: tuple
+
+
+class _Entry(NamedTuple):
+  """A member of the n-best list; text "" is "no answer".
+
+  `place` is (w, start, end): text is orig_text[start:end], orig_text being the words from the w-th
+  on, joined by spaces. None for what is not in the paragraph.
+  """
+
+  text: str
+  start_logit: float
+  end_logit: float
+  place: Optional[tuple] = None
+
+
+class _Ranking(NamedTuple):
+  """All about the answers to one question; entries may be one more than n_best_size."""
+
+  entries: list
+  probabilities: list
+  null_odds: Optional[float]
+  chosen: int  # which of the entries is the answer
+
+
+def _collect(examples, features, results, settings):
+  """Dict of place in examples -> list of its _Window, in the order of the features.
+
+  Goes once through the features and keeps little of them, as they may be made on demand.
+  """
+  by_id = {}
+  for result in results:
+    if result.unique_id in by_id:
+      raise files.InputError(f"two results have the unique_id {result.unique_id}")
+    by_id[result.unique_id] = result
+  windows = collections.defaultdict(list)
+  seen = set()
+  for feature in features:
+    if feature.example_index >= len(examples):
+      continue
+    qas_id = examples[feature.example_index].qas_id
+    if feature.unique_id in seen:
+      raise files.InputError(f"two features have the unique_id {feature.unique_id}")
+    if feature.unique_id not in by_id:
+      raise files.InputError(
+        f"question {qas_id}: there is no result for its window {feature.doc_span_index} "
+        f"(unique_id {feature.unique_id}); predict all windows"
+      )
+    seen.add(feature.unique_id)
+    window = _window(qas_id, feature, by_id[feature.unique_id], settings)
+    windows[feature.example_index].append(window)
+  return windows
+
+
+def _window(qas_id, feature, result, settings):
+  """The _Window of a feature; its spans are in order of start rank, then end rank."""
+  size = len(feature.tokens)
+  start_logits = _checked(result.start_logits, size, f"question {qas_id}: start_logits")
+  end_logits = _checked(result.end_logits, size, f"question {qas_id}: end_logits")
+  starts, ends = (
+    [i for i in _get_best_indexes(logits, settings.n_best_size) if i in feature.token_to_orig_map]
+    for logits in (start_logits, end_logits)
+  )
+  words = {i: feature.token_to_orig_map[i] for i in starts + ends}
+  # A word that several windows have is judged where it has most context.
+  starts = np.array([i for i in starts if feature.token_is_max_context.get(i, False)], int)
+  ends = np.array(ends, int)
+  distance = ends[None, :] - starts[:, None]
+  rows, columns = np.nonzero((distance >= 0) & (distance < settings.max_answer_length))
+  starts, ends = starts[rows], ends[columns]
+  return _Window(
+    feature.tokens,
+    words,
+    starts,
+    ends,
+    start_logits[starts],
+    end_logits[ends],
+    (float(start_logits[0]), float(end_logits[0])),
+  )
+
+
+def _checked(logits, size, name):
+  """Logits as float64 [S]; those of padding, from `size` on, may be infinite."""
+  logits = np.asarray(logits, np.float64)
+  if len(logits) < size:
+    raise files.InputError(f"{name}: found {len(logits)} numbers for {size} word pieces")
+  if np.isnan(logits).any() or np.isinf(logits[:size]).any():
+    raise files.InputError(
+      f"{name}: found numbers that are not finite; the training diverged or the model is damaged"
+    )
+  return logits
+
+
+def _rank(example, windows, settings):
+  """The _Ranking of an example, given its windows."""
+  entries = _distinct_entries(example.doc_tokens, windows, settings)
+  probabilities = _compute_softmax([e.start_logit + e.end_logit for e in entries])
+  if not settings.version_2_with_negative:
+    return _Ranking(entries, probabilities, None, 0)
+  null = next(i for i, e in enumerate(entries) if not e.text)
+  best = next((i for i, e in enumerate(entries) if e.text), None)
+  null_odds = entries[null].start_logit + entries[null].end_logit
+  if best is None:
+    return _Ranking(entries, probabilities, null_odds, null)
+  # One after the other, as the last bit may decide at the threshold.
+  null_odds = null_odds - entries[best].start_logit - entries[best].end_logit
+  chosen = null if null_odds > settings.null_score_diff_threshold else best
+  return _Ranking(entries, probabilities, null_odds, chosen)
+
+
+def _written(ranking):
+  """The entries of a _Ranking as dicts for Answers.nbest."""
+  return [
+    {
+      "text": entry.text,
+      "probability": probability,
+      "start_logit": entry.start_logit,
+      "end_logit": entry.end_logit,
+    }
+    for entry, probability in zip(ranking.entries, ranking.probabilities)
+  ]
+
+
+def _distinct_entries(words, windows, settings):
+  """The n-best list: _Entry of distinct texts, best first. One of them is "" if that is allowed."""
+  null = _null_window(windows) if settings.version_2_with_negative else None
+  entries = {}
+  for window, i in _best_first([*windows, null] if null else windows):
+    if len(entries) >= settings.n_best_size:
+      break
+    entry = _entry(words, window, i, settings)
+    entries.setdefault(entry.text, entry)
+  if null:
+    entries.setdefault("", _entry(words, null, 0, settings))
+  return list(entries.values()) or [_Entry(_NO_CANDIDATE, 0.0, 0.0)]
+
+
+def _null_window(windows):
+  """A window with one span, for "no answer": [CLS] of the window where it has the lowest score."""
+  start, end = min((w.null_logits for w in windows), key=sum, default=(0.0, 0.0))
+  place = np.zeros(1, int)
+  return _Window([], {}, place, place, np.array([start]), np.array([end]), (start, end))
+
+
+def _best_first(windows):
+  """Yields (window, place in its spans), highest score first, equal ones in their given order."""
+  if not windows:
+    return
+  scores = [window.start_logits + window.end_logits for window in windows]
+  owners = np.repeat(np.arange(len(windows)), list(map(len, scores)))
+  places = np.concatenate([np.arange(len(s)) for s in scores])
+  for i in np.argsort(-np.concatenate(scores), kind="stable").tolist():
+    yield windows[owners[i]], places[i]
+
+
+def _get_best_indexes(logits, n_best_size):
+  """Places of the n_best_size highest logits, highest first; of equal ones the first comes first.
+
+  Args:
+    logits: float [S], list or array.
+    n_best_size: int.
+
+  Returns:
+    List of at most n_best_size int: ([1.0, 3.0, 3.0], 2) -> [1, 2].
+  """
+  return np.argsort(-np.asarray(logits, np.float64), kind="stable")[:n_best_size].tolist()
+
+
+def _compute_softmax(scores):
+  """Probabilities of scores: list of float -> list of float that sum to 1, [] for []."""
+  if not len(scores):
+    return []
+  powers = np.exp(np.asarray(scores, np.float64) - max(scores))
+  return (powers / powers.sum()).tolist()
+
+
+# ---- From word pieces to text -------------------------------------------------------------------
+
+
+def _entry(words, window, i, settings):
+  """The _Entry of the i-th span of a window."""
+  start, end = int(window.starts[i]), int(window.ends[i])
+  logits = float(window.start_logits[i]), float(window.end_logits[i])
+  if start == 0:
+    return _Entry("", *logits)
+  first = window.words[start]
+  orig_text = " ".join(words[first : window.words[end] + 1])
+  pred_text = _piece_text(window.tokens[start : end + 1])
+  begin, stop = _locate(pred_text, orig_text, settings.do_lower_case, settings.verbose_logging)
+  return _Entry(orig_text[begin:stop], *logits, (first, begin, stop))
+
+
+def _piece_text(tokens):
+  """Word pieces as text: ["un", "##aff", "##able", "!"] -> "unaffable !"."""
+  return " ".join(" ".join(tokens).replace(" ##", "").replace("##", "").split())
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _tokenized_word(word, do_lower_case):
+  """A word as the tokenizer sees it: ("(Smith's", True) -> "( smith ' s"."""
+  return " ".join(tokenization.BasicTokenizer(do_lower_case).tokenize(word))
+
+
+def _locate(pred_text, orig_text, do_lower_case, verbose_logging):
+  """Where the text of word pieces stands in the original text.
+
+  The tokenizer adds spaces and changes characters, mostly one to one. So the n-th character of the
+  one text that is no space is the n-th of the other:
+
+    orig_text  "(Smith's job"    tokenized  "( smith ' s job"    pred_text  "smith ' s"
+                012345678901                 0 12345 6 7 8..                 1       7
+    -> (1, 8), the bounds of "Smith's"
+
+  Returns:
+    Pair of int: first character, and the one behind the last. All of orig_text if characters were
+    added or lost, or pred_text is not there.
+  """
+  words = map(_tokenized_word, orig_text.split(" "), itertools.repeat(do_lower_case))
+  tokenized = " ".join(filter(None, words))
+  if pred_text == tokenized and orig_text == orig_text.strip():
+    return 0, len(orig_text)  # what the rest would find, but in no time: the usual case
+  try:
+    return _align(pred_text, orig_text, tokenized)
+  except LookupError as error:
+    if verbose_logging:
+      logging.info("%s", error.args[0])
+    return 0, len(orig_text)
+
+
+def _align(pred_text, orig_text, tokenized):
+  """Bounds in orig_text of pred_text, as in _locate; LookupError if they cannot be found."""
+  start = tokenized.find(pred_text)
+  if start < 0:
+    raise LookupError(f"Unable to find text: '{pred_text}' in '{orig_text}'")
+  size = len(tokenized) - tokenized.count(" ")
+  places = [i for i, char in enumerate(orig_text) if char != " "]
+  if len(places) != size:  # words may have other spaces in them, at which the tokenizer splits too
+    places = [i for i in places if unicodedata.category(orig_text[i]) != "Zs"]
+  if len(places) != size:
+    texts = orig_text.replace(" ", ""), tokenized.replace(" ", "")
+    raise LookupError("Length not equal after stripping spaces: '%s' vs '%s'" % texts)
+  for name, edge in (("start", pred_text[:1]), ("end", pred_text[-1:])):
+    if edge in ("", " "):
+      raise LookupError(f"Couldn't map {name} position")
+  first = start - tokenized.count(" ", 0, start)
+  last = first + len(pred_text) - pred_text.count(" ") - 1
+  return places[first], places[last] + 1
+
+
+def _characters(example, place):
+  """Bounds in example.paragraph_text of an _Entry's place, or (None, None)."""
+  if place is None or getattr(example, "word_offsets", None) is None:
+    return None, None
+  word, start, end = place
+  return _character(example, word, start), _character(example, word, end - 1) + 1
+
+
+def _character(example, word, offset):
+  """Offset in the paragraph of a character, given its offset in the joined words from `word` on.
+
+  Words ["Ann", "Lee"] at [0, 9] of "Ann      Lee": (0, 5), the first "e" -> 10.
+  """
+  while offset > len(example.doc_tokens[word]):
+    offset -= len(example.doc_tokens[word]) + 1
+    word += 1
+  return example.word_offsets[word] + offset

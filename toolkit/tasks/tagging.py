@@ -1,0 +1,566 @@
+"""Files of words and their tags to sentences, sentences to features, and predictions back to words.
+
+  Ada      B-PER      [CLS] ada love ##lace moved to lisbon . [SEP] [PAD] ...   input_ids
+  Lovelace I-PER        1    1   1     1      1   1    1    1   1     0   ...   input_mask
+  moved    O       ->   0    0   0     0      0   0    0    0   0     0   ...   segment_ids
+  to       O            0    2   3     0      0   0    1    0   0     0   ...   label_ids
+  Lisbon   B-LOC        0    1   1     0      1   1    1    1   0     0   ...   label_mask
+  .        O                             O, B-LOC, B-PER and I-PER have the ids 0 to 3
+
+The tag of a word stands at its first word piece, and the others are not scored (Devlin et al. 2018,
+section 5.3). A sentence that is too long for one input is cut into windows that overlap.
+"""
+
+import bisect
+import functools
+import re
+from collections.abc import Sequence
+from typing import NamedTuple, Optional
+
+import numpy as np
+from absl import logging
+
+import tokenization
+from toolkit.metrics import ner_metrics
+from toolkit.records import tf_records
+from toolkit.support import files
+
+DOCSTART = "-DOCSTART-"
+# The ways to write entities as tags that encode_entities knows; the first is this module's own.
+SCHEMES = ("iob2", "iob1", "bioes")
+
+_TAG = re.compile(r"O|[BIESLU]-.+")
+_BILOU = {"L": "E", "U": "S"}  # BILOU is BIOES by other names
+
+
+# ---- Sentences ----------------------------------------------------------------------------------
+
+
+class Layout(NamedTuple):
+  """How a file of words and tags is to be read.
+
+  Attributes:
+    token_column, label_column: int, columns of words and tags, from 0; from -1 at the end.
+    delimiter: str between two columns ("\\\\t" and "tab" mean a tab), or None for any number of
+      spaces and tabs.
+    comment_prefix: str, how lines begin that are no words, or None.
+    tag_scheme: member of SCHEMES, or "auto" for the one that fits best.
+  """
+
+  token_column: int = 0
+  label_column: int = -1
+  delimiter: Optional[str] = None
+  comment_prefix: Optional[str] = None
+  tag_scheme: str = "auto"
+
+  def separator(self):
+    """The delimiter as it stands in a file, or None."""
+    return {"\\t": "\t", "tab": "\t", "": None}.get(self.delimiter, self.delimiter)
+
+  def split(self, line):
+    """The columns of a line."""
+    if self.separator():
+      return [cell.strip(" \t") for cell in line.split(self.separator())]
+    # Not str.split(): that would also cut at U+00A0, U+0085 and others, which words may have.
+    return re.split("[ \t]+", line.strip(" \t"))
+
+  def is_comment(self, line):
+    """Whether a line is no word."""
+    return bool(self.comment_prefix) and line.startswith(self.comment_prefix)
+
+
+class Sentence(NamedTuple):
+  """A sentence in words.
+
+  Attributes:
+    words: list of str.
+    tags: list of str, a tag of IOB2 for each word, or None.
+    lines: sequence of int, the line of the file that each word stands on, from 1.
+    text: str, the sentence as it was written; None for the words with single spaces between them.
+    spans: list of (first character, character behind the last) of each word in `text`, or None.
+  """
+
+  words: list
+  tags: Optional[list] = None
+  lines: Sequence = ()
+  text: Optional[str] = None
+  spans: Optional[list] = None
+
+
+class Corpus(NamedTuple):
+  """A file of sentences.
+
+  Attributes:
+    path: str.
+    sentences: list of Sentence.
+    other_lines: dict of line number -> text, for the lines that are no words: "" for one between
+      two sentences, DOCSTART for one between two documents, or a comment.
+  """
+
+  path: str
+  sentences: list
+  other_lines: dict
+
+  def is_tagged(self):
+    """Whether the file has tags."""
+    return self.sentences[0].tags is not None
+
+
+def read_corpus(path, layout=Layout(), has_tags=True):  # noqa: B008, immutable
+  """Reads a file with a word and its tag a line, in columns, and blank lines between sentences.
+
+  Tags become IOB2. Those that break their scheme are read as conlleval does, and counted in the
+  log.
+
+  Args:
+    path: str.
+    layout: Layout.
+    has_tags: bool, whether to read tags; None: if any word has a second column.
+
+  Returns:
+    Corpus with at least one word.
+
+  Raises:
+    files.InputError: the file cannot be read or has no words; a line has too few columns, or a tag
+      of an unknown kind (file:line).
+  """
+  groups, other_lines = _grouped_lines(path, layout)
+  if has_tags is None:
+    has_tags = any(len(cells) > 1 for group in groups for _, cells in group)
+  sentences = [_sentence(path, group, layout, has_tags) for group in groups]
+  if not sentences:
+    raise files.InputError(f"{path}: has no words; expected a word and its tag a line")
+  if has_tags:
+    sentences = _to_iob2(path, sentences, layout.tag_scheme)
+  return Corpus(path, sentences, other_lines)
+
+
+def _grouped_lines(path, layout):
+  """A list of sentences, each a list of (line number, cells), and Corpus.other_lines."""
+  groups, other_lines = [[]], {}
+  for number, line in files.read_lines(path):
+    if layout.is_comment(line):
+      other_lines[number] = line
+    elif not line.strip(" \t"):
+      other_lines[number] = ""
+      groups.append([])
+    elif line.startswith(DOCSTART):
+      other_lines[number] = DOCSTART
+      groups.append([])
+    else:
+      groups[-1].append((number, layout.split(line)))
+  return [group for group in groups if group], other_lines
+
+
+def _sentence(path, group, layout, has_tags):
+  """Sentence of a list of (line number, cells)."""
+  words, tags = [], []
+  for number, cells in group:
+    place = f"{path}:{number}"
+    words.append(_cell(cells, layout.token_column, "token_column", place))
+    if not has_tags:
+      continue
+    tag = _cell(cells, layout.label_column, "label_column", place)
+    if (layout.token_column - layout.label_column) % len(cells) == 0:
+      raise files.InputError(
+        f"{place}: found {_columns(cells)}, in which --token_column={layout.token_column} and "
+        f"--label_column={layout.label_column} are the same; is --delimiter right?"
+      )
+    if not _TAG.fullmatch(tag):
+      raise files.InputError(
+        f"{place}: found the tag {tag!r}, should be O, or B-, I-, E- or S- and a type, such as "
+        "B-PER; is --label_column right?"
+      )
+    tags.append(_BILOU.get(tag[0], tag[0]) + tag[1:])
+  return Sentence(words, tags if has_tags else None, [number for number, _ in group])
+
+
+def _columns(cells):
+  return "1 column" if len(cells) == 1 else f"{len(cells)} columns"
+
+
+def _cell(cells, column, flag, place):
+  """The content of a column, which must be there."""
+  if not -len(cells) <= column < len(cells):
+    raise files.InputError(
+      f"{place}: found {_columns(cells)}, too few for --{flag}={column}; is --delimiter right?"
+    )
+  if not cells[column]:
+    raise files.InputError(f"{place}: has nothing in --{flag}={column}; is --delimiter right?")
+  return cells[column]
+
+
+def _to_iob2(path, sentences, scheme):
+  """Sentences with the tags of IOB2; logs how many tags break their own scheme."""
+  found = [ner_metrics.entities(sentence.tags) for sentence in sentences]
+
+  def broken_lines(name):
+    return [
+      line
+      for sentence, entities in zip(sentences, found)
+      for line, tag, wanted in zip(
+        sentence.lines, sentence.tags, encode_entities(entities, len(sentence.tags), name)
+      )
+      if tag != wanted
+    ]
+
+  broken = {name: broken_lines(name) for name in (SCHEMES if scheme == "auto" else [scheme])}
+  scheme = min(broken, key=lambda name: len(broken[name]))
+  if broken[scheme]:
+    logging.warning(
+      "%s: %d of %d tags break the scheme %s, the first on line %d; they are read as conlleval "
+      "does.",
+      path,
+      len(broken[scheme]),
+      sum(len(sentence.tags) for sentence in sentences),
+      scheme.upper(),
+      broken[scheme][0],
+    )
+  return [
+    sentence._replace(tags=encode_entities(entities, len(sentence.tags)))
+    for sentence, entities in zip(sentences, found)
+  ]
+
+
+def encode_entities(entities, num_words, scheme=SCHEMES[0]):
+  """Writes entities as tags.
+
+    PER 0 to 2, PER 2 to 3   iob2   B-PER I-PER B-PER
+                             iob1   I-PER I-PER B-PER
+                             bioes  B-PER E-PER S-PER
+
+  Args:
+    entities: list of ner_metrics.Entity in order.
+    num_words: int, words of the sentence.
+    scheme: member of SCHEMES.
+
+  Returns:
+    List of num_words str.
+  """
+  tags = ["O"] * num_words
+  before = None
+  for entity in entities:
+    name, start, end = entity
+    prefixes = ["B"] + ["I"] * (end - start - 1)
+    if scheme == "iob1" and (before is None or (before.type, before.end) != (name, start)):
+      prefixes[0] = "I"
+    elif scheme == "bioes":
+      prefixes[-1] = "E" if len(prefixes) > 1 else "S"
+    tags[start:end] = [f"{prefix}-{name}" for prefix in prefixes]
+    before = entity
+  return tags
+
+
+# ---- Raw text -----------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=10_000)
+def _kind(char):
+  """Of a character: s for a space, d for one that is deleted, a for a word of its own, else w."""
+  if tokenization._is_whitespace(char):
+    return "s"
+  if char in "\0\ufffd" or tokenization._is_control(char):
+    return "d"
+  alone = tokenization._is_punctuation(char) or tokenization._is_chinese_char(ord(char))
+  return "a" if alone else "w"
+
+
+def split_text(text):
+  """Splits text into words where tokenization.BasicTokenizer does, and keeps their characters.
+
+    "Zoë's in 東京." -> words [Zoë, ', s, in, 東, 京, .]
+                        spans [(0, 3), (3, 4), (4, 5), (6, 8), (9, 10), (10, 11), (11, 12)]
+
+  Args:
+    text: str.
+
+  Returns:
+    Sentence without tags.
+  """
+  kinds = "".join(map(_kind, text))
+  spans = [match.span() for match in re.finditer("a|w([wd]*w)?", kinds)]
+  return Sentence([text[start:end] for start, end in spans], text=text, spans=spans)
+
+
+def read_text_corpus(path):
+  """Reads a file of plain text, a sentence a line; a blank line is a sentence without words.
+
+  Args:
+    path: str.
+
+  Returns:
+    Corpus. The lines of its words are those of the file that format_corpus makes.
+
+  Raises:
+    files.InputError: the file cannot be read, or has no words.
+  """
+  sentences, line = [], 1
+  for _, text in files.read_lines(path):
+    sentence = split_text(text)
+    end = line + len(sentence.words)
+    sentences.append(sentence._replace(lines=range(line, end)))
+    line = end + 1
+  if not any(sentence.words for sentence in sentences):
+    raise files.InputError(f"{path}: has no words; expected a sentence a line")
+  ends = (sentence.lines.stop for sentence in sentences)
+  return Corpus(path, sentences, dict.fromkeys(ends, ""))
+
+
+# ---- Labels -------------------------------------------------------------------------------------
+
+
+def find_labels(corpus):
+  """The labels that a tagger of a corpus needs: "O", and B- and I- of each type, sorted.
+
+  Args:
+    corpus: Corpus with tags.
+
+  Returns:
+    List of str. A type has both, though all of its entities may be single words.
+
+  Raises:
+    files.InputError: there is no entity.
+  """
+  types = {tag[2:] for sentence in corpus.sentences for tag in sentence.tags if tag != "O"}
+  if not types:
+    raise files.InputError(f"{corpus.path}: every tag is O; there is nothing to learn")
+  return ["O", *sorted(f"{prefix}-{name}" for prefix in "BI" for name in types)]
+
+
+def check_labels(corpus, labels):
+  """Makes sure that a model knows the tags of a corpus.
+
+  Args:
+    corpus: Corpus, with tags or without.
+    labels: list of str, of the model.
+
+  Raises:
+    files.InputError: names the first tag that it does not know (file:line).
+  """
+  known = set(labels)
+  for sentence in corpus.sentences:
+    for line, tag in zip(sentence.lines, sentence.tags or ()):
+      if tag not in known:
+        raise files.InputError(
+          f"{corpus.path}:{line}: found the tag {tag!r}, which the training data does not have; "
+          f"known tags are {', '.join(labels)}"
+        )
+
+
+# ---- Features -----------------------------------------------------------------------------------
+
+
+class Window(NamedTuple):
+  """A sentence, or a part of a long one, as the model takes it.
+
+  Attributes:
+    sentence: int, place of the sentence in its list.
+    input_ids: list of int, ids of the word pieces with [CLS] and [SEP]; no padding.
+    words: list of int, the words that are tagged in this window.
+    positions: list of int, the place of the first piece of each of them in input_ids.
+  """
+
+  sentence: int
+  input_ids: list
+  words: list
+  positions: list
+
+
+def first_pieces(words, tokenize):
+  """Word pieces of a sentence that comes in words, and where each word begins among them.
+
+    words  ["Zoë", "unaffable", "\\u200b", "."]
+    pieces ["zoe", "una", "##ffa", "##ble", "."]
+    starts [0, 1, None, 4]
+
+  To predict for words what the model says for pieces, take what stands at each word's start: of
+  piece 1 for "unaffable". The zero-width space makes no piece at all.
+
+  Args:
+    words: list of str.
+    tokenize: function of a word to a list of pieces, or of their ids, such as
+      FullTokenizer.tokenize and FullTokenizer.encode.
+
+  Returns:
+    A pair: list of pieces; list of int, the place of each word's first piece, or None.
+  """
+  pieces, starts = [], []
+  for word in words:
+    word_pieces = tokenize(word)
+    starts.append(len(pieces) if word_pieces else None)
+    pieces.extend(word_pieces)
+  return pieces, starts
+
+
+def make_windows(sentences, tokenizer, max_seq_length):
+  """Cuts sentences into what the model can take, so that each word is tagged once.
+
+  A word is tagged in the window that shows most of what is around it. Words without a word piece,
+  such as a lone control character, are tagged in none; they are counted in the log.
+
+  Args:
+    sentences: list of Sentence.
+    tokenizer: tokenization.FullTokenizer.
+    max_seq_length: int, word pieces in a window with [CLS] and [SEP], 3 or more.
+
+  Returns:
+    List of Window, one or more for each sentence, in their order.
+  """
+  cls, sep = tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
+  windows, without = [], []
+  for number, sentence in enumerate(sentences):
+    ids, starts = first_pieces(sentence.words, tokenizer.encode)
+    room = max_seq_length - 2
+    for first, words in _assign_words(len(ids), starts, room).items():
+      input_ids = [cls, *ids[first : first + room], sep]
+      windows.append(Window(number, input_ids, words, [starts[w] - first + 1 for w in words]))
+    without += [word for word, start in zip(sentence.words, starts) if start is None]
+  if without:
+    logging.warning(
+      "%d words have no word piece and get the tag O; the first is %r.", len(without), without[0]
+    )
+  return windows
+
+
+def _assign_words(num_pieces, starts, room):
+  """Dict of the first piece of each window -> list of the words that are tagged in it.
+
+  Windows begin half a window apart, and the last one ends with the sentence: 10 pieces, a word
+  each, with room for 6 -> {0: [0 1 2 3 4], 3: [5 6], 4: [7 8 9]}, for windows 0-5, 3-8 and 4-9.
+  """
+  stride = max(1, room // 2)
+  firsts = [*range(0, num_pieces - room, stride), max(0, num_pieces - room)]
+  words = {first: [] for first in firsts}
+  for word, piece in enumerate(starts):
+    if piece is not None:
+      left = bisect.bisect_left(firsts, piece - room + 1)
+      near = firsts[left : bisect.bisect_right(firsts, piece)]
+      best = max(near, key=lambda first: min(piece - first, first + room - 1 - piece))
+      words[best].append(word)
+  return words
+
+
+def record_features(seq_length):
+  """The table of what a TFRecord file has for each window.
+
+  Args:
+    seq_length: int, S.
+
+  Returns:
+    List of tf_records.Feature, int32 [S]: input_ids, input_mask, segment_ids; label_ids, 0 where
+    nothing is scored; label_mask, 1 at the first pieces of the words that are.
+  """
+  names = ("input_ids", "input_mask", "segment_ids", "label_ids", "label_mask")
+  return [tf_records.Feature(name, np.int32, (seq_length,), per_token=True) for name in names]
+
+
+def feature_rows(windows, sentences, labels, seq_length):
+  """Windows as rows for the table of record_features.
+
+  Args:
+    windows: list of Window.
+    sentences: the list of Sentence that they were made of; those without tags get label_ids 0.
+    labels: list of str in the order of their ids.
+    seq_length: int, S.
+
+  Yields:
+    Dict of feature name -> list of S int.
+  """
+  ids = {label: place for place, label in enumerate(labels)}
+  for window in windows:
+    row = {feature.name: [0] * seq_length for feature in record_features(seq_length)}
+    length = len(window.input_ids)
+    row["input_ids"][:length] = window.input_ids
+    row["input_mask"][:length] = [1] * length
+    tags = sentences[window.sentence].tags
+    for word, position in zip(window.words, window.positions):
+      row["label_mask"][position] = 1
+      row["label_ids"][position] = ids[tags[word]] if tags else 0
+    yield row
+
+
+# ---- Predictions --------------------------------------------------------------------------------
+
+
+def join_tags(sentences, windows, predicted_ids, labels):
+  """Puts the predictions of windows together.
+
+  Args:
+    sentences: list of N Sentence.
+    windows: list of Window, from make_windows.
+    predicted_ids: list of int arrays, for each window the label of each of its pieces, or more.
+    labels: list of str in the order of their ids.
+
+  Returns:
+    List of N lists of str, a tag of IOB2 for each word. Sequences that break IOB2 are written anew
+    with the entities that conlleval finds in them.
+  """
+  tags = [["O"] * len(sentence.words) for sentence in sentences]
+  for window, ids in zip(windows, predicted_ids):
+    for word, position in zip(window.words, window.positions):
+      tags[window.sentence][word] = labels[ids[position]]
+  return [encode_entities(ner_metrics.entities(each), len(each)) for each in tags]
+
+
+def prediction_record(sentence, tags):
+  """What is known of a tagged sentence, ready for JSON.
+
+  Args:
+    sentence: Sentence.
+    tags: list of str, the predicted tags of IOB2.
+
+  Returns:
+    Dict of text, words, tags, and entities, a list of dicts:
+      {"text": "New York", "type": "LOC", "start_word": 2, "end_word": 4, "start_char": 6,
+       "end_char": 14}
+    where text[6:14] is "New York", and words[2:4] are its words.
+  """
+  text, spans = sentence.text, sentence.spans
+  if text is None:
+    text, spans = " ".join(sentence.words), _joined_spans(sentence.words)
+  entities = []
+  for name, first, end in ner_metrics.entities(tags):
+    start_char, end_char = spans[first][0], spans[end - 1][1]
+    entities.append(
+      {
+        "text": text[start_char:end_char],
+        "type": name,
+        "start_word": first,
+        "end_word": end,
+        "start_char": start_char,
+        "end_char": end_char,
+      }
+    )
+  return {"text": text, "words": sentence.words, "tags": tags, "entities": entities}
+
+
+def _joined_spans(words):
+  """Where words stand in " ".join(words): ["in", "Rome"] -> [(0, 2), (3, 7)]."""
+  spans, start = [], 0
+  for word in words:
+    spans.append((start, start + len(word)))
+    start += len(word) + 1
+  return spans
+
+
+def format_corpus(corpus, tags, separator=None):
+  """A corpus with predicted tags, line by line as it was read.
+
+  Args:
+    corpus: Corpus.
+    tags: list of lists of str, the predicted tags of each sentence.
+    separator: str between two columns; None for a space.
+
+  Returns:
+    str: on each line the word, its tag if the corpus has tags, and the predicted tag. Lines that
+    are no words keep their places; those between documents have O for tags.
+  """
+  extra = ["O"] * (2 if corpus.is_tagged() else 1)
+  rows = {
+    line: [text, *extra] if text == DOCSTART else [text]
+    for line, text in corpus.other_lines.items()
+  }
+  for sentence, predicted in zip(corpus.sentences, tags):
+    columns = filter(None, (sentence.words, sentence.tags, predicted))
+    rows.update(zip(sentence.lines, zip(*columns)))
+  return "".join((separator or " ").join(rows[line]) + "\n" for line in sorted(rows))

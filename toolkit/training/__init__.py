@@ -1,0 +1,1 @@
+"""Training runs: flags, output directories, the estimator, hooks, evaluation, distribution."""

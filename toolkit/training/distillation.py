@@ -1,0 +1,522 @@
+"""Knowledge distillation: a model, the student, learns what a trained one, the teacher, says.
+
+Losses are functions of both models' logits:
+
+  classes, tags, first and last word piece   class_losses, span_losses
+  several labels a text                      mark_losses
+  numbers                                    number_losses
+
+find_teacher, write_student and add_logits are what a run does with the teacher: it is found and
+checked, some of its layers become the student's start, and its logits on the training set are
+computed once and put into the training records, so that the student trains at its own speed.
+
+Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network"; for students of some
+of the teacher's layers Sanh et al. 2019 (DistilBERT); for unlabelled text Turc et al. 2019.
+"""
+
+import hashlib
+import io
+import itertools
+import os
+import re
+import sys
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from absl import logging
+from tqdm import tqdm
+
+import modeling
+import tokenization
+from toolkit.formats import model_directory
+from toolkit.records import input_pipeline, tf_records
+from toolkit.serving.predictor import Predictor
+from toolkit.support import files
+from toolkit.training import estimators, micro_batches
+
+# The feature of training records that holds what the teacher says.
+TEACHER_LOGITS = "teacher_logits"
+# Where, in an output directory, the model is that a student of some of the teacher's layers is at
+# first.
+START = "student_start"
+
+# Stands for minus infinity among logits, and is a number in float16, too.
+_NEVER = -1e4
+# Examples that are computed and kept at a time: what a killed pass may lose.
+_CHUNK = 512
+_BATCH_SIZE = 32
+_INPUTS = ("input_ids", "input_mask", "segment_ids")
+_FORMAT = 1  # of the files that keep logits
+
+
+# ---- Losses -------------------------------------------------------------------------------------
+
+
+class SoftTargets(NamedTuple):
+  """How the loss is made of the labels and of what the teacher says.
+
+  Temperature and mixture are those of Hinton et al. 2015, section 2; Sanh et al. 2019 train with
+  both, too. The defaults count labels and teacher alike.
+
+  Attributes:
+    temperature: float, what both models' logits are divided by, above 0: the higher, the more the
+      student learns of the classes that the teacher holds for unlikely.
+    alpha: float from 0 to 1, the share of the soft loss; the rest is that of the labels.
+  """
+
+  temperature: float = 2.0
+  alpha: float = 0.5
+
+  def objective(self, hard, soft, sees_padding=False):
+    """What a training lowers.
+
+    Args:
+      hard, soft: micro_batches.Mean of the loss of the labels and of the teacher's.
+      sees_padding: bool, see micro_batches.Objective.
+
+    Returns:
+      micro_batches.Objective, which shows both.
+    """
+    terms = [
+      mean._replace(value=share * mean.value)
+      for share, mean in ((1.0 - self.alpha, hard), (self.alpha, soft))
+    ]
+    shown = {"label_loss": hard, "teacher_loss": soft}
+    return micro_batches.Objective(terms, shown, sees_padding)
+
+
+def class_losses(logits, teacher_logits, temperature, mask=None):
+  """How far the student's distribution is from the teacher's: T^2 KL(teacher || student).
+
+  The distributions are softmax(logits / T). T^2 keeps the gradients as large as those of the labels
+  (Hinton et al. 2015, section 2). The divergence is their cross-entropy without the teacher's own
+  entropy: it has the same gradients, and is 0 where both agree.
+
+    student [0, 0], teacher [log 3, 0], T = 1: 3/4 log(3/2) + 1/4 log(1/2) = 0.1308
+
+  Args:
+    logits, teacher_logits: float32 [..., W].
+    temperature: float, T.
+    mask: None, or int32 [..., W] or what is broadcast to it: 0 for what neither can choose.
+
+  Returns:
+    float32 [...], in nats.
+  """
+  student, teacher = (
+    tf.nn.log_softmax(_masked(values / temperature, mask)) for values in (logits, teacher_logits)
+  )
+  return temperature**2 * tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=-1)
+
+
+def _masked(logits, mask):
+  if mask is None:
+    return logits
+  mask = tf.broadcast_to(mask, tf.shape(logits)) > 0
+  return tf.where(mask, logits, tf.fill(tf.shape(logits), _NEVER))
+
+
+def span_losses(start_logits, end_logits, teacher_logits, input_mask, temperature):
+  """The mean of class_losses of the first and of the last word piece of answers.
+
+  Args:
+    start_logits, end_logits: float32 [B, S].
+    teacher_logits: float32 [B, S, 2], the teacher's for first and last.
+    input_mask: int32 [B, S], 0 for padding, which is no choice here.
+    temperature: float.
+
+  Returns:
+    float32 [B].
+  """
+  student = tf.stack([start_logits, end_logits], axis=1)  # [B, 2, S]
+  teacher = tf.transpose(teacher_logits, [0, 2, 1])
+  losses = class_losses(student, teacher, temperature, input_mask[:, tf.newaxis])  # [B, 2]
+  return tf.reduce_mean(losses, axis=1)
+
+
+def mark_losses(logits, teacher_logits, temperature):
+  """class_losses for labels that are there or not, each by itself: the mean over the labels.
+
+  Args:
+    logits, teacher_logits: float32 [B, L], of which the sigmoid is the probability of a label.
+    temperature: float.
+
+  Returns:
+    float32 [B].
+  """
+  # A label is a choice among two, of which one has the logit 0.
+  pairs = [tf.stack([z, tf.zeros_like(z)], axis=-1) for z in (logits, teacher_logits)]  # [B, L, 2]
+  return tf.reduce_mean(class_losses(*pairs, temperature), axis=1)
+
+
+def number_losses(logits, teacher_logits, temperature):
+  """The squared difference of numbers; temperature has no part in it.
+
+  Args:
+    logits, teacher_logits: float32 [B, 1].
+    temperature: float.
+
+  Returns:
+    float32 [B].
+  """
+  del temperature
+  return tf.square(logits[:, 0] - teacher_logits[:, 0])
+
+
+# ---- The teacher --------------------------------------------------------------------------------
+
+
+class Teacher(NamedTuple):
+  """A model that a script has trained.
+
+  Attributes:
+    directory: str, its output directory.
+    checkpoint: str, prefix of its best or last checkpoint.
+    config: modeling.BertConfig.
+    flags: dict of flag name -> value that it was trained with; empty if the directory has none.
+    labels: list of its labels in the order of their ids, or None.
+  """
+
+  directory: str
+  checkpoint: str
+  config: modeling.BertConfig
+  flags: dict
+  labels: list
+
+  def path(self, name):
+    """str, path of a file of its directory."""
+    return os.path.join(self.directory, name)
+
+  def check_labels(self, labels, is_fixed):
+    """Makes sure that the teacher knows the labels that the student is to learn.
+
+    Args:
+      labels: list of labels of the student's task, empty for numbers.
+      is_fixed: bool, whether the student has been trained with them, in their order.
+
+    Returns:
+      The list of labels of both: the teacher's, which may have more.
+
+    Raises:
+      files.InputError: it does not know them.
+    """
+    own = self.labels or []
+    if set(labels) - set(own) or bool(labels) != bool(own) or (is_fixed and labels != own):
+      shown = [", ".join(map(repr, each)) or "none (numbers)" for each in (own, labels)]
+      raise files.InputError(
+        f"--teacher_dir: the labels of {self.directory} are {shown[0]}, the student's are "
+        f"{shown[1]}; the teacher must know them all"
+      )
+    return own
+
+  def check_input(self, tokenizer, max_seq_length):
+    """Makes sure that the teacher can read what the student reads.
+
+    Args:
+      tokenizer: tokenization.FullTokenizer of the student.
+      max_seq_length: int, the longest input in word pieces.
+
+    Raises:
+      files.InputError: it has another vocabulary, or not as many positions.
+    """
+    own = tokenization.load_vocab(self.path(model_directory.VOCAB_FILE))
+    if own != tokenizer.vocab:
+      where = next(
+        number
+        for number, (mine, other) in enumerate(itertools.zip_longest(own, tokenizer.vocab), 1)
+        if mine != other
+      )
+      raise files.InputError(
+        f"--teacher_dir: the vocabulary of {self.directory} is not the student's: they differ from "
+        f"line {where} on; teacher and student must read the same word pieces"
+      )
+    if max_seq_length > self.config.max_position_embeddings:
+      raise files.InputError(
+        f"--max_seq_length={max_seq_length} is more than the "
+        f"{self.config.max_position_embeddings} positions of the model in --teacher_dir"
+      )
+
+
+def find_teacher(directory, script):
+  """The model of a finished output directory.
+
+  Args:
+    directory: str.
+    script: str, name of the script that is to have trained it, without .py.
+
+  Returns:
+    Teacher.
+
+  Raises:
+    files.InputError: there is no such model, or it is one of another task.
+  """
+  saved = model_directory.load_flags(directory, script, "teacher_dir")
+  checkpoint = model_directory.trained_checkpoint(directory)
+  if checkpoint is None:
+    raise files.InputError(
+      f"--teacher_dir: {directory} has no checkpoint; give the output directory of a finished "
+      f"{script}.py"
+    )
+  heads = {owner: variable for variable, owner in model_directory.HEADS.items()}
+  if heads[script] not in estimators.checkpoint_shapes(checkpoint, "teacher_dir"):
+    raise files.InputError(
+      f"--teacher_dir: {checkpoint} has no {heads[script]}: {script}.py has not trained "
+      "it; give a directory that it has"
+    )
+  for name in (model_directory.CONFIG_FILE, model_directory.VOCAB_FILE):
+    if not files.exists(os.path.join(directory, name)):
+      raise files.InputError(f"--teacher_dir: {directory} has no {name}; copy it there")
+  config = modeling.BertConfig.from_json_file(os.path.join(directory, model_directory.CONFIG_FILE))
+  labels = model_directory.read_labels(directory)
+  return Teacher(directory, checkpoint, config, saved, labels)
+
+
+# ---- A student of some of the teacher's layers --------------------------------------------------
+
+
+def parse_layers(text, teacher):
+  """The layers in a flag: "0,2,4" -> (0, 2, 4).
+
+  Args:
+    text: str, or None for no layers.
+    teacher: Teacher.
+
+  Returns:
+    Tuple of int.
+
+  Raises:
+    files.InputError: they are no rising numbers, or the teacher lacks one.
+  """
+  if text is None:
+    return ()
+  if not re.fullmatch(r"\d+(,\d+)*", text.replace(" ", "")):
+    raise files.InputError(
+      f"--student_layers: found {text!r}, should be numbers from 0 with commas between, like 0,2,4"
+    )
+  layers = tuple(map(int, text.split(",")))
+  if list(layers) != sorted(set(layers)):
+    raise files.InputError(f"--student_layers={text}: each must be higher than the one before")
+  number = teacher.config.num_hidden_layers
+  if layers[-1] >= number:
+    raise files.InputError(
+      f"--student_layers: there is no layer {layers[-1]} in {teacher.directory}; its {number} "
+      f"layers are 0 to {number - 1}"
+    )
+  return layers
+
+
+def student_config(config, layers):
+  """The configuration of a model with some of the layers of another.
+
+  Args:
+    config: modeling.BertConfig of the teacher.
+    layers: tuple of int.
+
+  Returns:
+    modeling.BertConfig.
+  """
+  return modeling.BertConfig.from_dict({**config.to_dict(), "num_hidden_layers": len(layers)})
+
+
+def student_weights(weights, layers):
+  """The weights of a model with some of the layers of another, and all else: embeddings and heads.
+
+    layers (0, 2): bert/encoder/layer_2/... -> bert/encoder/layer_1/...
+
+  Args:
+    weights: dict of variable name -> anything.
+    layers: tuple of int.
+
+  Returns:
+    Dict of variable name -> the same.
+  """
+  kept = {}
+  for name, value in weights.items():
+    found = re.fullmatch(r"(bert/encoder/layer_)(\d+)(/.*)", name)
+    if not found:
+      kept[name] = value
+    elif int(found[2]) in layers:
+      kept[f"{found[1]}{layers.index(int(found[2]))}{found[3]}"] = value
+  return kept
+
+
+def write_student(output_dir, teacher, layers):
+  """Writes the model that a student of some of the teacher's layers is at first.
+
+  Args:
+    output_dir: str; the model gets a directory of its own in it, START.
+    teacher: Teacher.
+    layers: tuple of int.
+  """
+  directory = start_paths(output_dir)
+  files.make_directory(os.path.join(output_dir, START), "output_dir")
+  reader = tf.train.load_checkpoint(teacher.checkpoint)
+  names = [
+    name
+    for name in reader.get_variable_to_shape_map()
+    if name != "global_step" and not name.endswith(estimators.SLOT_SUFFIXES)
+  ]
+  kept = student_weights({name: name for name in names}, layers)
+  weights = {name: reader.get_tensor(source) for name, source in sorted(kept.items())}
+  estimators.save_checkpoint(directory["init_checkpoint"], weights)
+  config = student_config(teacher.config, layers)
+  files.write_text(directory["bert_config_file"], config.to_json_string())
+
+
+def start_paths(output_dir):
+  """The files of write_student: a dict of the flags that name such files -> path."""
+  directory = os.path.join(output_dir, START)
+  return {
+    "bert_config_file": os.path.join(directory, model_directory.CONFIG_FILE),
+    "init_checkpoint": os.path.join(directory, "bert_model.ckpt"),
+  }
+
+
+# ---- What the teacher says of the training set --------------------------------------------------
+
+
+def add_logits(teacher, build, input_file, output_file, features, cache_dir):
+  """Adds the teacher's logits to training records.
+
+  Args:
+    teacher: Teacher.
+    build: function of the teacher's configuration and of (input_ids, input_mask, segment_ids),
+      int32 [B, S], to its logits, float32 [B, W], or [B, S, W] if each word piece has some.
+    input_file: str, a TFRecord file.
+    output_file: str, another one, to be written.
+    features: table of input_pipeline.Feature of the input file.
+    cache_dir: str, where logits are kept, see compute_logits.
+
+  Returns:
+    The table of the output file: float32 [W] or [S, W] is added as TEACHER_LOGITS.
+
+  Raises:
+    files.InputError: see compute_logits; or the file cannot be written.
+  """
+  rows = _read_inputs(input_file, features)
+  logits = compute_logits(teacher, build, rows, cache_dir)
+  shape = logits[0].shape
+  per_token = len(shape) > 1
+  if per_token:
+    shape = ({f.name: f for f in features}["input_ids"].shape[0], shape[1])
+  feature = input_pipeline.Feature(TEACHER_LOGITS, np.float32, shape, per_token)
+
+  def packed():
+    for values in logits:
+      row = np.zeros(shape, np.float32)
+      row[: len(values)] = values
+      yield {TEACHER_LOGITS: tf_records.pack(row, np.float32)}
+
+  input_pipeline.add_features(input_file, output_file, packed(), [feature])
+  return [*features, feature]
+
+
+def _read_inputs(path, features):
+  """List of (input_ids, segment_ids) pairs, int32 [length], of a TFRecord file in its order."""
+  table = [feature for feature in features if feature.name in _INPUTS]
+  input_fn = input_pipeline.read_input_fn(path, table, is_training=False, drop_remainder=False)
+  rows = []
+  with tf.Graph().as_default(), tf.Session() as session:
+    batch = tf.data.make_one_shot_iterator(input_fn({"batch_size": _CHUNK})).get_next()
+    while True:
+      try:
+        values = session.run(batch)
+      except tf.errors.OutOfRangeError:
+        return rows
+      ids, mask, segments = (values[name] for name in _INPUTS)
+      lengths = (mask * np.arange(1, mask.shape[1] + 1)).max(axis=1)
+      rows += [(i[:n].copy(), s[:n].copy()) for i, s, n in zip(ids, segments, lengths)]
+
+
+def compute_logits(teacher, build, rows, cache_dir):
+  """Runs the teacher over inputs once, in order of length; what was computed before is read again.
+
+  Args:
+    teacher, build: see add_logits.
+    rows: list of (input_ids, segment_ids) pairs, int32 [length].
+    cache_dir: str. Parts of the logits are kept in a directory there, which is named by teacher and
+      inputs, as they are made.
+
+  Returns:
+    List of arrays, one a row: float32 [W] or [length, W].
+
+  Raises:
+    files.InputError: the teacher's checkpoint is damaged, or its outputs are NaN; or memory ran
+      out.
+  """
+  directory = os.path.join(cache_dir, f"teacher-logits-{fingerprint(teacher, rows)[:32]}")
+  order = sorted(range(len(rows)), key=lambda place: -len(rows[place][0]))
+  chunks = [order[first : first + _CHUNK] for first in range(0, len(order), _CHUNK)]
+  paths = [os.path.join(directory, f"{number:05}.npz") for number in range(len(chunks))]
+  found = [_load_part(path, len(chunk)) for path, chunk in zip(paths, chunks)]
+  missing = [number for number, part in enumerate(found) if part is None]
+  logging.info("***** What the teacher says of the training set *****")
+  logging.info("  Teacher = %s", teacher.checkpoint)
+  logging.info("  Num examples = %d", len(rows))
+  logging.info("  %d of %d parts are in %s", len(chunks) - len(missing), len(chunks), directory)
+  if missing:
+    files.make_directory(directory, "teacher_cache_dir")
+    for number, part in _computed(teacher, build, rows, chunks, missing):
+      found[number] = part
+      _save_part(paths[number], part)
+  results = [None] * len(rows)
+  for chunk, part in zip(chunks, found):
+    for place, values in zip(chunk, part):
+      results[place] = values
+  return results
+
+
+def _computed(teacher, build, rows, chunks, missing):
+  """Yields the numbers of the missing chunks of places and the logits of their rows."""
+
+  def build_outputs(*inputs):
+    return {TEACHER_LOGITS: build(teacher.config, *inputs)}
+
+  predictor = Predictor(build_outputs, teacher.checkpoint, _BATCH_SIZE)
+  total = sum(len(chunks[number]) for number in missing)
+  bar = tqdm(total=total, desc="teacher", unit="ex", disable=not sys.stderr.isatty())
+  with bar, estimators.explained_memory_errors("--max_seq_length"):
+    for number in missing:
+      inputs = [rows[place] for place in chunks[number]]
+      outputs = [row[TEACHER_LOGITS] for row in predictor.run(inputs, bar.update)]
+      if not all(np.isfinite(values).all() for values in outputs):
+        raise files.InputError(
+          f"--teacher_dir: the outputs of {teacher.checkpoint} are NaN or infinite; train it anew"
+        )
+      if outputs[0].ndim > 1:
+        outputs = [values[: len(ids)] for values, (ids, _) in zip(outputs, inputs)]
+      yield number, outputs
+      logging.log_if(logging.INFO, "  part %d of %d", bar.disable, number + 1, len(chunks))
+  predictor.close()
+
+
+def fingerprint(teacher, rows):
+  """Hex digest, str, of everything that the teacher's logits depend on.
+
+  Args:
+    teacher: Teacher.
+    rows: see compute_logits.
+  """
+  digest = hashlib.sha256(b"%d" % _FORMAT)
+  digest.update(files.read_bytes(f"{teacher.checkpoint}.index"))  # has a checksum of each variable
+  digest.update(teacher.config.to_json_string().encode())
+  for ids, segments in rows:
+    digest.update(np.concatenate([[len(ids)], ids, segments]).astype("<i4").tobytes())
+  return digest.hexdigest()
+
+
+def _save_part(path, part):
+  """Keeps a list of arrays of the same rank, whole or not at all."""
+  buffer = io.BytesIO()
+  np.savez(buffer, lengths=[len(values) for values in part], values=np.concatenate(part))
+  files.write_bytes(path, buffer.getvalue())
+
+
+def _load_part(path, size):
+  """The list of arrays that _save_part has kept, or None if the file is damaged or missing."""
+  try:
+    with np.load(io.BytesIO(files.read_bytes(path)), allow_pickle=False) as saved:
+      part = np.split(saved["values"], np.cumsum(saved["lengths"])[:-1])
+  except Exception:  # zipfile, zlib and numpy have many kinds for what is no file of theirs
+    return None
+  return part if len(part) == size else None

@@ -1,0 +1,517 @@
+"""Training on several GPUs and on several machines, by tf.distribute.
+
+find      what the flags and TF_CONFIG ask for, checked
+Cluster   the replicas of a training in this process
+Workers   the same in several processes, on one machine each, which train together
+
+All workers run the same command on the same files. One of them is the chief: it alone writes into
+the output directory, evaluates and predicts. The others read checkpoints there, keep what else they
+write in a temporary directory, and end when the training does. A worker that is left alone ends.
+"""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import zlib
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from absl import logging
+
+from toolkit.support import files
+from toolkit.training import hooks
+
+MIRRORED = "mirrored"
+MULTI_WORKER = "multi_worker"
+
+EXAMPLE = (
+  'TF_CONFIG=\'{"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
+  '"task": {"type": "worker", "index": 0}}\''
+)
+
+_SECONDS_BETWEEN_LOOKS = 1.0  # at whether another worker is still there
+_MISSES = 3  # looks in a row without an answer, after which it is lost
+_SECONDS_TO_ANSWER = 10.0
+_SECONDS_BETWEEN_REMINDERS = 60.0  # of which workers are waited for
+# Apart from the numbers that tf.distribute gives to its own collective operations.
+_GROUP_KEY = 1_000_000
+
+
+class Finished(SystemExit):
+  """The part of a worker that is not the chief is done; ends the process with status 0."""
+
+  def __init__(self):
+    super().__init__(0)
+
+
+class Task(NamedTuple):
+  """What TF_CONFIG says.
+
+  Attributes:
+    jobs: dict of "worker", and perhaps "chief" -> list of addresses, "host:port".
+    job: str, the one that this process belongs to.
+    index: int, its place among the job's addresses.
+  """
+
+  jobs: dict
+  job: str
+  index: int
+
+  def addresses(self):
+    """List of all addresses, the chief's first."""
+    return [address for job in sorted(self.jobs) for address in self.jobs[job]]
+
+  def number(self):
+    """int, the place of this process in addresses()."""
+    return self.index + (len(self.jobs.get("chief", [])) if self.job == "worker" else 0)
+
+
+def parse_task(text):
+  """Reads the value of TF_CONFIG.
+
+  Args:
+    text: str or None.
+
+  Returns:
+    Task.
+
+  Raises:
+    files.InputError: it is missing, or what is wrong with it.
+  """
+  if not text:
+    raise files.InputError(
+      f"--distribution_strategy={MULTI_WORKER} needs the environment variable TF_CONFIG, other for "
+      f"each worker: {EXAMPLE}"
+    )
+  try:
+    config = json.loads(text)
+  except ValueError as error:
+    raise files.InputError(f"TF_CONFIG is no JSON ({error}); it looks like {EXAMPLE}") from error
+  jobs = _entry(config, "cluster", dict)
+  task = _entry(config, "task", dict)
+  _check_jobs(jobs)
+  job, index = task.get("type"), task.get("index")
+  if job not in jobs:
+    raise files.InputError(f"TF_CONFIG: task type is {job!r}, and the cluster has {_listed(jobs)}")
+  if type(index) is not int or not 0 <= index < len(jobs[job]):
+    raise files.InputError(
+      f"TF_CONFIG: task index is {index!r}, and the cluster has {len(jobs[job])} of type {job}, "
+      "numbered from 0"
+    )
+  return Task(jobs, job, index)
+
+
+def _entry(config, name, kind):
+  value = config.get(name) if isinstance(config, dict) else None
+  if not isinstance(value, kind) or not value:
+    raise files.InputError(f'TF_CONFIG has no "{name}"; it looks like {EXAMPLE}')
+  return value
+
+
+def _check_jobs(jobs):
+  """Makes sure that a cluster has chief and workers alone, each with an address of its own."""
+  unknown = sorted(set(jobs) - {"chief", "worker"})
+  if unknown:
+    raise files.InputError(
+      f"TF_CONFIG: found {_listed(unknown)} in the cluster; only worker, and one chief, train "
+      "together"
+    )
+  for job, addresses in jobs.items():
+    if not isinstance(addresses, list) or not addresses:
+      raise files.InputError(f"TF_CONFIG: {job} must be a list of addresses, host:port")
+  if len(jobs.get("chief", [])) > 1:
+    raise files.InputError(f"TF_CONFIG: found {len(jobs['chief'])} chiefs; there can be one")
+  every = [address for addresses in jobs.values() for address in addresses]
+  for address in every:
+    if not isinstance(address, str) or not re.fullmatch(r"\S+:\d+", address):
+      raise files.InputError(f"TF_CONFIG: found {address!r}, and not an address, host:port")
+    if every.count(address) > 1:
+      raise files.InputError(f"TF_CONFIG: {address} is in the cluster twice")
+
+
+def _listed(names):
+  return ", ".join(names)
+
+
+# ---- What is asked for --------------------------------------------------------------------------
+
+
+def gpus():
+  """Names of this machine's GPUs, such as ["GPU:0", "GPU:1"]."""
+  found = tf.config.list_physical_devices("GPU")
+  return [f"GPU:{number}" for number in range(len(found))]
+
+
+def find(strategy=None, num_gpus=None, use_tpu=False):
+  """What a training runs on.
+
+  Args:
+    strategy: "off", MIRRORED, MULTI_WORKER, or None: MIRRORED if num_gpus is above 1, or else off.
+    num_gpus: int, GPUs of this machine to use; None for one without a strategy, or else for all.
+    use_tpu: bool.
+
+  Returns:
+    Cluster.
+
+  Raises:
+    files.InputError: that is not possible here; TF_CONFIG is wrong or missing.
+  """
+  if use_tpu:
+    if strategy not in (None, "off") or num_gpus is not None:
+      given = "--num_gpus" if num_gpus is not None else f"--distribution_strategy={strategy}"
+      raise files.InputError(f"--use_tpu: {given} is not for a TPU; leave it out")
+    return Cluster()
+  found = gpus()
+  if (num_gpus or 0) > len(found):
+    raise files.InputError(f"--num_gpus={num_gpus}: found {len(found)} on this machine")
+  if strategy is None:
+    strategy = MIRRORED if (num_gpus or 1) > 1 else "off"
+  if strategy == MULTI_WORKER:
+    return Workers(parse_task(os.environ.get("TF_CONFIG")), found[:num_gpus])
+  if strategy == MIRRORED:
+    if not found:
+      raise files.InputError(
+        f"--distribution_strategy={MIRRORED} is for several GPUs: found 0 on this machine "
+        "(TF_CPP_MIN_LOG_LEVEL=0 tells why)"
+      )
+    return Cluster(found[:num_gpus])
+  if (num_gpus or 1) > 1:
+    raise files.InputError(f"--distribution_strategy=off: --num_gpus={num_gpus} needs {MIRRORED}")
+  if len(found) > 1:
+    logging.info("%d GPUs found, 1 is used; --num_gpus=%d trains on all.", len(found), len(found))
+  return Cluster()
+
+
+@contextlib.contextmanager
+def without_tf_config():
+  """Hides TF_CONFIG, which a tf.estimator.RunConfig would act on by itself."""
+  value = os.environ.pop("TF_CONFIG", None)
+  try:
+    yield
+  finally:
+    if value is not None:
+      os.environ["TF_CONFIG"] = value
+
+
+def is_first_replica():
+  """Whether the replica whose graph is being built is the first one, or there is only one."""
+  context = tf.distribute.get_replica_context()
+  return context is None or tf.get_static_value(context.replica_id_in_sync_group) == 0
+
+
+# ---- One process --------------------------------------------------------------------------------
+
+
+class Cluster:
+  """The replicas of a training in this process.
+
+  Attributes:
+    is_chief: bool, whether this process is the one that writes, evaluates and predicts.
+    num_replicas: int, how many replicas there are, those of other processes included.
+  """
+
+  is_chief = True
+
+  def __init__(self, devices=()):
+    """Makes a cluster of one process.
+
+    Args:
+      devices: names such as "GPU:0", one a replica; none for a single one where TensorFlow puts it.
+    """
+    self._devices = list(devices)
+    self.num_replicas = max(1, len(self._devices))
+
+  def describe(self):
+    """What the replicas run on, such as "2 replicas: GPU:0, GPU:1"; None if TensorFlow decides."""
+    if not self._devices:
+      return None
+    number = "1 replica" if self.num_replicas == 1 else f"{self.num_replicas} replicas"
+    return f"{number}: {_listed(self._devices)}"
+
+  def check_batch_size(self, batch_size):
+    """Makes sure that a batch can be divided among the replicas.
+
+    Raises:
+      files.InputError: it can't.
+    """
+    if batch_size % self.num_replicas:
+      raise files.InputError(
+        f"--train_batch_size={batch_size} cannot be divided among {self.describe()}; give a "
+        f"multiple of {self.num_replicas}"
+      )
+
+  def run_config(self):
+    """Dict of what a tf.estimator.tpu.RunConfig needs for the training."""
+    if not self._devices:
+      return {}
+    names = [f"/device:{name}" for name in self._devices]
+    return {"train_distribute": tf.distribute.MirroredStrategy(names)}
+
+  def scratch(self, directory):
+    """Where files go that only this process reads: in the chief the given directory."""
+    return directory
+
+  def connect(self, facts):
+    """Waits until all workers are here, and makes sure that they do the same.
+
+    Args:
+      facts: anything whose repr is the same in all of them.
+
+    Raises:
+      files.InputError: it is not; or this worker's address is taken.
+    """
+
+  def from_chief(self, number):
+    """The chief's number, an int, in all workers; what the others give does not count."""
+    return number
+
+  def stop_hook(self, signals):
+    """The hook that ends the training when a signal has come; see hooks.StopHook."""
+    return hooks.StopHook(signals)
+
+  def leave(self):
+    """Ends the common work.
+
+    Raises:
+      Finished: this worker is not the chief, so that nothing is left for it to do.
+    """
+
+
+# ---- Several processes --------------------------------------------------------------------------
+
+
+class Workers(Cluster):
+  """A Cluster of processes that train together; this is one of them."""
+
+  def __init__(self, task, devices=()):
+    """Takes the place in the cluster; connect() makes contact with the others.
+
+    Args:
+      task: Task.
+      devices: names of the GPUs to use, as many in each worker; none for the CPU.
+    """
+    super().__init__(devices)
+    self._task = task
+    self._addresses = task.addresses()
+    self._number = task.number()
+    self.is_chief = self._number == 0
+    self._num_local = self.num_replicas
+    self.num_replicas *= len(self._addresses)
+    self._scratch = None
+    self._server = None
+    self._left = threading.Event()
+
+  def describe(self):
+    local = _listed(self._devices) or "the CPU"
+    return (
+      f"{self.num_replicas} replicas: {len(self._addresses)} workers with {local} each, of which "
+      f"this is number {self._number}{', the chief' if self.is_chief else ''}"
+    )
+
+  def _make_strategy(self):
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+      tf.train.ClusterSpec(self._task.jobs),
+      task_type=self._task.job,
+      task_id=self._task.index,
+      num_accelerators={"GPU": len(self._devices)},
+      rpc_layer="grpc",
+    )
+    return tf.distribute.experimental.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+
+  def run_config(self):
+    return {"train_distribute": self._strategy, "master": self._server.target}
+
+  def scratch(self, directory):
+    if self.is_chief:
+      return directory
+    if self._scratch is None:
+      self._scratch = tempfile.TemporaryDirectory(prefix="worker")
+    return self._scratch.name
+
+  def connect(self, facts):
+    self._strategy = self._make_strategy()
+    self._config = self._strategy.update_config_proto(tf.ConfigProto())
+    try:
+      self._server = tf.train.Server(
+        self._task.jobs, self._task.job, self._task.index, "grpc", self._config
+      )
+    except tf.errors.OpError as error:
+      raise files.InputError(
+        f"TF_CONFIG: cannot listen at {self._addresses[self._number]}: {files.describe(error)}"
+      ) from error
+    others = [number for number in range(len(self._addresses)) if number != self._number]
+    logging.info("This is worker %d of %d.", self._number, len(self._addresses))
+    self._wait_for(others)
+    watched = others if self.is_chief else [0]
+    threading.Thread(target=self._watch, args=(watched,), daemon=True).start()
+    fingerprint = zlib.crc32(repr(facts).encode())
+    if self._sum([fingerprint])[0] != fingerprint * len(self._addresses):
+      raise files.InputError(
+        "the workers differ in flags or data; give all of them the same command and files"
+      )
+
+  def from_chief(self, number):
+    return self._sum([number if self.is_chief else 0])[0]
+
+  def stop_hook(self, signals):
+    return _StopTogetherHook(signals, self)
+
+  def leave(self):
+    self.stop_watching()
+    if not self.is_chief:
+      logging.info("This worker is done; the chief goes on alone.")
+      raise Finished
+
+  # ---- The others ----
+
+  def _name(self, number):
+    return f"worker {number} at {self._addresses[number]}"
+
+  def _wait_for(self, numbers):
+    """Waits until workers, given by their numbers, listen at their addresses."""
+    waited, missing = 0.0, numbers
+    while True:
+      missing = [number for number in missing if not _answers(self._addresses[number])]
+      if not missing:
+        return
+      if waited % _SECONDS_BETWEEN_REMINDERS == 0:
+        logging.info("Waiting for %s ...", _listed(map(self._name, missing)))
+      waited += _SECONDS_BETWEEN_LOOKS
+      self._left.wait(_SECONDS_BETWEEN_LOOKS)
+
+  def stop_watching(self):
+    """From now on other workers may end: the common training is over."""
+    self._left.set()
+
+  def _watch(self, numbers):
+    """Ends this process when a worker is no longer there: a collective operation would wait on.
+
+    In graph mode TensorFlow notices that at times, and else never: neither its coordination service
+    nor the health check of MultiWorkerMirroredStrategy runs, and a time limit for collective
+    operations would have to be longer than an evaluation.
+    """
+    misses = dict.fromkeys(numbers, 0)
+    while not self._left.wait(_SECONDS_BETWEEN_LOOKS):
+      for number in numbers:
+        misses[number] = 0 if _answers(self._addresses[number]) else misses[number] + 1
+        if misses[number] == _MISSES and not self._left.is_set():
+          self._abandon(number)
+
+  def _abandon(self, number):
+    script = os.path.basename(sys.argv[0])
+    print(f"{script}: error: {self._lost([number])}", file=sys.stderr, flush=True)
+    if self._scratch is not None:
+      self._scratch.cleanup()
+    os._exit(1)  # the main thread is waiting in a collective operation, and hears nothing
+
+  def lost(self):
+    """The files.InputError about workers that are no longer there, when TensorFlow noticed it."""
+    others = [number for number in range(len(self._addresses)) if number != self._number]
+    for _ in range(_MISSES):
+      missing = [number for number in others if not _answers(self._addresses[number])]
+      if missing:
+        break
+      self._left.wait(_SECONDS_BETWEEN_LOOKS)  # a process that ends may answer for a moment yet
+    return files.InputError(self._lost(missing))
+
+  def _lost(self, numbers):
+    who = _listed(map(self._name, numbers)) or "another worker"
+    return (
+      f"{who} has ended or cannot be reached: its own output may say why. Start all workers again; "
+      "training goes on from the last checkpoint"
+    )
+
+  # ---- Sums over the workers ----
+
+  def sum_operation(self, values, instance):
+    """The sum of a tensor over the workers, as part of a graph that all of them run.
+
+    Args:
+      values: tensor of the same shape and type in all of them.
+      instance: int, the same in all of them, and another for each such operation of the training.
+
+    Returns:
+      Tensor of that shape.
+    """
+    with tf.device(f"/job:{self._task.job}/task:{self._task.index}/device:CPU:0"):
+      return tf.raw_ops.CollectiveReduce(
+        input=values,
+        group_size=len(self._addresses),
+        group_key=_GROUP_KEY,
+        instance_key=_GROUP_KEY + instance,
+        merge_op="Add",
+        final_op="Id",
+        subdiv_offsets=[0],
+      )
+
+  def run_sum(self, session, total, feeds=None):
+    """Runs a sum_operation of ints; returns its list.
+
+    Raises:
+      files.InputError: a worker is no longer there.
+    """
+    try:
+      return session.run(total, feeds).tolist()
+    except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
+      raise self.lost() from error
+
+  def _sum(self, numbers):
+    """List of the sums of ints over the workers, of which each one gives as many."""
+    with tf.Graph().as_default():
+      total = self.sum_operation(tf.constant(numbers, tf.int64), instance=0)
+      with tf.Session(self._server.target, config=self._config) as session:
+        return self.run_sum(session, total)
+
+
+def _answers(address):
+  """Whether somebody listens at an address, "host:port"."""
+  host, port = address.rsplit(":", 1)
+  try:
+    socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER).close()
+  except OSError:
+    return False
+  return True
+
+
+class _StopTogetherHook(hooks.StopHook):
+  """Ends the training after the same step in all workers, whichever of them is to stop.
+
+  It stands behind the hooks that save and evaluate, for which the other workers wait here.
+  """
+
+  def __init__(self, signals, cluster):
+    super().__init__(signals)
+    self._cluster = cluster
+    self._has_session = False
+
+  def begin(self):
+    self._own = tf.placeholder(tf.int64, [2])
+    self._total = self._cluster.sum_operation(self._own, instance=1)
+
+  def after_create_session(self, session, coord):
+    if self._has_session:  # TensorFlow lost contact, and would go on alone from the last checkpoint
+      raise self._cluster.lost()
+    self._has_session = True
+
+  def after_run(self, run_context, run_values):
+    signalled, stopped = self._votes(run_context.session, run_context.stop_requested)
+    if signalled and not self._signals:  # another worker was told to stop
+      self._signals.append(signal.SIGTERM)
+    if signalled or stopped:
+      run_context.request_stop()
+
+  def end(self, session):
+    self._votes(session, False)  # the chief has saved its last checkpoint when this is done
+    self._cluster.stop_watching()  # some are sooner done with what is left to do than others
+
+  def _votes(self, session, is_stopping):
+    """How many workers have got a signal, and how many stop for another reason."""
+    own = np.array([bool(self._signals), is_stopping], np.int64)
+    return self._cluster.run_sum(session, self._total, {self._own: own})

@@ -1,0 +1,217 @@
+"""Evaluations of a model while it trains: their history, the best checkpoint, and when to stop.
+
+eval_history.jsonl   a line an evaluation: {"accuracy": 0.71, "loss": 0.58, "step": 50}
+best/                the checkpoint with the best score, the files that explain it, and best.json
+
+The files are consistent whenever a process is killed: an evaluated step has its checkpoint in the
+directory first, is in best/ next if it is the best one, and in the history last. A run that goes on
+from that checkpoint repeats what is missing.
+"""
+
+import json
+import math
+import os
+import shutil
+from typing import NamedTuple, Optional
+
+import tensorflow.compat.v1 as tf
+
+from toolkit.formats import model_directory
+from toolkit.support import files
+
+HISTORY_FILE = "eval_history.jsonl"
+BEST_FILE = "best.json"
+
+_SMALLER_IS_BETTER = ("loss", "error")
+
+
+class Goal(NamedTuple):
+  """What a training run strives for.
+
+  Attributes:
+    metric: str, a key of the evaluations' results. Smaller is better if its name has "loss" or
+      "error" in it.
+    keep_best: bool, whether the best checkpoint is kept in best/.
+    patience: int or None, evaluations without a better one after which the training stops.
+  """
+
+  metric: str
+  keep_best: bool = False
+  patience: Optional[int] = None
+
+  def score(self, entry):
+    """A number of an entry of the history, which is larger the better the model is."""
+    value = entry[self.metric]
+    if math.isnan(value):
+      return -math.inf
+    return -value if any(word in self.metric for word in _SMALLER_IS_BETTER) else value
+
+
+class History:
+  """The evaluations of a directory's model.
+
+  Attributes:
+    entries: list of dicts of metric -> number, `step` among them, in the order of the steps.
+  """
+
+  def __init__(self, directory, goal, last_step):
+    """Reads what a directory has.
+
+    Args:
+      directory: str, the output directory.
+      goal: Goal.
+      last_step: int, the step of the last checkpoint; entries beyond it do not count.
+
+    Raises:
+      files.InputError: the history cannot be read, or lacks the goal's metric.
+    """
+    self._directory = directory
+    self._goal = goal
+    self.entries = [entry for entry in read(directory) if entry["step"] <= last_step]
+    for entry in self.entries:
+      if goal.metric not in entry:
+        raise files.InputError(
+          f"--best_metric={goal.metric}: {self._path} has no such metric at step {entry['step']}; "
+          "choose the one that the run began with, or --overwrite_output_dir"
+        )
+
+  @property
+  def _path(self):
+    return os.path.join(self._directory, HISTORY_FILE)
+
+  def has(self, step):
+    """Whether a step is evaluated already."""
+    return any(entry["step"] == step for entry in self.entries)
+
+  def best(self):
+    """The entry with the best score, of equal ones the first, or None."""
+    return max(self.entries, key=self._goal.score, default=None)
+
+  def check_kept(self):
+    """Makes sure that the best checkpoint of the history is the one in best/, if it is kept.
+
+    Raises:
+      files.InputError: it is not, and its checkpoint is no longer there to be kept.
+    """
+    best = self.best()
+    if not self._goal.keep_best or best is None or best_step(self._directory) == best["step"]:
+      return
+    checkpoint = os.path.join(self._directory, f"model.ckpt-{best['step']}")
+    if not files.exists(checkpoint + ".index"):
+      raise files.InputError(
+        f"--keep_best: the best model so far, of step {best['step']}, was not kept and is gone; "
+        "give --keep_best from the start, with --overwrite_output_dir or another --output_dir"
+      )
+    _keep(checkpoint, self._directory, {"metric": self._goal.metric, **best})
+
+  def is_exhausted(self):
+    """Whether the patience is at its end: so many evaluations in a row were not the best."""
+    if self._goal.patience is None or not self.entries:
+      return False
+    return len(self.entries) - 1 - self.entries.index(self.best()) >= self._goal.patience
+
+  def add(self, step, metrics, checkpoint):
+    """Takes in an evaluation, and keeps the checkpoint if it is the best so far.
+
+    Args:
+      step: int.
+      metrics: dict of metric -> number.
+      checkpoint: str, prefix of the checkpoint of that step.
+    """
+    entry = {**{name: float(value) for name, value in metrics.items()}, "step": step}
+    self.entries.append(entry)
+    if self._goal.keep_best and self.best() is entry:
+      _keep(checkpoint, self._directory, {"metric": self._goal.metric, **entry})
+    lines = [json.dumps(each, sort_keys=True) + "\n" for each in self.entries]
+    files.write_text(self._path, "".join(lines))
+
+
+def read(directory):
+  """The entries of a directory's history, none without one; see History."""
+  path = os.path.join(directory, HISTORY_FILE)
+  if not files.exists(path):
+    return []
+  try:
+    return [json.loads(line) for _, line in files.read_lines(path)]
+  except ValueError as error:
+    raise files.InputError(f"{path}: is not a history of evaluations: {error}") from error
+
+
+def _keep(checkpoint, directory, score):
+  """Makes best/ a directory of the given checkpoint; without its last file it does not count."""
+  best = os.path.join(directory, model_directory.BEST)
+  files.make_directory(best, "output_dir")
+  state = os.path.join(best, "checkpoint")
+  for path in [state, *files.glob(os.path.join(best, "*"))]:
+    if files.exists(path):
+      files.remove(path)
+  for path in [*files.glob(f"{checkpoint}.*"), *model_directory.explanations(directory)]:
+    copy = os.path.join(best, os.path.basename(path))
+    with files.open_binary(path) as source, files.new_file(copy) as target:
+      shutil.copyfileobj(source, target, 2**24)
+  files.write_json(os.path.join(best, BEST_FILE), score)
+  name = os.path.basename(checkpoint)
+  files.write_text(
+    state, f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n'
+  )
+
+
+class Watch:
+  """Evaluates a model each so many steps of its training.
+
+  Attributes:
+    steps: int, steps between two evaluations.
+    history: History.
+  """
+
+  def __init__(self, steps, num_steps, history, evaluate, report):
+    """Makes a watch.
+
+    Args:
+      steps: int, steps between two evaluations; there is one at the end as well.
+      num_steps: int, the step at which the training ends.
+      history: History.
+      evaluate: function of the prefix of a checkpoint to a dict of metric -> number.
+      report: function of a step, its metrics and the best entry, called after each evaluation.
+    """
+    self.steps = steps
+    self.history = history
+    self._num_steps = num_steps
+    self._evaluate = evaluate
+    self._report = report
+
+  def is_due(self, step):
+    """Whether a step is to be evaluated and is not yet."""
+    at_time = step % self.steps == 0 or step >= self._num_steps
+    return step > 0 and at_time and not self.history.has(step)
+
+  def observe(self, step, checkpoint):
+    """Evaluates a checkpoint if its step is due.
+
+    Args:
+      step: int.
+      checkpoint: str, its prefix.
+
+    Returns:
+      bool, whether the training should stop here.
+
+    Raises:
+      files.InputError: the best checkpoint was to be kept, and cannot be found.
+    """
+    if self.is_due(step):
+      metrics = self._evaluate(checkpoint)
+      self.history.add(step, metrics, checkpoint)
+      self._report(step, metrics, self.history.best())
+    self.history.check_kept()
+    return self.history.is_exhausted()
+
+  def stops_after(self, step):
+    """The steps after a given one that are evaluated: with 50 steps of 120, 60 -> [100, 120]."""
+    stops = range(step - step % self.steps + self.steps, self._num_steps, self.steps)
+    return [*stops, self._num_steps]
+
+
+def best_step(directory):
+  """The step of the checkpoint in best/, or None."""
+  checkpoint = tf.train.latest_checkpoint(os.path.join(directory, model_directory.BEST))
+  return None if checkpoint is None else int(checkpoint.rsplit("-", 1)[1])
