@@ -11,7 +11,9 @@ The data sets are the rows of TASKS; files of the user's own (tsv, csv, jsonl) a
 """
 
 import collections
+import csv
 import glob
+import io
 import math
 import os
 import re
@@ -20,11 +22,13 @@ from typing import NamedTuple, Optional
 import numpy as np
 from absl import logging
 
-from toolkit.records import input_pipeline
+from toolkit.metrics import glue_metrics
+from toolkit.records import tf_records
 from toolkit.support import files, tables
+from toolkit.support.command_line import AUTO, ThresholdParser
 
-# What a task learns for each text: one class, any number of labels, or a number.
-KINDS = CLASSES, LABELS, NUMBER = ("classes", "labels", "number")
+# Keeps the threshold that an evaluation has found, in the output directory.
+THRESHOLD_FILE = "label_threshold.json"
 
 _NUM_LOGGED_EXAMPLES = 5
 _PROGRESS_INTERVAL = 10000  # examples
@@ -92,12 +96,12 @@ class InputFeatures:
     self.is_labeled = is_labeled
 
 
-def record_features(max_seq_length, kind=CLASSES, num_labels=None, marks_unlabeled=False):
+def record_features(max_seq_length, kind=None, num_labels=None, marks_unlabeled=False):
   """The table of what a TFRecord file has for each example.
 
   Args:
     max_seq_length: int, S.
-    kind: member of KINDS.
+    kind: member of KINDS; default CLASSES.
     num_labels: int, L; needed for LABELS.
     marks_unlabeled: bool, whether the file says which examples have labels.
 
@@ -107,18 +111,14 @@ def record_features(max_seq_length, kind=CLASSES, num_labels=None, marks_unlabel
     where it is wanted.
   """
   per_token = [
-    input_pipeline.Feature(name, np.int32, (max_seq_length,), per_token=True)
+    tf_records.Feature(name, np.int32, (max_seq_length,), per_token=True)
     for name in ("input_ids", "input_mask", "segment_ids")
   ]
   return [
     *per_token,
-    input_pipeline.Feature(
-      "label_ids",
-      np.int32 if kind == CLASSES else np.float32,
-      (num_labels,) if kind == LABELS else (),
-    ),
-    input_pipeline.Feature("is_real_example", np.int32),
-    *([input_pipeline.Feature("is_labeled", np.int32)] if marks_unlabeled else []),
+    (kind or CLASSES).feature(num_labels),
+    tf_records.Feature("is_real_example", np.int32),
+    *([tf_records.Feature("is_labeled", np.int32)] if marks_unlabeled else []),
   ]
 
 
@@ -152,10 +152,10 @@ def convert_single_example(ex_index, example, label_list, max_seq_length, tokeni
     files.InputError: a label is not in label_list (for NUMBER: is not a finite number), or
       max_seq_length leaves no room for text.
   """
-  encode = _ENCODERS[kind or _usual_kind(label_list)]
+  kind = kind or _usual_kind(label_list)
   if isinstance(example, PaddingInputExample):
     zeros = [0] * max_seq_length
-    nothing = encode(InputExample(None, ""), label_list)
+    nothing = kind.encode(InputExample(None, ""), label_list)
     return InputFeatures(zeros, zeros, zeros, nothing, is_real_example=False, is_labeled=False)
 
   tokens_a = tokenizer.tokenize(example.text_a)
@@ -174,7 +174,7 @@ def convert_single_example(ex_index, example, label_list, max_seq_length, tokeni
     input_ids=tokenizer.convert_tokens_to_ids(tokens) + padding,
     input_mask=[1] * len(tokens) + padding,
     segment_ids=[0] * len(first) + [1] * len(second) + padding,
-    label_id=encode(example, label_list),
+    label_id=kind.encode(example, label_list),
     is_truncated=is_truncated,
     is_labeled=example.label is not None,
   )
@@ -208,27 +208,6 @@ def _place(example):
 
 def _usual_kind(label_list):
   return CLASSES if len(label_list) else NUMBER
-
-
-def _class_id(example, label_list):
-  return 0 if example.label is None else _label_place(example, example.label, label_list)
-
-
-def _marks(example, label_list):
-  """With the labels a, b and c: ("c", "a") -> [1.0, 0.0, 1.0]."""
-  marks = [0.0] * len(label_list)
-  for label in example.label or ():
-    marks[_label_place(example, label, label_list)] = 1.0
-  return marks
-
-
-def _number(example, label_list):
-  del label_list
-  return 0.0 if example.label is None else _parse_number(example.label, _place(example))
-
-
-# Functions of an example and the list of labels to a label_id; see InputFeatures.
-_ENCODERS = {CLASSES: _class_id, LABELS: _marks, NUMBER: _number}
 
 
 def _label_place(example, label, label_list):
@@ -293,7 +272,7 @@ def file_based_convert_examples_to_features(
 
   kind = kind or _usual_kind(label_list)
   table = record_features(max_seq_length, kind, len(label_list), marks_unlabeled)
-  input_pipeline.write_records(output_file, rows(), table)
+  tf_records.write_records(output_file, rows(), table)
   _log_truncated(num_truncated, len(examples), max_seq_length)
   return num_truncated
 
@@ -320,6 +299,138 @@ def _log_truncated(num_truncated, num_examples, max_seq_length):
       num_examples,
       max_seq_length,
     )
+
+
+# ---- Kinds of output ----------------------------------------------------------------------------
+
+
+class OneLabel:
+  """One label of a list per text: softmax over the labels."""
+
+  metrics = ("accuracy", "macro_f1")
+  label_columns = ("label",)
+
+  def read(self, row, column, separator):
+    """Returns the label in a column of a tables.Row; InputError without one."""
+    del separator
+    label = (tables.cell(row, column) or "").strip()
+    if not label:
+      raise files.InputError(f"{row.source}: has no label")
+    return label
+
+  def encode(self, example, label_list):
+    """Returns the label's place in the list; 0 without a label."""
+    return 0 if example.label is None else _label_place(example, example.label, label_list)
+
+  def feature(self, num_labels):
+    """Returns the tf_records.Feature label_ids: int32."""
+    del num_labels
+    return tf_records.Feature("label_ids", np.int32)
+
+  def score(self, labels, probabilities, label_list, threshold):
+    """Compares predictions with labels.
+
+    Args:
+      labels: list of N labels.
+      probabilities: float32 [N, L].
+      label_list: list of L labels in the order of their ids.
+      threshold: unused; a multi-label task has one.
+
+    Returns:
+      Dict of metrics, see glue_metrics.classification_metrics.
+    """
+    del threshold
+    ids = {label: place for place, label in enumerate(label_list)}
+    label_ids = np.array([ids[label] for label in labels])
+    return glue_metrics.classification_metrics(label_ids, probabilities, label_list)
+
+  def decide(self, probabilities, label_list, threshold):
+    """Returns the N labels with the highest probabilities, float32 [N, L]."""
+    del threshold
+    return [label_list[place] for place in probabilities.argmax(axis=1)]
+
+
+class MultiLabel:
+  """Any number of labels per text: a sigmoid per label. The methods are those of OneLabel."""
+
+  metrics = ("micro_f1", "macro_f1")
+  label_columns = ("labels", "label")
+
+  def read(self, row, column, separator):
+    """Returns a tuple: ("b", "a") for "b, a" or, in JSON, ["b", "a"]."""
+    if isinstance(row[column], list):
+      listed = tables.Row(row[column], row.source)
+      labels = [tables.cell(listed, place) or "" for place in range(len(listed))]
+    else:
+      labels = (tables.cell(row, column) or "").split(separator)
+    return tuple(dict.fromkeys(label.strip() for label in labels if label.strip()))
+
+  def encode(self, example, label_list):
+    """Returns a multi-hot list: of the labels a, b and c, ("c", "a") -> [1.0, 0.0, 1.0]."""
+    multi_hot = [0.0] * len(label_list)
+    for label in example.label or ():
+      multi_hot[_label_place(example, label, label_list)] = 1.0
+    return multi_hot
+
+  def feature(self, num_labels):
+    """Returns the tf_records.Feature label_ids: float32 [L]."""
+    return tf_records.Feature("label_ids", np.float32, (num_labels,))
+
+  def score(self, labels, probabilities, label_list, threshold):
+    """Compares predictions with tuples of labels; AUTO finds the threshold with the best micro F1.
+
+    Returns:
+      Dict of metrics, see glue_metrics.multi_label_metrics, and the threshold.
+    """
+    truth = np.array([[label in chosen for label in label_list] for chosen in labels])
+    if threshold == AUTO:
+      threshold = glue_metrics.best_threshold(truth, probabilities)
+    predictions = self._reach(probabilities, threshold)
+    metrics = glue_metrics.multi_label_metrics(truth, predictions, label_list)
+    return {**metrics, "threshold": threshold}
+
+  def decide(self, probabilities, label_list, threshold):
+    """Returns N tuples of the labels whose probabilities reach the threshold."""
+    rows = self._reach(probabilities, threshold)
+    return [tuple(label for label, is_chosen in zip(label_list, row) if is_chosen) for row in rows]
+
+  @staticmethod
+  def _reach(probabilities, threshold):
+    return probabilities.astype(np.float64) >= threshold  # has more digits than float32
+
+
+class Regression:
+  """A number per text. The methods are those of OneLabel; probabilities [N, 1] are the numbers."""
+
+  metrics = ("pearson", "spearman")
+  label_columns = ("score", "label")
+
+  def read(self, row, column, separator):
+    """Returns the number in a column; InputError without a finite one."""
+    return _parse_number(CLASSES.read(row, column, separator), row.source)
+
+  def encode(self, example, label_list):
+    """Returns the number; 0.0 without a label."""
+    del label_list
+    return 0.0 if example.label is None else _parse_number(example.label, _place(example))
+
+  def feature(self, num_labels):
+    """Returns the tf_records.Feature label_ids: float32."""
+    del num_labels
+    return tf_records.Feature("label_ids", np.float32)
+
+  def score(self, labels, probabilities, label_list, threshold):
+    """Compares numbers; returns a dict, see glue_metrics.regression_metrics."""
+    del label_list, threshold
+    return glue_metrics.regression_metrics(np.array(labels, float), probabilities[:, 0])
+
+  def decide(self, probabilities, label_list, threshold):
+    """Returns the N predicted numbers."""
+    del label_list, threshold
+    return list(probabilities[:, 0])
+
+
+KINDS = CLASSES, LABELS, NUMBER = OneLabel(), MultiLabel(), Regression()
 
 
 # ---- Tasks --------------------------------------------------------------------------------------
@@ -751,20 +862,6 @@ class ColaProcessor(GlueTask):
 # ---- Files of the user's own --------------------------------------------------------------------
 
 
-# What tasks of each kind are judged by.
-_USUAL_METRICS = {
-  CLASSES: ("accuracy", "macro_f1"),
-  LABELS: ("micro_f1", "macro_f1"),
-  NUMBER: ("pearson", "spearman"),
-}
-
-# Names of columns that are taken for the label, in this order, when none is given.
-_USUAL_LABEL_COLUMNS = {
-  CLASSES: ("label",),
-  LABELS: ("labels", "label"),
-  NUMBER: ("score", "label"),
-}
-
 # Names of columns that are taken for the texts, in this order, when none are given.
 _USUAL_TEXT_COLUMNS = (
   ("sentence1", "sentence2"),
@@ -840,7 +937,7 @@ class FileTask(Task):
       raise files.InputError("--label_separator is empty; give what stands between two labels")
     self.name = file_format
     self.kind = options.kind
-    self.metrics = _USUAL_METRICS[self.kind]
+    self.metrics = self.kind.metrics
     self._options = options
     self._labels = [] if self.kind == NUMBER else options.labels
     if self._labels is None and options.label_file:
@@ -888,7 +985,7 @@ class FileTask(Task):
       raise files.InputError(f"{row.source}: has no text")
     label = None
     if columns.label is not None:
-      label = _READERS[self.kind](row, columns.label, self._options.label_separator)
+      label = self.kind.read(row, columns.label, self._options.label_separator)
     return InputExample(guid if own_guid is None else own_guid, text, text_b, label, row.source)
 
   def _columns(self, table, is_labelled):
@@ -922,36 +1019,10 @@ class FileTask(Task):
   def _usual_label_column(self, table):
     if table.columns is None:
       return 1
-    for name in _USUAL_LABEL_COLUMNS[self.kind]:
+    for name in self.kind.label_columns:
       if name in table.columns:
         return table.columns.index(name)
     raise _unknown_column(table, "label_column", "name the column with the labels")
-
-
-def _read_class(row, column, separator):
-  del separator
-  label = (tables.cell(row, column) or "").strip()
-  if not label:
-    raise files.InputError(f"{row.source}: has no label")
-  return label
-
-
-def _read_several(row, column, separator):
-  """Of "b, a" or, in JSON, ["b", "a"]: ("b", "a")."""
-  if isinstance(row[column], list):
-    listed = tables.Row(row[column], row.source)
-    labels = [tables.cell(listed, place) or "" for place in range(len(listed))]
-  else:
-    labels = (tables.cell(row, column) or "").split(separator)
-  return tuple(dict.fromkeys(label.strip() for label in labels if label.strip()))
-
-
-def _read_number(row, column, separator):
-  return _parse_number(_read_class(row, column, separator), row.source)
-
-
-# Functions of a row, a column and the separator of labels to the label of an InputExample.
-_READERS = {CLASSES: _read_class, LABELS: _read_several, NUMBER: _read_number}
 
 
 def _usual_text_columns(table):
@@ -1069,7 +1140,7 @@ TASK_HELP = (
 
 
 def find_task(task_name, **options):
-  """The task of a name.
+  """Finds the task of a name.
 
   Args:
     task_name: str, key of TASKS or member of tables.FORMATS; upper case, "-" and "_" make no
@@ -1102,3 +1173,241 @@ def find_task(task_name, **options):
 
 def _plain_name(task_name):
   return re.sub("[-_ ]", "", task_name.lower())
+
+
+# ---- The settings of a run ----------------------------------------------------------------------
+
+
+def define_flags(flags):
+  """Defines the flags of reading, decision and class weights; some are the fields of FileOptions.
+
+  Args:
+    flags: command_line.ScriptFlags.
+  """
+  flags.DEFINE_string(
+    "text_column",
+    None,
+    "tsv, csv, jsonl: column of the text, a name or a number from 0. Default: sentence, text or "
+    "sentence1; without a header the first column.",
+    remembered=True,
+  )
+  flags.DEFINE_string(
+    "text_b_column", None, "tsv, csv, jsonl: column of the second text of a pair.", remembered=True
+  )
+  flags.DEFINE_string(
+    "label_column", None, "tsv, csv, jsonl: column of the label. Default: label.", remembered=True
+  )
+  flags.DEFINE_string(
+    "id_column",
+    None,
+    "tsv, csv, jsonl: column of the id. Default: rows are numbered.",
+    remembered=True,
+  )
+  flags.DEFINE_bool(
+    "has_header", True, "tsv, csv: whether the first line names the columns.", remembered=True
+  )
+  flags.DEFINE_string(
+    "label_file",
+    None,
+    "tsv, csv, jsonl: file with the labels, one a line. Default: those of the training data.",
+    remembered=True,
+  )
+  flags.DEFINE_bool(
+    "multi_label",
+    False,
+    "tsv, csv, jsonl: whether a text has any number of labels, none included, and not exactly one. "
+    "Default column: labels, or label.",
+    remembered=True,
+    identity=True,
+    shared=True,
+  )
+  flags.DEFINE_string(
+    "label_separator",
+    ",",
+    "What stands between the labels of a text (--multi_label). In jsonl they may also be a list.",
+    remembered=True,
+  )
+  flags.DEFINE_bool(
+    "regression",
+    False,
+    "tsv, csv, jsonl: whether labels are numbers to predict. Default column: score, or label.",
+    remembered=True,
+    identity=True,
+    shared=True,
+  )
+  flags.DEFINE_string(
+    "xnli_language",
+    "zh",
+    "xnli: code of the language to evaluate in, one of those in xnli.dev.tsv.",
+    remembered=True,
+  )
+  flags.DEFINE_string(
+    "xnli_train_language",
+    None,
+    "xnli: code of the language to train in, of which there must be a file in multinli/. Default: "
+    "that of --xnli_language.",
+    remembered=True,
+  )
+  flags.DEFINE(
+    ThresholdParser(),
+    "label_threshold",
+    0.5,
+    "Probability from which on a label is predicted (--multi_label). `auto`: that with the best "
+    "micro F1 on the dev set, one for all labels; --do_eval finds it and keeps it in --output_dir.",
+    remembered=True,
+  )
+  flags.register_validator(
+    "label_threshold",
+    lambda threshold: threshold == AUTO or 0 < threshold < 1,
+    f"must be above 0 and below 1, or {AUTO}",
+  )
+  flags.DEFINE_string(
+    "class_weights",
+    None,
+    "What the examples of each class count in the training loss: a file with a label, a tab and its "
+    f"weight in each line; or `{BALANCED}`, n / (classes * count), which lets all "
+    "classes count the same.",
+  )
+
+
+def task_of(settings, labels=None) -> Task:
+  """Finds the task that settings ask for.
+
+  Args:
+    settings: command_line.Settings with the flags of run_classifier.py.
+    labels: list of labels in the order of their ids, if they are known beforehand.
+
+  Raises:
+    files.InputError: see find_task; or a flag that is for tasks of another kind.
+  """
+  names = [name for name in FileOptions._fields if name != "labels"]
+  options = {name: settings[name] for name in names}
+  task = find_task(settings.task_name, labels=labels, **options)
+  if isinstance(task, XnliProcessor):
+    task.language, task.train_language = settings.xnli_language, settings.xnli_train_language
+  else:
+    for name in ("xnli_language", "xnli_train_language"):
+      if settings.is_given(name):
+        raise files.InputError(f"--{name}: the task {task.name} has no languages; leave it out")
+  for name, kind, needed in (
+    ("label_separator", LABELS, "several labels a text (--multi_label)"),
+    ("label_threshold", LABELS, "several labels a text (--multi_label)"),
+    ("class_weights", CLASSES, "one label a text, not several and not a number"),
+  ):
+    if settings.is_given(name) and task.kind is not kind:
+      raise files.InputError(f"--{name} is for tasks with {needed}; leave it out")
+  return task
+
+
+def predicted_sets(task: Task, settings) -> tuple:
+  """Returns the names of the sets to predict: those of the task, or that of --predict_file."""
+  return ("predict_file",) if settings.predict_file else task.test_sets
+
+
+def read_sets(task: Task, settings) -> dict:
+  """Reads all sets that a run works on.
+
+  Returns:
+    Dict of set name -> list of InputExample. "unlabeled" is a part of the training set.
+
+  Raises:
+    files.InputError: the task lacks a set, or see Task.get_examples.
+  """
+  wanted = ["train"] if settings.do_train else []
+  if settings.do_eval:
+    if not task.dev_sets:
+      raise files.InputError(f"--do_eval: {task.name} has no dev set; use --do_predict alone")
+    wanted += task.dev_sets
+  elif settings.do_train and settings.eval_steps:
+    wanted += task.dev_sets[:1]
+  if settings.do_predict:
+    if not predicted_sets(task, settings):
+      raise files.InputError(f"--do_predict: {task.name} has no test set; give --predict_file")
+    wanted += predicted_sets(task, settings)
+  examples = {
+    name: task.get_predict_examples(settings.predict_file)
+    if name == "predict_file"
+    else task.get_examples(name, settings.data_dir)
+    for name in wanted
+  }
+  if settings.do_train and settings.unlabeled_file:
+    examples["unlabeled"] = task.get_predict_examples(settings.unlabeled_file)
+    for example in examples["unlabeled"]:
+      example.label = None  # in place of what stands for a label in some test sets
+  return examples
+
+
+def label_threshold(settings, is_kept=True):
+  """Finds the probability from which on a label is predicted.
+
+  A number on the command line counts before the threshold that an evaluation has found, and this
+  before the number of the training.
+
+  Args:
+    settings: command_line.Settings with the flags of run_classifier.py.
+    is_kept: bool, whether the threshold of an earlier evaluation outlives this run.
+
+  Raises:
+    files.InputError: it is to be found by an evaluation, and there was none.
+  """
+  path = os.path.join(settings.output_dir, THRESHOLD_FILE)
+  is_auto = settings.label_threshold == AUTO
+  if (is_auto or not settings.is_given("label_threshold")) and is_kept and files.exists(path):
+    return files.read_json(path)["threshold"]
+  if is_auto:
+    raise files.InputError(
+      f"--label_threshold={AUTO}: {settings.output_dir} has no threshold yet; find one by --do_eval"
+    )
+  return settings.label_threshold
+
+
+def prediction_files(
+  task, set_name, examples, label_list, probabilities, predictions, settings, suffix=""
+):
+  """Formats the files of predictions.
+
+  Args:
+    task: Task.
+    set_name: str, the set that the examples are of.
+    examples, label_list, probabilities, predictions: see prediction_table.
+    settings: command_line.Settings with label_separator.
+    suffix: str, end of the files' names before the dot.
+
+  Returns:
+    Dict of file name -> text: test_results.tsv, predictions.tsv, and the leaderboard's file for a
+    test set that has one.
+  """
+  table = prediction_table(
+    examples, label_list, probabilities, predictions, settings.label_separator
+  )
+  submission = task.submission(set_name, examples, predictions)
+  return {
+    f"test_results{suffix}.tsv": "".join("\t".join(map(str, row)) + "\n" for row in probabilities),
+    f"predictions{suffix}.tsv": table,
+    **dict([submission] if submission else []),
+  }
+
+
+def prediction_table(examples, label_list, probabilities, predictions, separator=","):
+  """Formats predictions as tab-separated text with a header.
+
+    id  prediction  negative     positive
+    0   positive    0.016278993  0.983721
+
+  Args:
+    examples: list of N InputExample.
+    label_list: list of labels, empty for NUMBER.
+    probabilities: float32 [N, L]; for NUMBER [N, 1].
+    predictions: list of N labels, tuples of labels, or numbers.
+    separator: str, put between the labels of a tuple.
+
+  Returns:
+    str, a row per example in their order.
+  """
+  table = io.StringIO()
+  writer = csv.writer(table, delimiter="\t", lineterminator="\n")
+  writer.writerow(["id", "prediction", *label_list])
+  for example, prediction, row in zip(examples, predictions, probabilities):
+    shown = separator.join(prediction) if isinstance(prediction, tuple) else prediction
+    writer.writerow([example.guid, shown, *row[: len(label_list)]])
+  return table.getvalue()

@@ -1,0 +1,249 @@
+"""The flags of a script, its command line, and the frozen settings of a run.
+
+Each script has flags of its own, so that any number of scripts can be imported together and their
+defaults can be read without a command line:
+
+  flags = command_line.ScriptFlags()
+  FLAGS = flags.FLAGS
+  flags.DEFINE_integer("max_seq_length", 128, "Longest input.", remembered=True)
+
+  def main(_):
+    settings = flags.settings()
+
+  if __name__ == "__main__":
+    command_line.run(main, flags)
+
+`run` puts them into absl.flags.FLAGS, which tf.flags.FLAGS wraps, beside absl's own flags.
+"""
+
+import functools
+import inspect
+import os
+import sys
+
+from absl import app, flags, logging
+
+from toolkit.support import files
+
+flags.disclaim_key_flags()  # the module that calls a DEFINE function here owns the flag
+
+# The value of a threshold flag that stands for the threshold that evaluation has found.
+AUTO = "auto"
+
+# Argument names of tf.flags that differ from those of absl.flags.
+_TF_NAMES = {"flag_name": "name", "default_value": "default", "docstring": "help"}
+
+
+class ThresholdParser(flags.ArgumentParser):
+  """Parses a flag that is a number, or AUTO."""
+
+  syntactic_help = f"a number or {AUTO}"
+
+  def parse(self, argument):
+    return AUTO if argument == AUTO else float(argument)
+
+
+class _OwnFlagValues(flags.FlagValues):
+  """Flags whose defaults can be read at any time.
+
+  In a program that imports a script and calls tf.app.run itself, they are parsed from the program's
+  command line when the first of them is read. Unknown flags are left to the program.
+  """
+
+  def __init__(self):
+    super().__init__()
+    self.__dict__["follows_program"] = True
+    self.mark_as_parsed()
+
+  def follow_program(self):
+    """Parses the command line of a program whose main function absl or TensorFlow runs."""
+    if self.__dict__["follows_program"] and flags.FLAGS.is_parsed():
+      self.__dict__["follows_program"] = False
+      self(sys.argv, known_only=True)
+
+  def __getattr__(self, name):
+    self.follow_program()
+    return super().__getattr__(name)
+
+
+class ScriptFlags:
+  """Stands for absl.flags in a script, with flags of the script's own.
+
+  All functions of absl.flags that take `flag_values` use FLAGS by default. Those that define a flag
+  take three more arguments, which say what becomes of its value:
+
+    remembered: bool, whether a finished output directory gives it to later runs.
+    identity: bool, whether two values are two different models.
+    shared: bool, whether a teacher and its student must have the same value.
+
+  Attributes:
+    FLAGS: absl.flags.FlagValues.
+  """
+
+  def __init__(self):
+    self.FLAGS = _OwnFlagValues()
+    self._roles = {}
+    self.DEFINE_bool("help", False, "Show this help.", short_name="h")
+
+  def __getattr__(self, name):
+    attribute = getattr(flags, name)
+    if not (
+      inspect.isfunction(attribute) and "flag_values" in inspect.signature(attribute).parameters
+    ):
+      return attribute
+
+    @functools.wraps(attribute)
+    def with_own_flags(*args, remembered=False, identity=False, shared=False, **kwargs):
+      kwargs = {_TF_NAMES.get(key, key): value for key, value in kwargs.items()}
+      result = attribute(*args, **{"flag_values": self.FLAGS, **kwargs})
+      if isinstance(result, flags.FlagHolder):
+        roles = {"remembered": remembered, "identity": identity, "shared": shared}
+        self._roles[result.name] = {role for role, has_role in roles.items() if has_role}
+      return result
+
+    return with_own_flags
+
+  def settings(self) -> "Settings":
+    """Returns the present values of all flags but --help."""
+    self.FLAGS.follow_program()
+    found = {name: self.FLAGS[name] for name in self.FLAGS if name not in ("help", "h")}
+    values = {name: flag.value for name, flag in found.items()}
+    given = {name for name, flag in found.items() if flag.present}
+    return Settings(values, given, self._roles)
+
+
+class Settings:
+  """The values of a script's flags for one run, as attributes. Nothing changes them."""
+
+  def __init__(self, values, given=(), roles=None):
+    """Makes settings.
+
+    Args:
+      values: dict of flag name -> value.
+      given: names of the flags that the command line has set.
+      roles: dict of flag name -> set of its roles; see ScriptFlags.
+    """
+    self.__dict__.update(values)
+    self.__dict__["_state"] = (dict(values), frozenset(given), roles or {})
+
+  def __setattr__(self, name, value):
+    raise AttributeError(f"settings are frozen: {name} cannot be set")
+
+  def __getitem__(self, name):
+    return self.as_dict()[name]
+
+  def __contains__(self, name):
+    return name in self._state[0]
+
+  def as_dict(self) -> dict:
+    """Returns all values, as a dict of flag name -> value."""
+    return dict(self._state[0])
+
+  def is_given(self, name: str) -> bool:
+    """Returns whether the command line has set a flag."""
+    return name in self._state[1]
+
+  def names(self, role: str) -> list:
+    """Lists the flags with a role: "remembered", "identity" or "shared"."""
+    values, _, roles = self._state
+    return [name for name in values if role in roles.get(name, ())]
+
+  def replace(self, **changes) -> "Settings":
+    """Returns settings with other values of some flags."""
+    values, given, roles = self._state
+    return Settings({**values, **changes}, given, roles)
+
+  def adopt(self, values: dict) -> "Settings":
+    """Returns settings that take values of flags that the command line has not set.
+
+    Args:
+      values: dict of flag name -> value; other names than those of flags are left out.
+    """
+    known = {name: value for name, value in values.items() if name in self}
+    return self.replace(**{name: v for name, v in known.items() if not self.is_given(name)})
+
+  def require(self, names, purpose: str):
+    """Checks that flags have values.
+
+    Args:
+      names: the flags.
+      purpose: what needs them, for the message.
+
+    Raises:
+      files.InputError: names the first flag that has no value.
+    """
+    for name in names:
+      if self[name] in (None, ""):
+        raise files.InputError(f"--{name} is missing: {purpose} needs it")
+
+
+# ---- The command line ---------------------------------------------------------------------------
+
+
+def parse(script_flags: ScriptFlags, arguments, flag_values=None):
+  """Sets all flags of a script from a command line; those it does not name get their defaults.
+
+  Args:
+    script_flags: the script's flags.
+    arguments: list of str, without the program's name.
+    flag_values: FlagValues with more flags than the script's that are allowed, or None.
+
+  Raises:
+    files.InputError: an unknown flag, a value that is not allowed, or an argument that is no flag.
+  """
+  own = script_flags.FLAGS
+  own.__dict__["follows_program"] = False
+  own.unparse_flags()
+  for name in own:
+    own[name].unparse()
+  try:
+    rest = (own if flag_values is None else flag_values)(["", *arguments])[1:]
+  except flags.Error as error:
+    raise files.InputError(str(error).replace("\n", " ")) from error
+  finally:
+    own.mark_as_parsed()
+  if rest:
+    raise files.InputError(f"{rest[0]!r} is not a flag; flags are written --name=value")
+
+
+def run(main, script_flags: ScriptFlags):
+  """Parses the command line and runs `main`, ending the process with its exit status.
+
+  A files.InputError becomes one line and status 1; Ctrl-C status 130.
+  """
+  script = os.path.basename(sys.argv[0])
+
+  def parser(argv):
+    _share_with_absl(script_flags.FLAGS, script)
+    parse(script_flags, argv[1:], flags.FLAGS)
+    if script_flags.FLAGS.help:
+      text = script_flags.FLAGS.get_help()
+      print(f"{sys.modules['__main__'].__doc__}\nflags:\n{text}")
+      sys.exit(0)
+    return argv[:1]
+
+  def guarded(argv):
+    if flags.FLAGS["stderrthreshold"].using_default_value:
+      logging.set_stderrthreshold("info")
+    return main(argv)
+
+  try:
+    app.run(guarded, flags_parser=parser)
+  except files.InputError as error:
+    sys.exit(f"{script}: error: {error}")
+  except KeyboardInterrupt:
+    sys.exit(130)
+
+
+def _share_with_absl(own, script):
+  """Puts a script's flags into absl.flags.FLAGS, as key flags of the program.
+
+  A flag of the same name that is there, such as absl's own --help, is replaced.
+  """
+  for name in own:
+    if name in flags.FLAGS:
+      delattr(flags.FLAGS, name)
+    flags.FLAGS[name] = own[name]
+    if name == own[name].name:
+      flags.FLAGS.register_flag_by_module(script, own[name])
+      flags.FLAGS.register_key_flag_for_module(sys.argv[0], own[name])

@@ -1,0 +1,369 @@
+"""The steps of a run that all training scripts share.
+
+open_directory      prepares the output directory, or finds the training done
+add_teacher_logits  adds the teacher's logits to the training records
+fine_tune           trains by epochs, from the last checkpoint
+predict             runs the model over records
+write_results       writes the files of an evaluation
+"""
+
+import os
+from typing import Optional
+
+import numpy as np
+from absl import logging
+
+from toolkit.formats import model_directory
+from toolkit.records import input_pipeline
+from toolkit.support import files
+from toolkit.training import distillation, estimators, history, hooks, run_flags
+from toolkit.training.runs import Run
+
+
+def _goal(settings):
+  return history.Goal(settings.best_metric, settings.keep_best, settings.early_stopping_patience)
+
+
+def open_directory(run: Run, num_steps: int, labels=None) -> Optional[int]:
+  """Prepares the output directory for training, with its descriptions, or empties it if wanted.
+
+  The chief does that; other workers wait for it.
+
+  Args:
+    run: Run.
+    num_steps: the step to end at.
+    labels: list of labels, or None.
+
+  Returns:
+    The step to go on from; None when the training is done already.
+
+  Raises:
+    files.InputError: the workers do not do the same, or not in the same directory.
+    distribution.Finished: the training is done already, and this process is not the chief.
+  """
+  directory, cluster = run.settings.output_dir, run.cluster
+  numbers = {n: v for n, v in run.settings.as_dict().items() if isinstance(v, (int, float))}
+  cluster.connect((run.script, num_steps, sorted(numbers.items())))
+  done = _open_as_chief(run, num_steps, labels) if cluster.is_chief else None
+  step = cluster.from_chief(-1 if done is None else done)
+  if step < 0:
+    cluster.leave()
+    return None
+  if estimators.saved_step(directory) != step:
+    raise files.InputError(
+      f"--output_dir: {directory} is at step {estimators.saved_step(directory)} in this worker, "
+      f"and at step {step} in the chief; all workers need the same, shared directory"
+    )
+  return step
+
+
+def _open_as_chief(run, num_steps, labels):
+  """The part of open_directory that writes, with its result."""
+  settings = run.settings
+  directory = settings.output_dir
+  if settings.overwrite_output_dir:
+    start = None if run.layers else settings.init_checkpoint
+    model_directory.clear(directory, start and estimators.resolve_checkpoint(start))
+  done = estimators.saved_step(directory)
+  if _is_finished(settings, done, num_steps):
+    logging.info("Skipping training: %s is at step %d of %d.", directory, done, num_steps)
+    return None
+  if history.best_step(directory) is not None and not settings.keep_best:
+    logging.warning(
+      "%s/%s is of an earlier training and stays what evaluation and prediction use; give "
+      "--keep_best, or delete it",
+      directory,
+      model_directory.BEST,
+    )
+  if run.layers and not done:
+    distillation.write_student(directory, run.teacher, run.layers)
+  model_directory.save(
+    directory,
+    settings.bert_config_file,
+    settings.vocab_file,
+    labels,
+    run.script,
+    settings.as_dict(),
+  )
+  return done
+
+
+def _is_finished(settings, done, num_steps):
+  """Whether the training is at its end, its last evaluation included, or was stopped early."""
+  if settings.eval_steps is None:
+    return done >= num_steps
+  past = history.History(settings.output_dir, _goal(settings), done)
+  return past.is_exhausted() or (done >= num_steps and past.has(done))
+
+
+def add_teacher_logits(run: Run, build, train_file: str, table):
+  """Adds the teacher's logits to the training records, if a teacher has a part in the loss.
+
+  Args:
+    run: Run.
+    build: see distillation.add_logits.
+    train_file: a TFRecord file.
+    table: list of tf_records.Feature, those of the file.
+
+  Returns:
+    A pair: the file to train on and its table; the same ones without a teacher.
+
+  Raises:
+    files.InputError: see distillation.add_logits.
+  """
+  if run.soft_targets() is None:
+    return train_file, table
+  output_file = os.path.join(run.scratch(), "train_with_teacher.tf_record")
+  cache_dir = run.settings.teacher_cache_dir or run.settings.output_dir
+  if not run.cluster.is_chief:
+    run.cluster.from_chief(0)  # waits until the logits are there
+  arguments = (build, train_file, output_file, table, cache_dir)
+  table = distillation.add_logits(run.teacher, *arguments)
+  if run.cluster.is_chief:
+    run.cluster.from_chief(0)
+  return output_file, table
+
+
+def log_training(run: Run, counts: dict, done: int):
+  """Logs the counts of a training, and how it saves memory and time.
+
+  Args:
+    run: Run.
+    counts: dict of description -> int.
+    done: the step that it goes on from.
+  """
+  logging.info("***** Running training *****")
+  for what, count in counts.items():
+    logging.info("  %s = %s", what, count)
+  for line in _settings_in_words(run):
+    logging.info("  %s", line)
+  if done:
+    logging.info("  Going on from step %d", done)
+
+
+def _settings_in_words(run):
+  """Yields a line for each way to save memory or time that was asked for."""
+  settings = run.settings
+  num_parts = settings.num_accumulation_steps
+  if num_parts > 1:
+    part_size = settings.train_batch_size // num_parts // run.num_devices()
+    yield f"Gradients are added up over {num_parts} parts of {part_size} examples"
+  if settings.recompute_activations:
+    yield "Layers are computed again in the backward pass"
+  soft = run.soft_targets()
+  if soft:
+    yield (
+      f"The loss is {soft.alpha:g} times the teacher's, at temperature {soft.temperature:g}, and "
+      f"{1 - soft.alpha:g} times the labels'"
+    )
+
+
+# ---- Training, evaluation, prediction -----------------------------------------------------------
+
+
+def fine_tune(run: Run, model_fn, table, train_file, num_steps, num_examples, evaluate):
+  """Trains by epochs on a TFRecord file, from the last checkpoint in the directory.
+
+  Args:
+    run: Run.
+    model_fn: see make_estimator.
+    table: list of tf_records.Feature, those of the file.
+    train_file: str.
+    num_steps: int, the step to end at.
+    num_examples: int, records in the file.
+    evaluate: see make_watch.
+
+  Returns:
+    See train.
+  """
+  settings = run.settings
+
+  def make_input_fn(step):
+    return input_pipeline.read_input_fn(
+      train_file,
+      table,
+      is_training=True,
+      drop_remainder=True,
+      trim_padding=run.trims_padding(),
+      seed=settings.random_seed,
+      num_seen=step * settings.train_batch_size,
+      bucket_by_length=settings.bucket_by_length,
+    )
+
+  estimator = make_estimator(run, model_fn, is_training=True)
+  watch = make_watch(run, num_steps, num_examples, evaluate)
+  return train(run, estimator, make_input_fn, num_steps, num_examples, watch)
+
+
+def train(run: Run, estimator, make_input_fn, num_steps, save_examples, watch=None):
+  """Trains up to a step, from the last checkpoint in the directory; see estimators.train.
+
+  Args:
+    run: Run.
+    estimator: from make_estimator.
+    make_input_fn: function of a step to the input_fn of the training set that goes on from there.
+    num_steps: int.
+    save_examples: int, examples after which there is a checkpoint in any case.
+    watch: from make_watch, or None.
+
+  Returns:
+    List of hooks.Trained, of the parts of the training.
+
+  Raises:
+    files.InputError: the best model of an earlier part of the training is gone.
+    distribution.Finished: all is done, and this process is not the chief.
+  """
+  settings = run.settings
+  save_steps, save_seconds = run_flags.checkpoint_interval(settings, save_examples)
+  parts = estimators.train(
+    estimator,
+    make_input_fn,
+    num_steps,
+    settings.train_batch_size,
+    save_steps,
+    save_seconds,
+    settings.log_every_steps,
+    watch,
+    in_segments=settings.use_tpu,
+    cluster=run.cluster,
+  )
+  run.cluster.leave()
+  return parts
+
+
+def make_watch(run: Run, num_steps: int, num_examples: int, evaluate):
+  """Makes the evaluation during training, if --eval_steps asks for it.
+
+  Args:
+    run: Run.
+    num_steps: the step to end at.
+    num_examples: examples per epoch.
+    evaluate: function of the prefix of a checkpoint to a dict of metric -> number.
+
+  Returns:
+    history.Watch, or None; None in workers but the chief.
+  """
+  settings = run.settings
+  if settings.eval_steps is None or not run.cluster.is_chief:
+    return None
+
+  def report(step, metrics, best):
+    metric = settings.best_metric
+    logging.info(
+      "step %d/%d  evaluation: %s  (best %s %.4f at step %d)",
+      step,
+      num_steps,
+      "  ".join(f"{name} {value:.4f}" for name, value in metrics.items()),
+      metric,
+      best[metric],
+      best["step"],
+    )
+    hooks.write_scalars(run.path("eval"), step, metrics)
+
+  directory = settings.output_dir
+  past = history.History(directory, _goal(settings), estimators.saved_step(directory))
+  steps = run_flags.evaluation_interval(settings, num_examples)
+  return history.Watch(steps, num_steps, past, evaluate, report)
+
+
+def predict(
+  run: Run, model_fn, table, input_file, num_examples, batch_size, description, checkpoint=None
+):
+  """Runs the model over a TFRecord file; see estimators.predict.
+
+  Args:
+    run, model_fn, table: see fine_tune.
+    input_file: str; on a TPU it has a multiple of batch_size records.
+    num_examples: int, number of the results.
+    batch_size: int.
+    description: str, text of the progress bar.
+    checkpoint: str, prefix of the checkpoint to use; default: see
+      model_directory.trained_checkpoint, or the initial weights.
+
+  Returns:
+    List of dicts of name -> array, in the order of the file.
+
+  Raises:
+    files.InputError: memory ran out.
+  """
+  use_tpu = run.settings.use_tpu
+  input_fn = input_pipeline.read_input_fn(
+    input_file, table, is_training=False, drop_remainder=use_tpu, trim_padding=not use_tpu
+  )
+  estimator = make_estimator(run, model_fn, predict_batch_size=batch_size)
+  checkpoint = checkpoint or model_directory.trained_checkpoint(run.settings.output_dir)
+  return list(estimators.predict(estimator, input_fn, num_examples, description, checkpoint))
+
+
+def make_estimator(run: Run, model_fn, is_training=False, **batch_sizes):
+  """Makes the estimator of a run.
+
+  Args:
+    run: Run.
+    model_fn: function of (features, labels, mode, params) to a TPUEstimatorSpec.
+    is_training: bool, whether it trains, on all devices of the run.
+    **batch_sizes: eval_batch_size or predict_batch_size, int.
+
+  Returns:
+    tf.estimator.tpu.TPUEstimator.
+  """
+  settings = run.settings
+  return estimators.make_estimator(
+    model_fn,
+    settings.output_dir,
+    run.devices,
+    settings.random_seed,
+    {"train_batch_size": settings.train_batch_size, **batch_sizes},
+    settings.keep_checkpoint_max,
+    run.cluster if is_training else None,
+    session_config=run.plan.session_config(is_training=is_training),
+  )
+
+
+# ---- Results ------------------------------------------------------------------------------------
+
+
+def check_finite(values, directory: str):
+  """Checks that a model's outputs are finite numbers.
+
+  Args:
+    values: iterable of float arrays.
+    directory: the directory of the model's checkpoint.
+
+  Raises:
+    files.InputError: they are NaN or infinite.
+  """
+  if not all(np.isfinite(value).all() for value in values):
+    raise files.InputError(
+      "the model's outputs are NaN or infinite: its weights are broken; train it anew with a "
+      f"lower --learning_rate (checkpoint of step {estimators.saved_step(directory)})"
+    )
+
+
+def trained_step(run: Run) -> int:
+  """Returns the step of the checkpoint that evaluation uses; 0 when there is none."""
+  checkpoint = model_directory.trained_checkpoint(run.settings.output_dir)
+  return 0 if checkpoint is None else estimators.checkpoint_step(checkpoint)
+
+
+def log_results(results: dict):
+  """Logs the results of an evaluation, sorted by name."""
+  logging.info("***** Eval results *****")
+  for name in sorted(results):
+    logging.info("  %s = %s", name, results[name])
+
+
+def write_results(run: Run, results: dict, metrics: dict, scalars: dict, suffix: str = ""):
+  """Writes the results of an evaluation to files and to TensorBoard.
+
+  Args:
+    run: Run.
+    results: dict of name -> number, the lines of eval_results.txt, with global_step.
+    metrics: dict, the content of eval_metrics.json.
+    scalars: dict of name -> number, for TensorBoard.
+    suffix: what the names of the files end in, before the dot.
+  """
+  hooks.write_scalars(run.path("eval"), int(results["global_step"]), scalars)
+  lines = "".join(f"{name} = {results[name]!s}\n" for name in sorted(results))
+  files.write_text(run.path(f"eval_results{suffix}.txt"), lines)
+  files.write_json(run.path(f"eval_metrics{suffix}.json"), metrics)
