@@ -22,10 +22,10 @@ from absl import flags, logging
 
 import modeling
 import optimization
-from toolkit.formats import model_directory
+from toolkit.formats import checkpoints, model_directory
 from toolkit.metrics import glue_metrics
 from toolkit.records import input_pipeline
-from toolkit.support import files
+from toolkit.support import files, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import classification
 from toolkit.tasks.classification import (  # noqa: F401, names that were always importable from here
@@ -409,7 +409,7 @@ def model_fn_builder(
   Args:
     bert_config: modeling.BertConfig.
     num_labels: int, 1 for NUMBER.
-    init_checkpoint: str or None, weights to start from; see estimators.resolve_checkpoint.
+    init_checkpoint: str or None, weights to start from; see checkpoints.resolve_checkpoint.
     learning_rate: float, see optimization.create_optimizer.
     num_train_steps, num_warmup_steps: int or None; needed to train.
     use_tpu: bool.
@@ -550,7 +550,7 @@ class Job(NamedTuple):
 
 def main(_):
   """Trains, evaluates and predicts as the flags say."""
-  estimators.prepare_process()
+  processes.prepare_process()
   job = prepare()
   parts = train(job) if FLAGS.do_train else []
   if FLAGS.do_eval:
@@ -601,7 +601,7 @@ def _task_and_labels(run):
   """The task, and its labels: those that the weights were trained with, if that is known."""
   known = model_directory.read_labels(FLAGS.output_dir) if run.resumed else None
   if known is None and not FLAGS.do_train and FLAGS.init_checkpoint:
-    prefix = estimators.resolve_checkpoint(FLAGS.init_checkpoint)
+    prefix = checkpoints.resolve_checkpoint(FLAGS.init_checkpoint)
     known = model_directory.read_labels(os.path.dirname(prefix))
   task = _find_task(known)
   labels = known or task.get_labels(FLAGS.data_dir)

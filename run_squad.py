@@ -26,10 +26,10 @@ import modeling
 import optimization
 import squad_metrics
 import tokenization
-from toolkit.formats import model_directory
+from toolkit.formats import checkpoints, model_directory
 from toolkit.records import input_pipeline
 from toolkit.serving.predictor import Predictor
-from toolkit.support import files
+from toolkit.support import files, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import squad, squad_answers
 from toolkit.tasks.squad import (  # noqa: F401, names that were always importable from here
@@ -241,7 +241,7 @@ def model_fn_builder(
 
   Args:
     bert_config: modeling.BertConfig.
-    init_checkpoint: str or None, weights to start from; see estimators.resolve_checkpoint.
+    init_checkpoint: str or None, weights to start from; see checkpoints.resolve_checkpoint.
     learning_rate: float, see optimization.create_optimizer.
     num_train_steps, num_warmup_steps: int or None; needed to train.
     use_tpu: bool.
@@ -341,7 +341,7 @@ class Job(NamedTuple):
 
 def main(_):
   """Trains, answers, scores and asks as the flags say."""
-  estimators.prepare_process()
+  processes.prepare_process()
   job = prepare()
   parts = train(job) if FLAGS.do_train else []
   if FLAGS.do_predict or FLAGS.do_eval:
@@ -543,7 +543,7 @@ def _path(name):
 def _answers_source():
   """What saved answers depend on; they are used again only if nothing of it has changed."""
   checkpoint = model_directory.trained_checkpoint(FLAGS.output_dir) or FLAGS.init_checkpoint
-  index = estimators.resolve_checkpoint(checkpoint) + ".index"  # has a checksum of each variable
+  index = checkpoints.resolve_checkpoint(checkpoint) + ".index"  # has a checksum of each variable
   return {
     "checkpoint": hashlib.sha256(files.read_bytes(index)).hexdigest(),
     "predict_file": hashlib.sha256(files.read_bytes(FLAGS.predict_file)).hexdigest(),
@@ -661,7 +661,7 @@ class QuestionAnswerer:
     """Loads the model.
 
     Args:
-      checkpoint: str, a path as estimators.resolve_checkpoint takes it.
+      checkpoint: str, a path as checkpoints.resolve_checkpoint takes it.
       config: modeling.BertConfig.
       settings: squad.Settings.
       threshold: float; "no answer" is given where the null odds are higher.

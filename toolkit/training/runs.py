@@ -18,7 +18,7 @@ from absl import flags, logging
 import modeling
 import optimization
 import tokenization
-from toolkit.formats import model_directory
+from toolkit.formats import checkpoints, model_directory
 from toolkit.records import input_pipeline
 from toolkit.support import files
 from toolkit.training import (
@@ -242,7 +242,7 @@ def _take_over_flags(flag_values, script, adopted, identity):
 
 def _load_model(flag_values, checkpoint, flag):
   """Configuration and tokenizer, which fit together and to the checkpoint to start from, if any."""
-  prefix = checkpoint and estimators.resolve_checkpoint(checkpoint, flag)
+  prefix = checkpoint and checkpoints.resolve_checkpoint(checkpoint, flag)
   config, tokenizer = model_directory.load_model(
     flag_values.bert_config_file,
     flag_values.vocab_file,
@@ -251,7 +251,7 @@ def _load_model(flag_values, checkpoint, flag):
     prefix,
   )
   if prefix:
-    estimators.check_checkpoint(config, prefix, flag)
+    checkpoints.check_checkpoint(config, prefix, flag)
   else:
     logging.warning("No --init_checkpoint: the model starts from random weights.")
   return config, tokenizer
@@ -295,15 +295,15 @@ def _check_accumulation(run):
 def _lacking_slots(run):
   """Names of variables that are to be trained and have no slots in the last checkpoint."""
   options = run.options()
-  saved = estimators.checkpoint_shapes(run.resumed, "output_dir")
+  saved = checkpoints.checkpoint_shapes(run.resumed, "output_dir")
   trained = [
     name
     for name in saved
     # The pooler is left out, for not all tasks train it.
     if name in model_directory.HEADS or name.startswith(("bert/embeddings/", "bert/encoder/"))
-    if not name.endswith(estimators.SLOT_SUFFIXES) and not optimization.is_frozen(name, options)
+    if not name.endswith(checkpoints.SLOT_SUFFIXES) and not optimization.is_frozen(name, options)
   ]
-  slots = estimators.SLOT_SUFFIXES
+  slots = checkpoints.SLOT_SUFFIXES
   return [name for name in trained if not all(name + slot in saved for slot in slots)]
 
 
@@ -322,8 +322,8 @@ def check_head(run, variable, shape, what):
   if run.flags.do_train and not run.resumed:
     return
   checkpoint, flag = run.start
-  prefix = estimators.resolve_checkpoint(checkpoint, flag)
-  found = estimators.checkpoint_shapes(prefix).get(variable)
+  prefix = checkpoints.resolve_checkpoint(checkpoint, flag)
+  found = checkpoints.checkpoint_shapes(prefix).get(variable)
   if found != shape:
     raise files.InputError(
       f"--{flag}: {prefix} has no {what} ({variable} is {found}, not {shape}); train one in a new "
@@ -334,7 +334,7 @@ def check_head(run, variable, shape, what):
 def trained_step(directory):
   """The step of the checkpoint that a directory's model is evaluated with; 0 when it has none."""
   checkpoint = model_directory.trained_checkpoint(directory)
-  return 0 if checkpoint is None else estimators.checkpoint_step(checkpoint)
+  return 0 if checkpoint is None else checkpoints.checkpoint_step(checkpoint)
 
 
 def num_train_steps(flag_values, num_examples, what="examples"):
@@ -415,9 +415,9 @@ def open_directory(run, num_steps, labels=None):
   if step < 0:
     cluster.leave()
     return None
-  if estimators.saved_step(directory) != step:
+  if checkpoints.saved_step(directory) != step:
     raise files.InputError(
-      f"--output_dir: {directory} is at step {estimators.saved_step(directory)} in this worker, "
+      f"--output_dir: {directory} is at step {checkpoints.saved_step(directory)} in this worker, "
       f"and at step {step} in the chief; all workers need the same, shared directory"
     )
   if run.layers and not step:
@@ -436,8 +436,8 @@ def _open_as_chief(run, num_steps, labels):
   directory = run.flags.output_dir
   if run.flags.overwrite_output_dir:
     start = run.flags.init_checkpoint
-    model_directory.clear(directory, start and estimators.resolve_checkpoint(start))
-  done = estimators.saved_step(directory)
+    model_directory.clear(directory, start and checkpoints.resolve_checkpoint(start))
+  done = checkpoints.saved_step(directory)
   if _is_finished(run.flags, done, num_steps):
     logging.info("Skipping training: %s is at step %d of %d.", directory, done, num_steps)
     return None
@@ -545,7 +545,7 @@ def check_finite(values, directory):
   if not all(np.isfinite(value).all() for value in values):
     raise files.InputError(
       "the model's outputs are NaN or infinite: its weights are broken; train it anew with a "
-      f"lower --learning_rate (checkpoint of step {estimators.saved_step(directory)})"
+      f"lower --learning_rate (checkpoint of step {checkpoints.saved_step(directory)})"
     )
 
 
@@ -613,7 +613,7 @@ def make_watch(run, num_steps, num_examples, evaluate):
     )
     hooks.write_scalars(os.path.join(directory, "eval"), step, metrics)
 
-  past = history.History(directory, _goal(run.flags), estimators.saved_step(directory))
+  past = history.History(directory, _goal(run.flags), checkpoints.saved_step(directory))
   steps = common_flags.evaluation_interval(run.flags, num_examples)
   return history.Watch(steps, num_steps, past, evaluate, report)
 
