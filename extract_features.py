@@ -33,7 +33,7 @@ from tqdm import tqdm
 import modeling
 import tokenization
 from toolkit.formats import checkpoints, feature_files, model_directory
-from toolkit.records import input_pipeline
+from toolkit.records import input_pipeline, tf_records
 from toolkit.serving.predictor import Predictor
 from toolkit.support import files, processes
 from toolkit.support.tensorflow_versions import tf
@@ -258,10 +258,10 @@ def _logged(features):
 def record_features(seq_length):
   """The table of what the model_fn needs of each example; see records."""
   per_token = [
-    input_pipeline.Feature(name, np.int32, (seq_length,), per_token=True)
+    tf_records.Feature(name, np.int32, (seq_length,), per_token=True)
     for name in ("input_ids", "input_mask", "input_type_ids")
   ]
-  return [input_pipeline.Feature("unique_ids", np.int32), *per_token]
+  return [tf_records.Feature("unique_ids", np.int32), *per_token]
 
 
 def _feature_row(feature):
@@ -826,7 +826,7 @@ def run_estimator(job):
 
   def results():
     try:
-      input_pipeline.write_records(path, _full_batches(_logged(stream_features(tokenizer))), table)
+      tf_records.write_records(path, _full_batches(_logged(stream_features(tokenizer))), table)
       input_fn = input_pipeline.read_input_fn(
         path, table, is_training=False, drop_remainder=FLAGS.use_tpu
       )

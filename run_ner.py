@@ -27,7 +27,7 @@ import optimization
 import tokenization
 from toolkit.formats import checkpoints, model_directory
 from toolkit.metrics import ner_metrics
-from toolkit.records import input_pipeline
+from toolkit.records import input_pipeline, tf_records
 from toolkit.serving.predictor import Predictor
 from toolkit.support import files, processes
 from toolkit.support.tensorflow_versions import tf
@@ -408,7 +408,7 @@ def _write_windows(job, set_name, windows, file_name, multiple=1):
   table = tagging.record_features(length)
   padding = [{feature.name: [0] * length for feature in table}] * (-len(windows) % multiple)
   path = os.path.join(job.run.scratch(), file_name)
-  input_pipeline.write_records(path, itertools.chain(rows, padding), table)
+  tf_records.write_records(path, itertools.chain(rows, padding), table)
   return path
 
 

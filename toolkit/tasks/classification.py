@@ -20,7 +20,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 from absl import logging
 
-from toolkit.records import input_pipeline
+from toolkit.records import tf_records
 from toolkit.support import files, tables
 
 # What a task learns for each text: one class, any number of labels, or a number.
@@ -107,18 +107,18 @@ def record_features(max_seq_length, kind=CLASSES, num_labels=None, marks_unlabel
     where it is wanted.
   """
   per_token = [
-    input_pipeline.Feature(name, np.int32, (max_seq_length,), per_token=True)
+    tf_records.Feature(name, np.int32, (max_seq_length,), per_token=True)
     for name in ("input_ids", "input_mask", "segment_ids")
   ]
   return [
     *per_token,
-    input_pipeline.Feature(
+    tf_records.Feature(
       "label_ids",
       np.int32 if kind == CLASSES else np.float32,
       (num_labels,) if kind == LABELS else (),
     ),
-    input_pipeline.Feature("is_real_example", np.int32),
-    *([input_pipeline.Feature("is_labeled", np.int32)] if marks_unlabeled else []),
+    tf_records.Feature("is_real_example", np.int32),
+    *([tf_records.Feature("is_labeled", np.int32)] if marks_unlabeled else []),
   ]
 
 
@@ -293,7 +293,7 @@ def file_based_convert_examples_to_features(
 
   kind = kind or _usual_kind(label_list)
   table = record_features(max_seq_length, kind, len(label_list), marks_unlabeled)
-  input_pipeline.write_records(output_file, rows(), table)
+  tf_records.write_records(output_file, rows(), table)
   _log_truncated(num_truncated, len(examples), max_seq_length)
   return num_truncated
 

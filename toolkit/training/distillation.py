@@ -381,7 +381,7 @@ def add_logits(teacher, build, input_file, output_file, features, cache_dir):
       int32 [B, S], to its logits, float32 [B, W], or [B, S, W] if each word piece has some.
     input_file: str, a TFRecord file.
     output_file: str, another one, to be written.
-    features: table of input_pipeline.Feature of the input file.
+    features: table of tf_records.Feature of the input file.
     cache_dir: str, where logits are kept, see compute_logits.
 
   Returns:
@@ -396,7 +396,7 @@ def add_logits(teacher, build, input_file, output_file, features, cache_dir):
   per_token = len(shape) > 1
   if per_token:
     shape = ({f.name: f for f in features}["input_ids"].shape[0], shape[1])
-  feature = input_pipeline.Feature(TEACHER_LOGITS, np.float32, shape, per_token)
+  feature = tf_records.Feature(TEACHER_LOGITS, np.float32, shape, per_token)
 
   def packed():
     for values in logits:
