@@ -24,9 +24,9 @@ from absl import flags, logging
 
 import modeling
 import optimization
-import squad_metrics
 import tokenization
 from toolkit.formats import checkpoints, model_directory
+from toolkit.metrics import squad_scores
 from toolkit.records import input_pipeline
 from toolkit.serving.predictor import Predictor
 from toolkit.support import files, processes
@@ -407,7 +407,7 @@ def prepare():
 def _check_scorable():
   """Makes sure that --predict_file has the answers that --do_eval compares with."""
   try:
-    squad_metrics.is_version_2(files.read_json(FLAGS.predict_file))
+    squad_scores.is_version_2(files.read_json(FLAGS.predict_file))
   except files.InputError as error:
     raise files.InputError(
       f"--do_eval: {FLAGS.predict_file}: {error}; --do_predict alone needs no answers"
@@ -503,7 +503,7 @@ def _dev_metrics(job, checkpoint):
   dataset = files.read_json(FLAGS.predict_file)
   if answers.null_odds:
     return best_thresholds(dataset, answers)
-  return squad_metrics.evaluate(dataset, answers.predictions)
+  return squad_scores.evaluate(dataset, answers.predictions)
 
 
 def run_model(job, features, checkpoint=None):
@@ -590,7 +590,7 @@ def finish(answers):
   logging.info("Writing predictions to: %s", _path(PREDICTIONS_FILE))
   squad_answers.write(_path(PREDICTIONS_FILE), predictions)
   if FLAGS.do_eval:
-    save_metrics({**squad_metrics.evaluate(dataset, predictions), **best}, threshold)
+    save_metrics({**squad_scores.evaluate(dataset, predictions), **best}, threshold)
 
 
 def best_thresholds(dataset, answers):
@@ -603,7 +603,7 @@ def best_thresholds(dataset, answers):
   Returns:
     Dict of best_exact, best_exact_thresh, best_f1 and best_f1_thresh.
   """
-  metrics = squad_metrics.evaluate_v2(dataset, answers.predictions, answers.null_odds)
+  metrics = squad_scores.evaluate_v2(dataset, answers.predictions, answers.null_odds)
   best = {name: value for name, value in metrics.items() if name.startswith("best_")}
   odds = answers.null_odds.values()
   for name in ("best_exact_thresh", "best_f1_thresh"):
