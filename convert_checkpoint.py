@@ -49,12 +49,16 @@ import tensorflow.compat.v1 as tf
 from absl import flags, logging
 
 import modeling
-from toolkit.formats import huggingface_config, huggingface_names, model_directory
+from toolkit.formats import checkpoints, huggingface_config, huggingface_names, model_directory
+from toolkit.formats.checkpoints import (  # noqa: F401, names that were always importable from here
+  is_training_state,
+  read_checkpoint,
+)
 from toolkit.formats.huggingface_files import SAFETENSORS, bad_type, read_object, read_weights
 from toolkit.formats.huggingface_names import BERT, DISTILBERT, HEADS, NO_HEAD, TOKEN_TYPES, Family
 from toolkit.formats.model_directory import CONFIG_FILE, LABEL_FILE, RUN_FILE, VOCAB_FILE
 from toolkit.support import files
-from toolkit.training import common_flags, estimators
+from toolkit.training import common_flags
 
 CHECKPOINT = "bert_model.ckpt"
 
@@ -246,7 +250,7 @@ def find_checkpoint(path):
   """The checkpoint that --input means, the best one of a directory that keeps it.
 
   Args:
-    path: str, see estimators.resolve_checkpoint.
+    path: str, see checkpoints.resolve_checkpoint.
 
   Returns:
     A pair of str: its prefix, and the directory with the files that explain it.
@@ -254,7 +258,7 @@ def find_checkpoint(path):
   Raises:
     files.InputError: there is no checkpoint.
   """
-  prefix = estimators.resolve_checkpoint(model_directory.trained_checkpoint(path) or path, "input")
+  prefix = checkpoints.resolve_checkpoint(model_directory.trained_checkpoint(path) or path, "input")
   logging.info("The checkpoint is %s", prefix)
   directory = os.path.dirname(prefix)
   is_best = os.path.basename(directory) == model_directory.BEST
@@ -537,37 +541,6 @@ def _trained_flags(directory):
 # ---- Weights on disk ----------------------------------------------------------------------------
 
 
-def is_training_state(name):
-  """Whether a variable of a checkpoint is of use only to the training that wrote it."""
-  return name == "global_step" or name.endswith(estimators.SLOT_SUFFIXES)
-
-
-def read_checkpoint(prefix):
-  """Reads all variables of a checkpoint but those of is_training_state.
-
-  Args:
-    prefix: str.
-
-  Returns:
-    A pair: dict of name -> array, in the types of the checkpoint, and the int number of those not
-    read.
-
-  Raises:
-    files.InputError: the checkpoint cannot be read.
-  """
-  try:
-    reader = tf.train.load_checkpoint(prefix)
-    names = sorted(reader.get_variable_to_shape_map())
-    kept = [name for name in names if not is_training_state(name)]
-    tensors = {name: np.asarray(reader.get_tensor(name)) for name in kept}
-  except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
-    # IndexError is what a data file cut short raises.
-    raise files.InputError(
-      f"{prefix}: is no checkpoint or a damaged one: {files.describe(error)}"
-    ) from error
-  return tensors, len(names) - len(kept)
-
-
 def save_safetensors(path, tensors):
   """Writes a safetensors file as HuggingFace's libraries read it. It appears when it is complete.
 
@@ -609,7 +582,7 @@ def write(conversion, directory, overwrite=False):
   try:
     for path in outdated:
       files.remove(path)
-    save = save_safetensors if conversion.weights == SAFETENSORS else estimators.save_checkpoint
+    save = save_safetensors if conversion.weights == SAFETENSORS else checkpoints.save_checkpoint
     save(weights, conversion.tensors)
     for path, text in texts.items():
       if text is not None:

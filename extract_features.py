@@ -32,10 +32,10 @@ from tqdm import tqdm
 
 import modeling
 import tokenization
-from toolkit.formats import feature_files, model_directory
-from toolkit.records import input_pipeline
+from toolkit.formats import checkpoints, feature_files, model_directory
+from toolkit.records import input_pipeline, tf_records
 from toolkit.serving.predictor import Predictor
-from toolkit.support import files
+from toolkit.support import files, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks.classification import _truncate_seq_pair  # it was always importable from here
 from toolkit.training import common_flags, estimators, precision
@@ -258,10 +258,10 @@ def _logged(features):
 def record_features(seq_length):
   """The table of what the model_fn needs of each example; see records."""
   per_token = [
-    input_pipeline.Feature(name, np.int32, (seq_length,), per_token=True)
+    tf_records.Feature(name, np.int32, (seq_length,), per_token=True)
     for name in ("input_ids", "input_mask", "input_type_ids")
   ]
-  return [input_pipeline.Feature("unique_ids", np.int32), *per_token]
+  return [tf_records.Feature("unique_ids", np.int32), *per_token]
 
 
 def _feature_row(feature):
@@ -389,7 +389,7 @@ def model_fn_builder(
 
   Args:
     bert_config: modeling.BertConfig.
-    init_checkpoint: str, the weights; see estimators.resolve_checkpoint.
+    init_checkpoint: str, the weights; see checkpoints.resolve_checkpoint.
     layer_indexes, use_one_hot_embeddings, pooling, pool_special_tokens: see create_model.
     use_tpu: bool.
 
@@ -479,7 +479,7 @@ class FeatureExtractor:
 
     Args:
       bert_config_file, vocab_file: str, paths.
-      init_checkpoint: str, a path as estimators.resolve_checkpoint takes it.
+      init_checkpoint: str, a path as checkpoints.resolve_checkpoint takes it.
       do_lower_case: bool, casing of the tokenizer.
       layers: sequence of int, 0 for the first layer, -1 for the last.
       pooling: member of POOLINGS.
@@ -575,7 +575,7 @@ class FeatureExtractor:
         (feature.input_ids[: len(feature.tokens)], feature.input_type_ids[: len(feature.tokens)])
         for feature in window
       ]
-      with estimators.explained_memory_errors("--batch_size or --max_seq_length"):
+      with processes.explained_memory_errors("--batch_size or --max_seq_length"):
         outputs = collections.deque(self._predictor.run(rows, on_batch))
       for feature in window:  # taken away one by one: the next window finds this memory free
         yield feature, values_of(outputs.popleft(), len(feature.tokens))
@@ -587,7 +587,7 @@ def unit_length(vectors):
 
 
 def windows(features, max_tokens):
-  """Groups features: lists of at most input_pipeline.SORT_WINDOW with at most max_tokens word pieces.
+  """Groups features: lists of at most SORT_WINDOW with at most max_tokens word pieces.
 
   Args:
     features: iterable of InputFeatures, which is read no further than needed.
@@ -623,7 +623,7 @@ def find_model(model_dir):
   found = {
     "bert_config_file": os.path.join(model_dir, model_directory.CONFIG_FILE),
     "vocab_file": os.path.join(model_dir, model_directory.VOCAB_FILE),
-    "init_checkpoint": estimators.resolve_checkpoint(os.path.join(model_dir, ""), "model_dir"),
+    "init_checkpoint": checkpoints.resolve_checkpoint(os.path.join(model_dir, ""), "model_dir"),
   }
   run_file = os.path.join(model_dir, model_directory.RUN_FILE)
   flags_of_run = files.read_json(run_file)["flags"] if files.exists(run_file) else {}
@@ -650,7 +650,7 @@ def load_model(
   """
   if max_seq_length < 3:
     raise files.InputError(f"--max_seq_length: {max_seq_length} leaves no room for text; give more")
-  prefix = estimators.resolve_checkpoint(init_checkpoint)
+  prefix = checkpoints.resolve_checkpoint(init_checkpoint)
   config, tokenizer = model_directory.load_model(
     bert_config_file, vocab_file, do_lower_case, max_seq_length, prefix
   )
@@ -685,7 +685,7 @@ class Job(NamedTuple):
 
 def main(_):
   """Writes the vectors of --input_file to --output_file."""
-  estimators.prepare_process()
+  processes.prepare_process()
   job = prepare()
   on_this_machine = not (FLAGS.use_tpu or FLAGS.master)
   write(job, run_predictor(job) if on_this_machine else run_estimator(job))
@@ -800,7 +800,7 @@ def run_estimator(job):
   The file is beside --output_file, where a TPU can read it, and is deleted in the end.
   """
   config, tokenizer = load_model(**_model_flags(), layers=job.layers)
-  estimators.check_checkpoint(config, FLAGS.init_checkpoint, "init_checkpoint")
+  checkpoints.check_checkpoint(config, FLAGS.init_checkpoint, "init_checkpoint")
   model_fn = model_fn_builder(
     config,
     FLAGS.init_checkpoint,
@@ -826,7 +826,7 @@ def run_estimator(job):
 
   def results():
     try:
-      input_pipeline.write_records(path, _full_batches(_logged(stream_features(tokenizer))), table)
+      tf_records.write_records(path, _full_batches(_logged(stream_features(tokenizer))), table)
       input_fn = input_pipeline.read_input_fn(
         path, table, is_training=False, drop_remainder=FLAGS.use_tpu
       )

@@ -25,11 +25,11 @@ from absl import flags, logging
 import modeling
 import optimization
 import tokenization
-from toolkit.formats import model_directory
+from toolkit.formats import checkpoints, model_directory
 from toolkit.metrics import ner_metrics
-from toolkit.records import input_pipeline
+from toolkit.records import input_pipeline, tf_records
 from toolkit.serving.predictor import Predictor
-from toolkit.support import files
+from toolkit.support import files, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import tagging
 from toolkit.training import (
@@ -205,7 +205,7 @@ def model_fn_builder(
   Args:
     bert_config: modeling.BertConfig.
     num_labels: int, L.
-    init_checkpoint: str or None, weights to start from; see estimators.resolve_checkpoint.
+    init_checkpoint: str or None, weights to start from; see checkpoints.resolve_checkpoint.
     learning_rate: float, see optimization.create_optimizer.
     num_train_steps, num_warmup_steps: int or None; needed to train.
     use_tpu: bool.
@@ -303,7 +303,7 @@ class Job(NamedTuple):
 
 def main(_):
   """Trains, evaluates, predicts and tags as the flags say."""
-  estimators.prepare_process()
+  processes.prepare_process()
   job = prepare()
   parts = train(job) if FLAGS.do_train else []
   if FLAGS.do_eval:
@@ -374,7 +374,7 @@ def _known_labels(run):
   """The labels that the weights were trained with; None if this run is to find them."""
   directory = FLAGS.output_dir if run.resumed else None
   if not run.resumed and not FLAGS.do_train:
-    directory = os.path.dirname(estimators.resolve_checkpoint(FLAGS.init_checkpoint))
+    directory = os.path.dirname(checkpoints.resolve_checkpoint(FLAGS.init_checkpoint))
   known = model_directory.read_labels(directory) if directory else None
   if known is None and not FLAGS.do_train:
     raise files.InputError(
@@ -408,7 +408,7 @@ def _write_windows(job, set_name, windows, file_name, multiple=1):
   table = tagging.record_features(length)
   padding = [{feature.name: [0] * length for feature in table}] * (-len(windows) % multiple)
   path = os.path.join(job.run.scratch(), file_name)
-  input_pipeline.write_records(path, itertools.chain(rows, padding), table)
+  tf_records.write_records(path, itertools.chain(rows, padding), table)
   return path
 
 
@@ -555,7 +555,7 @@ class Tagger:
     """Loads the model.
 
     Args:
-      checkpoint: str, a path as estimators.resolve_checkpoint takes it.
+      checkpoint: str, a path as checkpoints.resolve_checkpoint takes it.
       config: modeling.BertConfig.
       tokenizer: tokenization.FullTokenizer.
       labels: list of labels in the order of their ids.

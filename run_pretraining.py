@@ -25,7 +25,7 @@ import tokenization
 from toolkit.formats import model_directory
 from toolkit.records import input_pipeline
 from toolkit.serving.predictor import Predictor
-from toolkit.support import files
+from toolkit.support import files, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import pretraining
 from toolkit.training import common_flags, estimators, micro_batches, report, runs
@@ -226,7 +226,7 @@ def model_fn_builder(
 
   Args:
     bert_config: modeling.BertConfig.
-    init_checkpoint: str or None, weights to start from; see estimators.resolve_checkpoint.
+    init_checkpoint: str or None, weights to start from; see checkpoints.resolve_checkpoint.
     learning_rate: float, see optimization.create_optimizer.
     num_train_steps, num_warmup_steps: int or None; needed to train.
     use_tpu: bool.
@@ -465,7 +465,7 @@ class Job(NamedTuple):
 
 def main(_):
   """Trains, evaluates and fills in as the flags say."""
-  estimators.prepare_process()
+  processes.prepare_process()
   job = prepare()
   parts = train(job) if FLAGS.do_train else []
   if FLAGS.do_eval:
@@ -742,7 +742,7 @@ class MaskFiller:
     """Loads the model.
 
     Args:
-      checkpoint: str, a path as estimators.resolve_checkpoint takes it.
+      checkpoint: str, a path as checkpoints.resolve_checkpoint takes it.
       config: modeling.BertConfig.
       vocab_file: str.
       do_lower_case: bool, whether text is lower-cased.

@@ -24,12 +24,12 @@ from absl import flags, logging
 
 import modeling
 import optimization
-import squad_metrics
 import tokenization
-from toolkit.formats import model_directory
+from toolkit.formats import checkpoints, model_directory
+from toolkit.metrics import squad_scores
 from toolkit.records import input_pipeline
 from toolkit.serving.predictor import Predictor
-from toolkit.support import files
+from toolkit.support import files, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import squad, squad_answers
 from toolkit.tasks.squad import (  # noqa: F401, names that were always importable from here
@@ -241,7 +241,7 @@ def model_fn_builder(
 
   Args:
     bert_config: modeling.BertConfig.
-    init_checkpoint: str or None, weights to start from; see estimators.resolve_checkpoint.
+    init_checkpoint: str or None, weights to start from; see checkpoints.resolve_checkpoint.
     learning_rate: float, see optimization.create_optimizer.
     num_train_steps, num_warmup_steps: int or None; needed to train.
     use_tpu: bool.
@@ -341,7 +341,7 @@ class Job(NamedTuple):
 
 def main(_):
   """Trains, answers, scores and asks as the flags say."""
-  estimators.prepare_process()
+  processes.prepare_process()
   job = prepare()
   parts = train(job) if FLAGS.do_train else []
   if FLAGS.do_predict or FLAGS.do_eval:
@@ -407,7 +407,7 @@ def prepare():
 def _check_scorable():
   """Makes sure that --predict_file has the answers that --do_eval compares with."""
   try:
-    squad_metrics.is_version_2(files.read_json(FLAGS.predict_file))
+    squad_scores.is_version_2(files.read_json(FLAGS.predict_file))
   except files.InputError as error:
     raise files.InputError(
       f"--do_eval: {FLAGS.predict_file}: {error}; --do_predict alone needs no answers"
@@ -503,7 +503,7 @@ def _dev_metrics(job, checkpoint):
   dataset = files.read_json(FLAGS.predict_file)
   if answers.null_odds:
     return best_thresholds(dataset, answers)
-  return squad_metrics.evaluate(dataset, answers.predictions)
+  return squad_scores.evaluate(dataset, answers.predictions)
 
 
 def run_model(job, features, checkpoint=None):
@@ -543,7 +543,7 @@ def _path(name):
 def _answers_source():
   """What saved answers depend on; they are used again only if nothing of it has changed."""
   checkpoint = model_directory.trained_checkpoint(FLAGS.output_dir) or FLAGS.init_checkpoint
-  index = estimators.resolve_checkpoint(checkpoint) + ".index"  # has a checksum of each variable
+  index = checkpoints.resolve_checkpoint(checkpoint) + ".index"  # has a checksum of each variable
   return {
     "checkpoint": hashlib.sha256(files.read_bytes(index)).hexdigest(),
     "predict_file": hashlib.sha256(files.read_bytes(FLAGS.predict_file)).hexdigest(),
@@ -590,7 +590,7 @@ def finish(answers):
   logging.info("Writing predictions to: %s", _path(PREDICTIONS_FILE))
   squad_answers.write(_path(PREDICTIONS_FILE), predictions)
   if FLAGS.do_eval:
-    save_metrics({**squad_metrics.evaluate(dataset, predictions), **best}, threshold)
+    save_metrics({**squad_scores.evaluate(dataset, predictions), **best}, threshold)
 
 
 def best_thresholds(dataset, answers):
@@ -603,7 +603,7 @@ def best_thresholds(dataset, answers):
   Returns:
     Dict of best_exact, best_exact_thresh, best_f1 and best_f1_thresh.
   """
-  metrics = squad_metrics.evaluate_v2(dataset, answers.predictions, answers.null_odds)
+  metrics = squad_scores.evaluate_v2(dataset, answers.predictions, answers.null_odds)
   best = {name: value for name, value in metrics.items() if name.startswith("best_")}
   odds = answers.null_odds.values()
   for name in ("best_exact_thresh", "best_f1_thresh"):
@@ -661,7 +661,7 @@ class QuestionAnswerer:
     """Loads the model.
 
     Args:
-      checkpoint: str, a path as estimators.resolve_checkpoint takes it.
+      checkpoint: str, a path as checkpoints.resolve_checkpoint takes it.
       config: modeling.BertConfig.
       settings: squad.Settings.
       threshold: float; "no answer" is given where the null odds are higher.

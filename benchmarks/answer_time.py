@@ -43,9 +43,10 @@ def toolkit_model(config, pooled, amp=False):
 
   import modeling
   from toolkit.serving import predictor
-  from toolkit.training import estimators, precision
+  from toolkit.support import processes
+  from toolkit.training import precision
 
-  estimators.prepare_process()
+  processes.prepare_process()
   plan = precision.find(amp, use_xla=False, use_tpu=False)
   for line in plan.lines:
     print(line, file=sys.stderr)

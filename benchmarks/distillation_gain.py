@@ -42,12 +42,12 @@ import convert_checkpoint
 import modeling
 import run_classifier
 import run_squad
-from toolkit.formats import model_directory
+from toolkit.formats import checkpoints, model_directory
 from toolkit.records import input_pipeline
 from toolkit.serving.predictor import Predictor
-from toolkit.support import files
+from toolkit.support import files, processes
 from toolkit.tasks import classification
-from toolkit.training import distillation, estimators
+from toolkit.training import distillation
 
 STUDENTS = {
   "alone": "student alone",
@@ -152,7 +152,7 @@ def save_weights(args, directory, name):
 def measure_size(weights):
   """Millions of parameters, and megabytes (10^6) of the checkpoint of save_weights."""
   prefix = os.path.join(weights, convert_checkpoint.CHECKPOINT)
-  parameters = sum(map(math.prod, estimators.checkpoint_shapes(prefix).values()))
+  parameters = sum(map(math.prod, checkpoints.checkpoint_shapes(prefix).values()))
   return parameters / 1e6, sum(map(os.path.getsize, files.glob(prefix + ".*"))) / 1e6
 
 
@@ -281,7 +281,7 @@ def compare(args):
 def main():
   """See the top of the file."""
   args = parse_arguments()
-  estimators.prepare_process()
+  processes.prepare_process()
   try:
     compare(args)
   except files.InputError as error:

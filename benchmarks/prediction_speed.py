@@ -35,10 +35,10 @@ def toolkit_answers(args, directory):
   import modeling
   import run_squad
   from toolkit.records import input_pipeline
+  from toolkit.support import processes
   from toolkit.tasks import squad, squad_answers
-  from toolkit.training import estimators
 
-  estimators.prepare_process()
+  processes.prepare_process()
   config = modeling.BertConfig.from_json_file(os.path.join(args.model_dir, "bert_config.json"))
   vocab_file = os.path.join(args.model_dir, "vocab.txt")
   settings = squad.Settings(vocab_file=vocab_file, max_seq_length=args.max_seq_length)
@@ -117,7 +117,8 @@ def toolkit_vectors(args, directory):
   import plain
 
   import extract_features
-  from toolkit.training import common_flags, estimators
+  from toolkit.support import processes
+  from toolkit.training import common_flags
 
   def speed(is_toolkit):
     start = time.monotonic()
@@ -134,7 +135,7 @@ def toolkit_vectors(args, directory):
     common_flags.parse(
       extract_features.FLAGS, [f"--{name}={value}" for name, value in given.items()]
     )
-    estimators.prepare_process()
+    processes.prepare_process()
     job = extract_features.prepare()
     if is_toolkit:
       extract_features.write(job, extract_features.run_predictor(job))

@@ -23,7 +23,7 @@ import turns
 import modeling
 import run_pretraining
 import tokenization
-from toolkit.training import estimators
+from toolkit.support import processes
 
 
 def make_records(args, path):
@@ -70,7 +70,7 @@ def main():
   ):
     parser.add_argument(f"--{name}", type=int, default=default)
   args = parser.parse_args()
-  estimators.prepare_process()
+  processes.prepare_process()
   config = modeling.BertConfig(
     len(tokenization.load_vocab(args.vocab_file)),
     args.hidden_size,

@@ -20,7 +20,8 @@ import turns
 
 import modeling
 import optimization
-from toolkit.training import estimators, report
+from toolkit.support import processes
+from toolkit.training import report
 
 FORMS = {
   "training": (True, False),
@@ -116,7 +117,7 @@ def main():
   parser.add_argument("--turns", type=int, default=3)
   parser.add_argument("--picture", default=os.path.join(turns.ROOT, "benchmarks", "scaling.png"))
   args = parser.parse_args()
-  estimators.prepare_process()
+  processes.prepare_process()
   config = modeling.BertConfig.from_json_file(os.path.join(args.model_dir, "bert_config.json"))
   by_length, by_batch_size = model_curves(config, args)
   panels = [

@@ -53,10 +53,9 @@ def encode_with_toolkit(texts, args):
   os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
   sys.path.insert(0, turns.ROOT)
   import extract_features
-  from toolkit.support import files
-  from toolkit.training import estimators
+  from toolkit.support import files, processes
 
-  estimators.prepare_process()
+  processes.prepare_process()
   try:
     extractor = extract_features.FeatureExtractor.from_directory(
       args.model_dir,

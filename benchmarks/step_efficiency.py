@@ -21,7 +21,7 @@ import turns
 import modeling
 import optimization
 import run_pretraining
-from toolkit.training import estimators
+from toolkit.support import processes
 
 
 def dense_weights(config):
@@ -90,7 +90,7 @@ def main():
   parser.add_argument("--all_positions", action="store_true", help="with a loss that reads them")
   parser.add_argument("--masked_lm", action="store_true", help="with the loss of pre-training")
   args = parser.parse_args()
-  estimators.prepare_process()
+  processes.prepare_process()
   config = modeling.BertConfig(
     args.vocab_size,
     args.hidden_size,

@@ -22,7 +22,8 @@ import tensorflow.compat.v1 as tf
 import modeling
 import optimization
 import run_squad
-from toolkit.training import estimators, report
+from toolkit.support import processes
+from toolkit.training import report
 
 VOCAB_SIZE = 30522
 SIZES = {"base": (768, 12, 12, 3072), "large": (1024, 24, 16, 4096)}
@@ -43,7 +44,7 @@ def measure(model, length, batch_size, num_parts, recompute, num_steps):
   config = modeling.BertConfig(
     VOCAB_SIZE, hidden_size, num_layers, num_heads, intermediate_size, type_vocab_size=2
   )
-  estimators.prepare_process()
+  processes.prepare_process()
   tf.set_random_seed(1)
   tf.train.create_global_step()
   rows = tf.ones([batch_size, length], tf.int32)

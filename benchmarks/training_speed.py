@@ -35,10 +35,10 @@ def toolkit_sides(args, directory):
   import run_classifier
   from toolkit.formats import model_directory
   from toolkit.records import input_pipeline
+  from toolkit.support import processes
   from toolkit.tasks import classification
-  from toolkit.training import estimators
 
-  estimators.prepare_process()
+  processes.prepare_process()
   config, tokenizer = model_directory.load_model(
     os.path.join(args.model_dir, model_directory.CONFIG_FILE),
     os.path.join(args.model_dir, model_directory.VOCAB_FILE),

@@ -35,9 +35,9 @@ import run_classifier
 import run_ner
 import run_pretraining
 import run_squad
-from toolkit.formats import model_directory
+from toolkit.formats import checkpoints, model_directory
 from toolkit.support import files
-from toolkit.training import common_flags, estimators
+from toolkit.training import common_flags
 
 LABELS = {
   "BertForSequenceClassification": ["no", "maybe", "yes"],
@@ -74,7 +74,7 @@ def saved_tensors(prefix):
 def add_tensors(prefix, **extra):
   """The checkpoint with more variables; `__` stands for / in their names."""
   extra = {name.replace("__", "/"): np.asarray(value) for name, value in extra.items()}
-  estimators.save_checkpoint(prefix, {**saved_tensors(prefix), **extra})
+  checkpoints.save_checkpoint(prefix, {**saved_tensors(prefix), **extra})
 
 
 # ---- An encoder in NumPy, by HuggingFace's names ------------------------------------------------
@@ -449,7 +449,7 @@ def finish(bert, tensors, step, labels=None, **flags):
 def save_training(directory, tensors, step):
   prefix = os.path.join(directory, f"model.ckpt-{step}")
   slots = {"output_bias/adam_m": tensors["output_bias"], "global_step": np.int64(step)}
-  estimators.save_checkpoint(prefix, {**tensors, **slots})
+  checkpoints.save_checkpoint(prefix, {**tensors, **slots})
   tf.train.update_checkpoint_state(directory, f"model.ckpt-{step}")
 
 
@@ -685,7 +685,7 @@ def test_interrupted_writing_leaves_no_model(huggingface, tmp_path, monkeypatch,
   conversion = convert_checkpoint.from_huggingface(huggingface)._replace(weights=weights)
   (tmp_path / "out").mkdir()
   write_json(tmp_path / "out" / "bert_config.json", {"of": "another model"})
-  monkeypatch.setattr(estimators, "save_checkpoint", full_disk)
+  monkeypatch.setattr(checkpoints, "save_checkpoint", full_disk)
   monkeypatch.setattr(safetensors.numpy, "save", full_disk)
   with pytest.raises(files.InputError, match=r"^--output: cannot write in .*: No space left"):
     written(conversion, tmp_path / "out", overwrite=True)

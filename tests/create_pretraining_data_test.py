@@ -78,7 +78,8 @@ def read_records(path):
 def test_a_whole_run(paths, tmp_path):
   """As a user runs it; the records are those of the library with the same seed."""
   code = (
-    "import sys, common_flags, create_pretraining_data as script\n"
+    "import sys, create_pretraining_data as script\n"
+    "from toolkit.training import common_flags\n"
     "common_flags.run(lambda _: (script.main(_), sys.exit(len({'tensorflow'} & set(sys.modules)))),"
     " script.FLAGS)"
   )

@@ -16,7 +16,7 @@ import modeling
 import tokenization
 from extract_features import FeatureExtractor, InputExample
 from toolkit.support import files
-from toolkit.training import common_flags
+from toolkit.training import common_flags, precision
 
 WORDS = ["old", "mill", "river", "lamp", "keeper", "storm", "un", "##easy", "."]
 VOCAB = [*SPECIAL, *WORDS]
@@ -587,11 +587,11 @@ def test_a_tpu_needs_files_that_it_can_reach(model, tmp_path):
 def test_mixed_precision_reaches_the_model(model, monkeypatch, log):
   chosen = []
 
-  def precision(use_tpu):
+  def choose(use_tpu):
     chosen.append(use_tpu)
     return precision.BFLOAT16, "a test"
 
-  monkeypatch.setattr(precision, "_precision", precision)
+  monkeypatch.setattr(precision, "_precision", choose)
   made = []
   monkeypatch.setattr(extract_features, "Predictor", lambda *args: made.append(args[-1]))
   FeatureExtractor.from_directory(str(model), max_seq_length=32, amp=True)

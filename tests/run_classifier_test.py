@@ -28,8 +28,9 @@ from tiny_runs import (
 import modeling
 import run_classifier
 import tokenization
+from toolkit.formats import checkpoints
 from toolkit.support import files
-from toolkit.training import common_flags, distillation, estimators, precision
+from toolkit.training import common_flags, distillation, precision
 
 GOOD = ["good", "great", "fine", "lovely", "superb", "funny"]
 BAD = ["bad", "awful", "dull", "poor", "weak", "silly"]
@@ -293,7 +294,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
 def test_a_loss_that_is_nan_ends_the_training(model, data, tmp_path):
   with pytest.raises(files.InputError, match=r"loss is NaN at step 2; lower --learning_rate"):
     run(tmp_path, "--do_train", **start(model, data, learning_rate=1e30))
-  assert estimators.saved_step(str(tmp_path)) < 2
+  assert checkpoints.saved_step(str(tmp_path)) < 2
 
 
 # ---- Other kinds of tasks -----------------------------------------------------------------------

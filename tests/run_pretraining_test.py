@@ -26,7 +26,7 @@ from tiny_runs import (
 import create_pretraining_data
 import modeling
 import run_pretraining
-from toolkit.records import input_pipeline
+from toolkit.records import input_pipeline, tf_records
 from toolkit.support import files
 from toolkit.tasks import pretraining
 from toolkit.training import common_flags, estimators
@@ -90,7 +90,7 @@ def make_rows(count, **lengths):
 
 def write_rows(path, rows, length=LENGTH, predictions=PREDICTIONS):
   features = pretraining.record_features(length, predictions)
-  input_pipeline.write_records(str(path), rows, features)
+  tf_records.write_records(str(path), rows, features)
   return path
 
 

@@ -21,8 +21,8 @@ from tiny_runs import (
 )
 
 import run_squad
-import squad_metrics
 from toolkit.formats import model_directory
+from toolkit.metrics import squad_scores
 from toolkit.support import files
 from toolkit.tasks import squad_answers
 from toolkit.training import common_flags, distillation, estimators
@@ -187,7 +187,7 @@ def test_files_of_a_run(trained, data):
     assert (trained / name).exists()
   assert (trained / "predictions.json").read_text() == json.dumps(predictions, indent=4) + "\n"
   metrics = read(trained, "eval_metrics.json")
-  want = squad_metrics.evaluate_v2(files.read_json(str(data / "dev.json")), predictions)
+  want = squad_scores.evaluate_v2(files.read_json(str(data / "dev.json")), predictions)
   assert {name: metrics[name] for name in want} == want
   assert metrics["best_f1"] >= metrics["f1"]
 

@@ -22,7 +22,7 @@ import run_classifier
 import run_ner
 import run_pretraining
 import run_squad
-from toolkit.records import input_pipeline
+from toolkit.records import tf_records
 from toolkit.support import files
 from toolkit.tasks import classification, pretraining
 from toolkit.training import common_flags, estimators
@@ -342,7 +342,7 @@ def write_data(directory):
   (directory / "dev.json").write_text(json.dumps(squad))
   _, features = HEADS["pretraining"]
   rows = [{name: values[n % B] for name, values in features.items()} for n in (0, 1, 2, 3, 1)]
-  input_pipeline.write_records(str(directory / "records"), rows, pretraining.record_features(S, P))
+  tf_records.write_records(str(directory / "records"), rows, pretraining.record_features(S, P))
 
 
 def save_head(head, directory):

@@ -8,7 +8,7 @@ from tiny_runs import SPECIAL, copied, save_model, snapshot, start_flags, weight
 import optimization
 import run_classifier
 import run_pretraining
-from toolkit.records import input_pipeline
+from toolkit.records import tf_records
 from toolkit.support import files
 from toolkit.tasks import pretraining
 from toolkit.training import common_flags
@@ -47,7 +47,7 @@ def _model(tmp_path_factory):
     "next_sentence_labels": [0],
   }
   features = pretraining.record_features(LENGTH, 1)
-  input_pipeline.write_records(str(directory / "records"), [record] * NUM_EXAMPLES, features)
+  tf_records.write_records(str(directory / "records"), [record] * NUM_EXAMPLES, features)
   return directory
 
 

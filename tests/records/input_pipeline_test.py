@@ -8,15 +8,15 @@ import tensorflow.compat.v1 as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit.records import input_pipeline
+from toolkit.records import input_pipeline, tf_records
 from toolkit.support import files
 
 LENGTH = 24
 FEATURES = [
-  input_pipeline.Feature("input_ids", np.int32, (LENGTH,), per_token=True),
-  input_pipeline.Feature("input_mask", np.int32, (LENGTH,), per_token=True),
-  input_pipeline.Feature("positions", np.int32, (LENGTH,)),
-  input_pipeline.Feature("score", np.float32),
+  tf_records.Feature("input_ids", np.int32, (LENGTH,), per_token=True),
+  tf_records.Feature("input_mask", np.int32, (LENGTH,), per_token=True),
+  tf_records.Feature("positions", np.int32, (LENGTH,)),
+  tf_records.Feature("score", np.float32),
 ]
 
 
@@ -51,7 +51,7 @@ def numbers(batches):
 @pytest.fixture(name="path")
 def _path(tmp_path):
   path = str(tmp_path / "rows.tf_record")
-  input_pipeline.write_records(path, make_rows([3, 20, 5, 9, 2, 17, 4, 4, 8, 1]), FEATURES)
+  tf_records.write_records(path, make_rows([3, 20, 5, 9, 2, 17, 4, 4, 8, 1]), FEATURES)
   return path
 
 
@@ -70,12 +70,6 @@ def test_rows_come_back_as_they_were_written(path):
     np.testing.assert_array_equal(got, np.array([row[name] for row in rows], got.dtype))
   assert batches[0]["input_ids"].dtype == np.int32
   assert batches[0]["score"].dtype == np.float32
-
-
-def test_serialized_form_is_a_known_tf_example():
-  example = tf.train.Example.FromString(input_pipeline.serialize(make_rows([2])[0], FEATURES))
-  assert list(example.features.feature["input_ids"].int64_list.value) == [1, 1] + [0] * 22
-  assert list(example.features.feature["score"].float_list.value) == [0.0]
 
 
 def test_evaluation_is_sorted_by_length_cut_and_complete(path):
@@ -138,18 +132,6 @@ def test_rows_of_padding_alone_keep_some_columns():
   assert batch["input_ids"].shape == (2, 8)
 
 
-def test_nothing_is_left_under_the_name_of_a_file_that_failed(tmp_path):
-  path = tmp_path / "rows.tf_record"
-  with pytest.raises(KeyError):
-    input_pipeline.write_records(str(path), [*make_rows([3]), {}], FEATURES)
-  assert list(tmp_path.iterdir()) == []
-
-
-def test_unwritable_file_is_named(tmp_path):
-  with pytest.raises(files.InputError, match="missing/rows"):
-    input_pipeline.write_records(str(tmp_path / "missing" / "rows"), [], FEATURES)
-
-
 @given(st.permutations(range(12)))
 def test_predictions_return_to_input_order(order):
   rows = [{input_pipeline.EXAMPLE_INDEX: index, "value": index * 10} for index in order]
@@ -203,7 +185,7 @@ def test_replicas_divide_the_batches_of_one(
 @pytest.mark.parametrize(("num_workers", "num_local"), [(1, 2), (2, 1), (2, 2)])
 def test_replicas_divide_the_batches_of_a_corpus(tmp_path, num_workers, num_local):
   path = str(tmp_path / "rows")
-  input_pipeline.write_records(path, make_rows(range(1, 14)), FEATURES)
+  tf_records.write_records(path, make_rows(range(1, 14)), FEATURES)
   options = {"seed": 1, "num_seen": 8, "num_records": 13}
 
   def make_input_fn():
@@ -263,7 +245,7 @@ def _paths(tmp_path):
   rows = make_rows(range(1, 14))
   paths = [str(tmp_path / f"part-{number}") for number in range(4)]
   for path, some in zip(paths, (rows[:4], rows[4:9], rows[9:10], rows[10:])):
-    input_pipeline.write_records(path, some, FEATURES)
+    tf_records.write_records(path, some, FEATURES)
   return paths
 
 
@@ -343,11 +325,11 @@ def test_the_first_records(path):
   assert [row["input_ids"][:4] for row in rows] == [[1, 1, 1, 0], [2, 2, 2, 2]]
   assert [row["score"] for row in rows] == [[0.0], [0.5]]
   assert len(input_pipeline.read_some(path, FEATURES)) == 10
-  other = [input_pipeline.Feature("input_ids", np.int32, (9,))]
+  other = [tf_records.Feature("input_ids", np.int32, (9,))]
   with pytest.raises(files.InputError, match="record 1: found 24 values of input_ids, and not 9"):
     input_pipeline.read_some(path, other)
   with pytest.raises(files.InputError, match="record 1: found 0 values of other, and not 1"):
-    input_pipeline.read_some(path, [input_pipeline.Feature("other", np.float32)])
+    input_pipeline.read_some(path, [tf_records.Feature("other", np.float32)])
 
 
 def test_damage_met_in_reading_names_its_file(paths):

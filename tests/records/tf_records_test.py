@@ -1,7 +1,6 @@
-"""The bytes of tf.train.Example messages, there and back."""
+"""The bytes of tf.train.Example messages, there and back, and files of them."""
 
-import subprocess
-import sys
+import os
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit.records import tf_records
+from toolkit.support import files
 
 FEATURES = [
   tf_records.Feature("word_ids", np.int32, (3,)),
@@ -61,6 +61,47 @@ def test_borders_of_the_short_form(values):
   assert tf_records.serialize(dict(row, word_ids=values), FEATURES) == by_tensorflow(row)
 
 
-def test_needs_no_tensorflow():
-  code = "import sys, tf_example; sys.exit('tensorflow' in sys.modules)"
-  assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+ROWS = [{"word_ids": [1, 2, number], "score": number / 2, "a": number} for number in range(300)]
+
+
+def test_files_equal_tensorflows(tmp_path):
+  path, want = str(tmp_path / "ours"), str(tmp_path / "theirs")
+  tf_records.write_records(path, ROWS, FEATURES)
+  with tf.io.TFRecordWriter(want) as writer:
+    for row in ROWS:
+      writer.write(by_tensorflow(row))
+  assert files.read_bytes(path) == files.read_bytes(want)
+  assert list(tf.python_io.tf_record_iterator(path)) == [by_tensorflow(row) for row in ROWS]
+
+
+def test_a_frame_and_its_content():
+  for size in (0, 1, 20_000):
+    assert tf_records.unframed(tf_records.framed(bytes(size))) == bytes(size)
+
+
+def test_a_remote_file(tmp_path):
+  path = f"file://{tmp_path}/rows"
+  tf_records.write_records(path, ROWS, FEATURES)
+  assert len(list(tf.python_io.tf_record_iterator(str(tmp_path / "rows")))) == len(ROWS)
+  with pytest.raises(files.InputError, match=r"missing/rows: cannot be written: "):
+    tf_records.RecordWriter(f"file://{tmp_path}/missing/rows")
+
+
+def test_nothing_is_left_under_the_name_of_a_file_that_failed(tmp_path):
+  path = tmp_path / "rows.tf_record"
+  with pytest.raises(KeyError):
+    tf_records.write_records(str(path), [ROWS[0], {}], FEATURES)
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_unwritable_file_is_named(tmp_path):
+  with pytest.raises(files.InputError, match=r"missing/rows: cannot be written: No such file"):
+    tf_records.write_records(str(tmp_path / "missing" / "rows"), [], FEATURES)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+def test_a_full_disk(tmp_path):
+  (tmp_path / f"rows.tmp{os.getpid()}").symlink_to("/dev/full")
+  with pytest.raises(files.InputError, match=r"rows: cannot be written: No space left"):
+    tf_records.write_records(str(tmp_path / "rows"), ROWS * 10, FEATURES)
+  assert list(tmp_path.iterdir()) == []

@@ -4,8 +4,6 @@ import itertools
 import json
 import logging
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -18,7 +16,6 @@ from toolkit.tasks import squad_answers
 from toolkit.tasks.squad import InputFeatures, SquadExample, split_words
 from toolkit.tasks.squad_answers import RawResult, compute_answers, get_final_text
 
-DIRECTORY = os.path.dirname(os.path.abspath(squad_answers.__file__))
 CONTEXT = "It was founded by Ann  Lee-Smith.\n(1901)"
 HEAD = ["[CLS]", "who", "?", "[SEP]"]
 
@@ -639,8 +636,3 @@ def test_nothing_is_written_of_bad_results(paths):
   with pytest.raises(files.InputError):
     squad_answers.write_predictions([example], [make_feature(example)], [], 1, 30, True, *paths)
   assert not any(map(os.path.exists, paths))
-
-
-def test_needs_no_tensorflow():
-  code = "import sys, squad_answers; assert 'tensorflow' not in sys.modules"
-  subprocess.run([sys.executable, "-c", code], cwd=DIRECTORY, check=True)

@@ -1,8 +1,6 @@
 """Files of words and tags, windows of long sentences, and predictions put back to their words."""
 
 import logging
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -381,8 +379,3 @@ def test_predictions_stand_where_the_words_stood(write):
   assert predicted == "# c\n\n-DOCSTART- O O\n\nAda B-A O\nleft O O\n\n\nSo O B-A\n"
   corpus = read_corpus(write("-DOCSTART-\nAda\n"), has_tags=None)
   assert tagging.format_corpus(corpus, [["B-A"]], "\t") == "-DOCSTART-\tO\nAda\tB-A\n"
-
-
-def test_tensorflow_is_not_loaded():
-  code = "import sys, ner_data; sys.exit('tensorflow' in sys.modules)"
-  assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

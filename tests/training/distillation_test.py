@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 from tiny_runs import SPECIAL, config_of, save_checkpoint, save_encoder
 
 import modeling
-from toolkit.records import input_pipeline
+from toolkit.records import input_pipeline, tf_records
 from toolkit.serving import predictor
 from toolkit.support import files
 from toolkit.training import distillation, micro_batches
@@ -226,10 +226,10 @@ def test_other_inputs_have_other_logits(teacher):
 
 def table(length):
   per_token = [
-    input_pipeline.Feature(name, np.int32, (length,), per_token=True)
+    tf_records.Feature(name, np.int32, (length,), per_token=True)
     for name in ("input_ids", "input_mask", "segment_ids")
   ]
-  return [*per_token, input_pipeline.Feature("label_ids", np.int32)]
+  return [*per_token, tf_records.Feature("label_ids", np.int32)]
 
 
 def write_rows(path, length):
@@ -245,7 +245,7 @@ def write_rows(path, length):
     }
     for number, (ids, segments) in enumerate(ROWS)
   ]
-  input_pipeline.write_records(str(path), rows, table(length))
+  tf_records.write_records(str(path), rows, table(length))
 
 
 @pytest.mark.parametrize("per_token", [True, False])

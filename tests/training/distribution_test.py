@@ -21,7 +21,7 @@ import modeling
 import run_classifier
 import run_ner
 import run_pretraining
-from toolkit.records import input_pipeline
+from toolkit.records import tf_records
 from toolkit.support import files
 from toolkit.tasks import pretraining
 from toolkit.training import common_flags, distribution, estimators, report
@@ -361,7 +361,7 @@ def _records_file(tmp_path_factory):
       }
     )
   path = directory / "records"
-  input_pipeline.write_records(str(path), rows, pretraining.record_features(LENGTH, 5))
+  tf_records.write_records(str(path), rows, pretraining.record_features(LENGTH, 5))
   return {
     **flags,
     "input_file": path,

@@ -1,4 +1,4 @@
-"""What a model starts from, and what happens while it trains."""
+"""The first weights of a model, signals during training, and evaluation."""
 
 import io
 import logging
@@ -7,12 +7,10 @@ import signal
 import sys
 import threading
 
-import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
 from toolkit.records import input_pipeline
-from toolkit.support import files
 from toolkit.training import estimators
 
 
@@ -32,83 +30,6 @@ def save(prefix, variables=None):
 
 
 # ---- Checkpoints --------------------------------------------------------------------------------
-
-
-def test_a_checkpoint_by_any_of_its_names(tmp_path):
-  prefix = save(tmp_path / "model.ckpt-3")
-  for path in (prefix, f"{prefix}.index", f"{prefix}.data-00000-of-00001", f"{prefix}.meta"):
-    assert estimators.resolve_checkpoint(path) == prefix
-  assert estimators.resolve_checkpoint(str(tmp_path)) == prefix  # the only one there
-
-
-def test_a_directory_with_several_checkpoints(tmp_path):
-  prefixes = [save(tmp_path / f"model.ckpt-{step}") for step in (5, 10)]
-  with pytest.raises(files.InputError, match=r"--my_flag: .* has several checkpoints, name one"):
-    estimators.resolve_checkpoint(str(tmp_path), "my_flag")
-  tf.train.update_checkpoint_state(str(tmp_path), prefixes[0])
-  assert estimators.resolve_checkpoint(str(tmp_path)) == prefixes[0]
-
-
-def test_no_checkpoint(tmp_path):
-  with pytest.raises(files.InputError, match=r"--init_checkpoint: the directory .* no checkpoint$"):
-    estimators.resolve_checkpoint(str(tmp_path))
-  with pytest.raises(
-    files.InputError, match=r"there is no checkpoint .*/x \(no file .*/x\.index\)"
-  ):
-    estimators.resolve_checkpoint(str(tmp_path / "x"))
-  (tmp_path / "junk.index").write_text("junk")
-  with pytest.raises(files.InputError, match=r"--f: .*junk cannot be read as a checkpoint: ") as e:
-    estimators.checkpoint_shapes(str(tmp_path / "junk"), "f")
-  assert "\n" not in str(e.value)
-
-
-def test_saved_step(tmp_path):
-  assert estimators.saved_step(str(tmp_path)) == 0
-  prefix = save(tmp_path / "model.ckpt-7", {"global_step": np.int64(7)})
-  tf.train.update_checkpoint_state(str(tmp_path), prefix)
-  assert estimators.saved_step(str(tmp_path)) == 7
-
-
-def test_coverage():
-  model = {"bert/a": [2], "bert/b": [3, 4], "output_weights": [3, 2], "output_bias": [3]}
-  saved = {
-    "bert/a": [2],
-    "output_weights": [2, 2],
-    "cls/x": [1],
-    "bert/a/adam_m": [2],
-    "bert/a/adam_v": [2],
-    "global_step": [],
-  }
-  assert estimators.compare(model, saved, "p") == estimators.Coverage(
-    loaded=["bert/a"],
-    missing=["bert/b", "output_bias"],
-    reshaped=[("output_weights", [3, 2], [2, 2])],
-    unused=["cls/x"],
-  )
-
-
-@pytest.mark.parametrize(
-  ("name", "shape", "saved", "cause"),
-  [
-    ("embeddings/word_embeddings", [30, 8], [20, 8], "vocab_size differs"),
-    ("embeddings/position_embeddings", [64, 8], [32, 8], "max_position_embeddings differs"),
-    ("embeddings/token_type_embeddings", [2, 8], [16, 8], "type_vocab_size differs"),
-    ("encoder/layer_0/output/dense/kernel", [8, 32], [8, 16], "intermediate_size differs"),
-    ("embeddings/word_embeddings", [30, 8], [30, 16], "; hidden_size"),
-  ],
-)
-def test_an_encoder_of_another_shape(name, shape, saved, cause):
-  name = f"bert/{name}"
-  with pytest.raises(files.InputError, match=cause) as caught:
-    estimators.compare({name: shape}, {name: saved}, "my/ckpt")
-  assert f"{name} has shape {saved} in my/ckpt, and {shape} by" in str(caught.value)
-
-
-def test_a_checkpoint_without_an_encoder():
-  with pytest.raises(files.InputError, match=r"p has none of BERT's .*it has a, b, c$"):
-    estimators.compare({"bert/a": [1]}, {n: [1] for n in "dcba"}, "p")
-  with pytest.raises(files.InputError, match=r"it has none at all$"):
-    estimators.compare({"bert/a": [1]}, {}, "p")
 
 
 def test_weights_are_loaded_and_the_rest_is_reported(tmp_path, log):
@@ -145,7 +66,7 @@ def test_a_tpu_loads_in_its_scaffold(tmp_path):
   assert estimators.load_init_checkpoint(None, use_tpu=True) == (set(), None)
 
 
-# ---- Signals and memory -------------------------------------------------------------------------
+# ---- Signals ------------------------------------------------------------------------------------
 
 
 def test_the_first_signal_is_caught_and_the_second_acts(log):
@@ -183,21 +104,6 @@ def test_threads_catch_no_signals():
   thread.start()
   thread.join()
   assert result == [[]]
-
-
-@pytest.mark.parametrize(
-  "error", [MemoryError(), tf.errors.ResourceExhaustedError(None, None, "OOM when allocating")]
-)
-def test_memory_that_runs_out(error):
-  match = r"^out of memory; lower --train_batch_size$"
-  memory = estimators.explained_memory_errors("--train_batch_size")
-  with pytest.raises(files.InputError, match=match), memory:
-    raise error
-
-
-def test_other_errors_are_not_explained():
-  with pytest.raises(ZeroDivisionError), estimators.explained_memory_errors("--x"):
-    raise ZeroDivisionError
 
 
 # ---- Evaluation and prediction ------------------------------------------------------------------

@@ -1,18 +1,17 @@
-"""Features of a task as one table: how they are written to TFRecord files, read, and batched.
+"""TFRecord files to batches, in the order of training or of the input.
 
-A table is a list of Feature. The writer and the reader go by the same table, so that a feature
-cannot be written and not read.
+A table is a list of tf_records.Feature. The writer and the reader use the same table, so that no
+feature is written and not read.
 """
 
 import contextlib
 import functools
 import itertools
-import os
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from toolkit.records.tf_records import Feature, serialize  # noqa: F401, both are part of this module
+from toolkit.records import tf_records
 from toolkit.support import files
 
 # Records of a set in many files are shuffled within a buffer of this many: some 200 MB of them.
@@ -27,81 +26,23 @@ BUCKET_WINDOW = 64
 LENGTH_MULTIPLE = 8
 
 
-class RecordWriter:
-  """Writes rows to a TFRecord file that gets its name only when it is complete.
-
-  with RecordWriter("train.tf_record", features) as writer:
-    writer.write(row)
-  """
-
-  def __init__(self, path, features):
-    self._path = path
-    self._features = features
-    # A store of objects shows an object only when it is complete.
-    self._temporary = path if files.is_remote(path) else f"{path}.tmp{os.getpid()}"
-    try:
-      self._writer = tf.io.TFRecordWriter(self._temporary)
-    except tf.errors.OpError as error:
-      raise files.InputError(f"{path}: cannot be written: {files.describe(error)}") from error
-
-  def write(self, row):
-    """Appends a row, a dict of feature name -> number or list of numbers."""
-    self.write_serialized(serialize(row, self._features))
-
-  def write_serialized(self, example):
-    """Appends the bytes of a row, which tf_example.serialize made."""
-    self._writer.write(example)
-
-  def close(self):
-    """Completes the file."""
-    self._writer.close()
-    if self._temporary != self._path:
-      os.replace(self._temporary, self._path)
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, error_type, error, traceback):
-    if error_type is None:
-      self.close()
-      return
-    self._writer.close()
-    files.remove(self._temporary)
-
-
-def write_records(path, rows, features):
-  """Writes a TFRecord file, whole or not at all.
-
-  Args:
-    path: the file.
-    rows: iterable of dicts of feature name -> number or list of numbers.
-    features: table of Feature.
-
-  Raises:
-    files.InputError: the file cannot be written.
-  """
-  with RecordWriter(path, features) as writer:
-    for row in rows:
-      writer.write(row)
-
-
 def add_features(input_path, output_path, rows, features):
   """Copies a TFRecord file, and adds features to each of its records.
 
   Args:
     input_path: str.
     output_path: str, of another file, which is written whole or not at all.
-    rows: iterable of dicts of feature name -> number, list of numbers or tf_example.Packed, one a
+    rows: iterable of dicts of feature name -> number, list of numbers or tf_records.Packed, one a
       record in their order.
     features: table of Feature, those to add.
 
   Raises:
     files.InputError: a file cannot be read or written.
   """
-  with RecordWriter(output_path, features) as writer:
+  with tf_records.RecordWriter(output_path, features) as writer:
     for record, row in zip(_iterate(input_path), rows):
       # Messages one after the other are one message with the fields of both.
-      writer.write_serialized(record + serialize(row, features))
+      writer.write_serialized(record + tf_records.serialize(row, features))
 
 
 def count_records(paths):
@@ -290,8 +231,9 @@ def corpus_input_fn(
     else:
       ordered = tf.data.TFRecordDataset(paths)
       if not trim_padding:
-        blank = serialize({f.name: np.zeros(f.shape, f.dtype) for f in features}, features)
-        ordered = ordered.concatenate(tf.data.Dataset.from_tensors(blank).repeat(batch_size - 1))
+        zeros = {f.name: np.zeros(f.shape, f.dtype) for f in features}
+        blank = tf.data.Dataset.from_tensors(tf_records.serialize(zeros, features))
+        ordered = ordered.concatenate(blank.repeat(batch_size - 1))
     drop_remainder = is_training or not trim_padding
     return _batched(
       ordered, batch_size, features, decode, drop_remainder, trim_padding, input_context

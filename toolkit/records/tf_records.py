@@ -1,12 +1,22 @@
-"""Features of a task as a table, and rows of it to the bytes of tf.train.Example messages and back.
+"""Features of a task as a table, its rows as tf.train.Example messages, and files of these.
 
-Needs no TensorFlow, which takes seconds to load, so that worker processes can make the bytes.
+Needs no TensorFlow, which takes seconds to load: worker processes can make records.
 """
 
+import contextlib
 import functools
+import os
+import struct
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import google_crc32c
 import numpy as np
+
+from toolkit.support import files
+
+# The bytes of a TFRecord file before and behind those of a record.
+_FRAME_BEFORE, _FRAME_BEHIND = 12, 4
 
 
 class Feature(NamedTuple):
@@ -147,3 +157,95 @@ def _read_varint(data, place):
     place += 1
     if data[place - 1] < 128:
       return number, place
+
+
+# ---- Files --------------------------------------------------------------------------------------
+
+
+def framed(data: bytes) -> bytes:
+  """A record as in TFRecord files: length, its checksum, the bytes, their checksum."""
+  return b"".join((_framed_length(len(data)), data, _checksum(data)))
+
+
+def unframed(record: bytes) -> bytes:
+  """The bytes that `framed` was given."""
+  return record[_FRAME_BEFORE:-_FRAME_BEHIND]
+
+
+@functools.lru_cache(maxsize=10_000)
+def _framed_length(length):
+  packed = struct.pack("<Q", length)
+  return packed + _checksum(packed)
+
+
+def _checksum(data):
+  """CRC-32C, rotated and shifted, so that it differs from that of data which has a CRC-32C."""
+  crc = google_crc32c.value(data)
+  return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+class RecordWriter:
+  """Writes rows to a TFRecord file that gets its name only when it is complete.
+
+  with RecordWriter("train.tf_record", features) as writer:
+    writer.write(row)
+
+  Each method raises files.InputError if the file cannot be written.
+  """
+
+  def __init__(self, path: str, features: Sequence[Feature] = ()):
+    """Opens the file; without features it takes rows that are serialized already."""
+    self._path = path
+    self._features = features
+    # A store of objects shows an object only when it is complete.
+    self._temporary = path if files.is_remote(path) else f"{path}.tmp{os.getpid()}"
+    with self._explained_errors():
+      self._file = files.open_binary(self._temporary, "w")
+      self._file.write(b"")  # a remote file is opened no earlier
+
+  def write(self, row: dict):
+    """Appends a row: feature name -> number, list of numbers, or Packed."""
+    self.write_serialized(serialize(row, self._features))
+
+  def write_serialized(self, example: bytes):
+    """Appends a row that `serialize` made."""
+    record = framed(example)
+    with self._explained_errors():
+      self._file.write(record)
+
+  def close(self):
+    """Completes the file."""
+    with self._explained_errors():
+      self._file.close()
+      if self._temporary != self._path:
+        os.replace(self._temporary, self._path)
+
+  def _explained_errors(self):
+    return files.explained_write_errors(self._path, Exception)
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, error_type, error, traceback):
+    if error_type is None:
+      self.close()
+      return
+    with contextlib.suppress(Exception):  # on a full disk closing fails too
+      self._file.close()
+    files.remove(self._temporary)
+
+
+def write_records(path: str, rows: Iterable[dict], features: Sequence[Feature]):
+  """Writes a TFRecord file, whole or not at all.
+
+  Args:
+    path: the file.
+    rows: feature name -> number, list of numbers, or Packed.
+    features: the table that the rows are written by.
+
+  Raises:
+    files.InputError: the file cannot be written.
+  """
+  with RecordWriter(path, features) as writer:
+    for row in rows:
+      writer.write(row)

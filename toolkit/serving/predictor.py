@@ -6,8 +6,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import modeling
-from toolkit.support import files
-from toolkit.training import estimators
+from toolkit.formats import checkpoints
+from toolkit.support import files, processes
 
 # The batch size up to which operations are too short for threads of their own.
 FEW = 8
@@ -31,7 +31,7 @@ class Predictor:
     Args:
       build: function of (input_ids, input_mask, segment_ids), int32 [B, S], to a dict of name ->
         tensor [B, ...]. It makes a model's graph without dropout.
-      checkpoint: str, a path as estimators.resolve_checkpoint takes it.
+      checkpoint: str, a path as checkpoints.resolve_checkpoint takes it.
       batch_size: int, most inputs that run at once.
       flag: str, the flag that gave the checkpoint, for messages.
       session_config: tf.ConfigProto, such as acceleration.Plan.session_config gives for mixed
@@ -49,7 +49,7 @@ class Predictor:
         for name in ("input_ids", "input_mask", "segment_ids")
       ]
       self._outputs = build(*self._inputs)
-      prefix = estimators.resolve_checkpoint(checkpoint, flag)
+      prefix = checkpoints.resolve_checkpoint(checkpoint, flag)
       variables = _variables_behind(self._outputs.values())
       sources = {variable: _saved_names(variable.op.name) for variable in variables}
       _check_fit(sources, prefix, flag)
@@ -124,7 +124,7 @@ def _threads(session_config, batch_size):
 
 def _one_thread_tokens(variables, batch_size):
   """Up to how many tokens a batch runs in one thread; 0 if a second session is not worth it."""
-  shares_threads = os.environ.get(estimators.OWN_THREADS) != "1"
+  shares_threads = os.environ.get(processes.OWN_THREADS) != "1"
   if shares_threads or batch_size > FEW or tf.config.list_physical_devices("GPU"):
     return 0
   kernels = [v.shape.num_elements() for v in variables if v.op.name.endswith("/kernel")]
@@ -164,14 +164,14 @@ def _saved_names(name):
 
 
 def _check_fit(sources, prefix, flag):
-  saved = estimators.checkpoint_shapes(prefix, flag)
+  saved = checkpoints.checkpoint_shapes(prefix, flag)
   shapes = {}
   for variable, names in sources.items():
     shape = variable.shape.as_list()
     if len(names) > 1:
       shape[-1] //= len(names)
     shapes.update(dict.fromkeys(names, shape))
-  coverage = estimators.compare(shapes, saved, prefix, flag)
+  coverage = checkpoints.compare(shapes, saved, prefix, flag)
   others = {name: found for name, _, found in coverage.reshaped}
   for name in (*others, *coverage.missing):
     raise files.InputError(

@@ -274,11 +274,16 @@ def write_bytes(path, data):
 
 
 @contextlib.contextmanager
-def explained_write_errors(path):
-  """Turns a failure of the disk into an InputError that names the file that was to be written."""
+def explained_write_errors(path, kinds=OSError):
+  """Turns a failure of the disk into an InputError that names the file that was to be written.
+
+  Args:
+    path: the file.
+    kinds: the exceptions that are such failures. tf.io.gfile raises others than OSError.
+  """
   try:
     yield
-  except OSError as error:
+  except kinds as error:
     raise InputError(f"{path}: cannot be written: {describe(error)}") from error
 
 

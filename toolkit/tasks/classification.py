@@ -1179,7 +1179,7 @@ def _plain_name(task_name):
 
 
 def define_flags(flags):
-  """Defines the flags of reading, decision and class weights; some are the fields of FileOptions.
+  """Defines the flags of reading, decision and class weights.
 
   Args:
     flags: command_line.ScriptFlags.

@@ -18,13 +18,11 @@ import os
 import random
 import re
 import shutil
-import struct
 import sys
 import tempfile
 from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
-import google_crc32c
 import numpy as np
 from absl import logging
 
@@ -698,7 +696,7 @@ class RecordMaker:
       "masked_lm_weights": self._weights[num_masked],
       "next_sentence_labels": [int(instance.is_random_next)],
     }
-    return tfrecord(tf_records.serialize(row, self._features))
+    return tf_records.framed(tf_records.serialize(row, self._features))
 
   def _look_up(self, tokens):
     return b"".join(map(self._pieces.__getitem__, tokens))
@@ -706,33 +704,12 @@ class RecordMaker:
   def log(self, records, inv_vocab):
     """Logs the features of records from make, and their word pieces; inv_vocab maps id to piece."""
     for record in records:
-      row = tf_records.parse(record[_FRAME_BEFORE:-_FRAME_BEHIND])
+      row = tf_records.parse(tf_records.unframed(record))
       ids = row["input_ids"][: sum(row["input_mask"])]
       logging.info("*** Example ***")
       logging.info("tokens: %s", " ".join(map(inv_vocab.__getitem__, ids)))
       for feature in self._features:
         logging.info("%s: %s", feature.name, " ".join(map(str, row[feature.name])))
-
-
-# What a TFRecord file has before and behind the bytes of a record.
-_FRAME_BEFORE, _FRAME_BEHIND = 12, 4
-
-
-def tfrecord(data):
-  """Frames bytes as TFRecord files have them: length, its checksum, the bytes, their checksum."""
-  return b"".join((_framed_length(len(data)), data, _checksum(data)))
-
-
-@functools.lru_cache(maxsize=10_000)
-def _framed_length(length):
-  packed = struct.pack("<Q", length)
-  return packed + _checksum(packed)
-
-
-def _checksum(data):
-  """CRC-32C, rotated and shifted, so that it differs from that of data which has a CRC-32C."""
-  crc = google_crc32c.value(data)
-  return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def write_instance_to_example_files(

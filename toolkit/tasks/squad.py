@@ -1005,7 +1005,7 @@ class FeatureWriter:
     self.filename = filename
     self.is_training = is_training
     self.num_features = 0
-    self._writer = _open_writer(filename)
+    self._writer = tf_records.RecordWriter(filename)
 
   def process_feature(self, feature):
     """Appends an InputFeatures."""
@@ -1017,13 +1017,6 @@ class FeatureWriter:
   def close(self):
     """Completes the file."""
     self._writer.close()
-
-
-def _open_writer(path):
-  """A input_pipeline.RecordWriter for rows that are serialised already."""
-  from toolkit.records import input_pipeline  # pylint: disable=import-outside-toplevel  # TensorFlow: seconds in each worker
-
-  return input_pipeline.RecordWriter(path, features=())
 
 
 def write_feature_records(features, path, num_workers=1, multiple=1):
@@ -1046,7 +1039,8 @@ def write_feature_records(features, path, num_workers=1, multiple=1):
     results = workers.map_in_order(_serialize, jobs, num_workers, "--num_workers")
   else:
     results = map(_serialize, jobs)
-  with _open_writer(path) as writer, _progress_bar(num_records, "Writing", "window") as bar:
+  writing = tf_records.RecordWriter(path)
+  with writing as writer, _progress_bar(num_records, "Writing", "window") as bar:
     for serialized in results:
       for record in serialized:
         writer.write_serialized(record)

@@ -29,11 +29,11 @@ from tqdm import tqdm
 
 import modeling
 import tokenization
-from toolkit.formats import model_directory
+from toolkit.formats import checkpoints, model_directory
 from toolkit.records import input_pipeline, tf_records
 from toolkit.serving.predictor import Predictor
-from toolkit.support import files
-from toolkit.training import estimators, micro_batches
+from toolkit.support import files, processes
+from toolkit.training import micro_batches
 
 # The feature of training records that holds what the teacher says.
 TEACHER_LOGITS = "teacher_logits"
@@ -258,7 +258,7 @@ def find_teacher(directory, script):
       f"{script}.py"
     )
   heads = {owner: variable for variable, owner in model_directory.HEADS.items()}
-  if heads[script] not in estimators.checkpoint_shapes(checkpoint, "teacher_dir"):
+  if heads[script] not in checkpoints.checkpoint_shapes(checkpoint, "teacher_dir"):
     raise files.InputError(
       f"--teacher_dir: {checkpoint} has no {heads[script]}: {script}.py has not trained "
       "it; give a directory that it has"
@@ -351,14 +351,11 @@ def write_student(output_dir, teacher, layers):
   directory = start_paths(output_dir)
   files.make_directory(os.path.join(output_dir, START), "output_dir")
   reader = tf.train.load_checkpoint(teacher.checkpoint)
-  names = [
-    name
-    for name in reader.get_variable_to_shape_map()
-    if name != "global_step" and not name.endswith(estimators.SLOT_SUFFIXES)
-  ]
-  kept = student_weights({name: name for name in names}, layers)
+  saved = reader.get_variable_to_shape_map()
+  names = {name: name for name in saved if not checkpoints.is_training_state(name)}
+  kept = student_weights(names, layers)
   weights = {name: reader.get_tensor(source) for name, source in sorted(kept.items())}
-  estimators.save_checkpoint(directory["init_checkpoint"], weights)
+  checkpoints.save_checkpoint(directory["init_checkpoint"], weights)
   config = student_config(teacher.config, layers)
   files.write_text(directory["bert_config_file"], config.to_json_string())
 
@@ -384,7 +381,7 @@ def add_logits(teacher, build, input_file, output_file, features, cache_dir):
       int32 [B, S], to its logits, float32 [B, W], or [B, S, W] if each word piece has some.
     input_file: str, a TFRecord file.
     output_file: str, another one, to be written.
-    features: table of input_pipeline.Feature of the input file.
+    features: table of tf_records.Feature of the input file.
     cache_dir: str, where logits are kept, see compute_logits.
 
   Returns:
@@ -399,7 +396,7 @@ def add_logits(teacher, build, input_file, output_file, features, cache_dir):
   per_token = len(shape) > 1
   if per_token:
     shape = ({f.name: f for f in features}["input_ids"].shape[0], shape[1])
-  feature = input_pipeline.Feature(TEACHER_LOGITS, np.float32, shape, per_token)
+  feature = tf_records.Feature(TEACHER_LOGITS, np.float32, shape, per_token)
 
   def packed():
     for values in logits:
@@ -475,7 +472,7 @@ def _computed(teacher, build, rows, chunks, missing):
   predictor = Predictor(build_outputs, teacher.checkpoint, _BATCH_SIZE)
   total = sum(len(chunks[number]) for number in missing)
   bar = tqdm(total=total, desc="teacher", unit="ex", disable=not sys.stderr.isatty())
-  with bar, estimators.explained_memory_errors("--max_seq_length"):
+  with bar, processes.explained_memory_errors("--max_seq_length"):
     for number in missing:
       inputs = [rows[place] for place in chunks[number]]
       outputs = [row[TEACHER_LOGITS] for row in predictor.run(inputs, bar.update)]

@@ -1,4 +1,4 @@
-"""The one room that deals with tf.estimator: where a model runs, what it starts from, and how.
+"""The one module that uses tf.estimator: devices, first weights, training, evaluation.
 
 make_estimator             a TPUEstimator for CPU, GPU or TPU
 load_init_checkpoint       pre-trained weights into the graph of a model_fn, with a report
@@ -7,9 +7,6 @@ train, evaluate, predict   the calls that scripts make
 """
 
 import contextlib
-import ctypes
-import os
-import re
 import signal
 import sys
 from typing import NamedTuple, Optional
@@ -19,21 +16,11 @@ from tqdm import tqdm
 
 import modeling
 import optimization
-from toolkit.formats import model_directory
+from toolkit.formats import checkpoints
 from toolkit.records import input_pipeline
-from toolkit.support import files, tensorflow_versions
+from toolkit.support import files, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.training import distribution, hooks, micro_batches
-
-ENCODER_SCOPE = "bert/"
-POOLER = "bert/pooler/"
-SLOT_SUFFIXES = ("/adam_m", "/adam_v")
-# TensorFlow's switch, read once, that gives each session threads of its own, as many as it asks
-# for, in place of those that the first session of the process has asked for.
-OWN_THREADS = "TF_OVERRIDE_GLOBAL_THREADPOOL"
-
-# Numbers of malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD (32 MiB is its maximum).
-_MALLOC_OPTIONS = {-1: 2**31 - 1, -2: 2**26, -3: 2**25}
 
 
 class Devices(NamedTuple):
@@ -144,35 +131,6 @@ class Interrupted(SystemExit):
 # ---- Building -----------------------------------------------------------------------------------
 
 
-def prepare_process():
-  """Sets up the process of a script: graph mode, errors alone of TensorFlow, reuse of memory.
-
-  Raises:
-    files.InputError: this TensorFlow cannot be used; see tensorflow_versions.check.
-  """
-  tensorflow_versions.check()
-  os.environ.setdefault(OWN_THREADS, "1")
-  tf.disable_eager_execution()
-  tf.logging.set_verbosity(tf.logging.ERROR)
-  _keep_freed_memory()
-
-
-def _keep_freed_memory():
-  """Lets the C library keep the memory that a step frees, for the next step to use again.
-
-  By default each step gives some gigabytes back to the system and asks for them again, zeroed page
-  by page: 15 % of a training step. Does nothing without glibc, or where the user tuned malloc.
-  """
-  if any(name.startswith("MALLOC_") for name in os.environ) or "GLIBC_TUNABLES" in os.environ:
-    return
-  try:
-    mallopt = ctypes.CDLL(None).mallopt
-  except (AttributeError, OSError, TypeError):  # not Linux, or another C library
-    return
-  for option, value in _MALLOC_OPTIONS.items():
-    mallopt(option, value)
-
-
 def make_estimator(
   model_fn,
   output_dir,
@@ -249,164 +207,13 @@ def log_variables(variables, initialized):
 # ---- Starting from a checkpoint -----------------------------------------------------------------
 
 
-class Coverage(NamedTuple):
-  """How a checkpoint and a model's variables match.
-
-  Attributes:
-    loaded: names found in both, with one shape.
-    missing: names that the checkpoint lacks.
-    reshaped: list of (name, shape in the model, shape in the checkpoint), heads only.
-    unused: names that only the checkpoint has, optimizer slots left out.
-  """
-
-  loaded: list[str]
-  missing: list[str]
-  reshaped: list[tuple[str, list[int], list[int]]]
-  unused: list[str]
-
-
-def resolve_checkpoint(path, flag="init_checkpoint"):
-  """The prefix of the checkpoint that a path means.
-
-  Args:
-    path: str, a prefix, the name of an .index or .data file, or a directory.
-    flag: str, the flag that gave it, for the message.
-
-  Returns:
-    str, a prefix.
-
-  Raises:
-    files.InputError: there is no checkpoint.
-  """
-  prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path)
-  if files.is_directory(path):
-    prefix = model_directory.trained_checkpoint(path)
-    found = [name[: -len(".index")] for name in files.glob(os.path.join(path, "*.index"))]
-    if prefix is None and len(found) != 1:
-      what = "several checkpoints, name one of them" if found else "no checkpoint"
-      raise files.InputError(
-        f"--{flag}: the directory {path} has {what} {' '.join(found)}".rstrip()
-      )
-    prefix = prefix or found[0]
-  if not tf.train.checkpoint_exists(prefix):
-    raise files.InputError(f"--{flag}: there is no checkpoint {path} (no file {prefix}.index)")
-  return prefix
-
-
-def checkpoint_shapes(prefix, flag="init_checkpoint"):
-  """Dict of variable name -> shape, a list of int, in a checkpoint.
-
-  Raises:
-    files.InputError: the file is no checkpoint.
-  """
-  try:
-    return dict(tf.train.list_variables(prefix))
-  except (tf.errors.OpError, ValueError) as error:
-    raise files.InputError(
-      f"--{flag}: {prefix} cannot be read as a checkpoint: {files.describe(error)}"
-    ) from error
-
-
-def compare(model_shapes, saved_shapes, prefix, flag="init_checkpoint") -> Coverage:
-  """Compares a model's variables with a checkpoint's.
-
-  Args:
-    model_shapes: dict of name -> shape, a list of int.
-    saved_shapes: the same for the checkpoint.
-    prefix: str, name of the checkpoint, for messages.
-    flag: str, the flag that gave it, for messages.
-
-  Raises:
-    files.InputError: the checkpoint has none of the encoder's variables, or one of another shape.
-  """
-  loaded, missing, reshaped = [], [], []
-  for name, shape in model_shapes.items():
-    if name not in saved_shapes:
-      missing.append(name)
-    elif list(saved_shapes[name]) == list(shape):
-      loaded.append(name)
-    elif name.startswith(ENCODER_SCOPE):
-      raise files.InputError(_other_shape(name, shape, saved_shapes[name], prefix, flag))
-    else:
-      reshaped.append((name, list(shape), list(saved_shapes[name])))
-  if not any(name.startswith(ENCODER_SCOPE) for name in loaded):
-    found = ", ".join(sorted(saved_shapes)[:3])
-    raise files.InputError(
-      f"--{flag}: {prefix} has none of BERT's variables ({ENCODER_SCOPE}...); it has "
-      f"{found or 'none at all'}"
-    )
-  unused = sorted(
-    name
-    for name in saved_shapes
-    if name not in model_shapes and name != "global_step" and not name.endswith(SLOT_SUFFIXES)
-  )
-  return Coverage(loaded, missing, reshaped, unused)
-
-
-def _other_shape(name, shape, saved_shape, prefix, flag):
-  """The message about an encoder variable of another shape, with its likely cause."""
-  rows_of = {
-    "word_embeddings": "vocab_size",
-    "position_embeddings": "max_position_embeddings",
-    "token_type_embeddings": "type_vocab_size",
-  }
-  cause = "hidden_size or intermediate_size"
-  if name.rsplit("/", 1)[-1] in rows_of and saved_shape[1:] == shape[1:]:
-    cause = rows_of[name.rsplit("/", 1)[-1]]
-  return (
-    f"--{flag}: {name} has shape {list(saved_shape)} in {prefix}, and {list(shape)} by "
-    f"--bert_config_file; {cause} differs: they are of different models"
-  )
-
-
-def check_checkpoint(config, checkpoint, flag):
-  """Compares an encoder with a checkpoint before any work is done.
-
-  Args:
-    config: modeling.BertConfig.
-    checkpoint: str, a path as resolve_checkpoint takes it.
-    flag: str, the flag that gave it, for messages.
-
-  Raises:
-    files.InputError: there is no such checkpoint, or it does not fit.
-  """
-  prefix = resolve_checkpoint(checkpoint, flag)
-  saved_shapes = checkpoint_shapes(prefix, flag)
-  with tf.Graph().as_default():
-    modeling.BertModel(config, is_training=False, input_ids=tf.zeros([1, 1], tf.int32))
-    compare(_shapes(tf.trainable_variables()), saved_shapes, prefix, flag)
-
-
-def _shapes(variables) -> dict[str, list[int]]:
-  return {re.sub(r":\d+$", "", v.name): v.shape.as_list() for v in variables}
-
-
-def save_checkpoint(prefix, tensors):
-  """Writes a checkpoint in TensorFlow's format V2. It appears when it is complete.
-
-  Args:
-    prefix: str.
-    tensors: dict of variable name -> array.
-  """
-  with tf.Graph().as_default():
-    values = [tf.placeholder(value.dtype, value.shape) for value in tensors.values()]
-    save = tf.raw_ops.SaveV2(
-      prefix=prefix,
-      tensor_names=list(tensors),
-      shape_and_slices=[""] * len(tensors),
-      tensors=values,
-    )
-    with tf.Session(config=tf.ConfigProto(device_count={"GPU": 0})) as session:
-      session.run(save, dict(zip(values, tensors.values())))
-
-
 def load_init_checkpoint(init_checkpoint, use_tpu):
   """Initialises the trainable variables of the current graph from a checkpoint, and says how.
 
   Variables that it lacks, and heads of another shape, keep their random start.
 
   Args:
-    init_checkpoint: str, a path as resolve_checkpoint takes it, or None.
+    init_checkpoint: str, a path as checkpoints.resolve_checkpoint takes it, or None.
     use_tpu: bool.
 
   Returns:
@@ -414,14 +221,15 @@ def load_init_checkpoint(init_checkpoint, use_tpu):
     TPUEstimatorSpec, which a TPU needs, or None.
 
   Raises:
-    files.InputError: the checkpoint does not fit; see compare.
+    files.InputError: the checkpoint does not fit; see checkpoints.compare.
   """
   if not init_checkpoint:
     return set(), None
-  prefix = resolve_checkpoint(init_checkpoint)
-  coverage = compare(_shapes(tf.trainable_variables()), checkpoint_shapes(prefix), prefix)
+  prefix = checkpoints.resolve_checkpoint(init_checkpoint)
+  shapes = checkpoints.variable_shapes(tf.trainable_variables())
+  coverage = checkpoints.compare(shapes, checkpoints.checkpoint_shapes(prefix), prefix)
   if distribution.is_first_replica():
-    _report(coverage, prefix)
+    checkpoints.report(coverage, prefix)
   assignment = {name: name for name in coverage.loaded}
   initialized = {name + ":0" for name in coverage.loaded}
   if not use_tpu:
@@ -472,7 +280,7 @@ def make_spec(
 
   Raises:
     ValueError: the model_fn has not this mode.
-    files.InputError: the checkpoint does not fit; see compare.
+    files.InputError: the checkpoint does not fit; see checkpoints.compare.
   """
   keys = tf.estimator.ModeKeys
   is_training = mode == keys.TRAIN
@@ -522,40 +330,6 @@ def _train_step(objective, build, features, training, use_tpu, options):
   return step.loss, step.train_op  # the estimator adds up the replicas' losses
 
 
-def _report(coverage, prefix):
-  logging.info(
-    "Loaded %d variables from %s; %d are new%s; %d in it are not used%s.",
-    len(coverage.loaded),
-    prefix,
-    len(coverage.missing) + len(coverage.reshaped),
-    _listed(coverage.missing),
-    len(coverage.unused),
-    _listed(coverage.unused),
-  )
-  for name, shape, saved_shape in coverage.reshaped:
-    logging.warning(
-      "%s is initialised anew: its shape is %s here and %s in %s", name, shape, saved_shape, prefix
-    )
-  # Without a pooler come encoders of question answering and tagging, which do not use it.
-  encoder = [
-    name for name in coverage.missing if name.startswith(ENCODER_SCOPE) and POOLER not in name
-  ]
-  if encoder:
-    logging.warning(
-      "%d variables of the encoder are NOT in %s and start at random%s. Is --bert_config_file the "
-      "one that belongs to it?",
-      len(encoder),
-      prefix,
-      _listed(encoder),
-    )
-
-
-def _listed(names):
-  """[] -> "", [a] -> " (a)", [a, b, c, d, e] -> " (a, b, c, ...)"."""
-  shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-  return f" ({shown})" if names else ""
-
-
 # ---- Training -----------------------------------------------------------------------------------
 
 
@@ -580,18 +354,6 @@ def _caught_signals():
   finally:
     for number, handler in previous.items():
       signal.signal(number, handler)
-
-
-def saved_step(output_dir):
-  """The step of the last checkpoint in a directory, 0 when there is none."""
-  checkpoint = tf.train.latest_checkpoint(output_dir)
-  return 0 if checkpoint is None else checkpoint_step(checkpoint)
-
-
-def checkpoint_step(checkpoint):
-  """The global step that a checkpoint, given by its prefix, was saved at; 0 if it does not say."""
-  reader = tf.train.load_checkpoint(checkpoint)
-  return int(reader.get_tensor("global_step")) if reader.has_tensor("global_step") else 0
 
 
 def train(
@@ -631,14 +393,14 @@ def train(
   """
   cluster = cluster or distribution.Cluster()
   output_dir = estimator.model_dir
-  step = saved_step(output_dir)
+  step = checkpoints.saved_step(output_dir)
   is_over = watch and watch.observe(step, tf.train.latest_checkpoint(output_dir))
   if cluster.from_chief(int(bool(is_over))):
     return []
   made = []
   ends = watch.stops_after(step) if watch and in_segments else [num_steps]
   remedy = "--train_batch_size or --max_seq_length, or give --num_accumulation_steps"
-  with _caught_signals() as signals, explained_memory_errors(remedy):
+  with _caught_signals() as signals, processes.explained_memory_errors(remedy):
     for end in ends if step < num_steps else []:
       shown_in = output_dir if cluster.is_chief else None
       progress = hooks.ProgressHook(shown_in, num_steps, batch_size, log_steps, cluster.describe())
@@ -648,26 +410,17 @@ def train(
       all_hooks = [progress, *savers, cluster.stop_hook(signals)]
       estimator.train(make_input_fn(step), hooks=all_hooks, max_steps=end)
       made.append(progress.trained())
-      step = saved_step(output_dir)
+      step = checkpoints.saved_step(output_dir)
       if signals or (watch and watch.observe(step, tf.train.latest_checkpoint(output_dir))):
         break
   if signals:
     logging.warning(
       "Stopped by %s at step %d, which is saved; the same command goes on from there.",
       signal.Signals(signals[0]).name,
-      saved_step(output_dir),
+      checkpoints.saved_step(output_dir),
     )
     raise Interrupted(signals[0])
   return made
-
-
-@contextlib.contextmanager
-def explained_memory_errors(remedy):
-  """Turns running out of memory into a files.InputError that names the flags to lower."""
-  try:
-    yield
-  except (MemoryError, tf.errors.ResourceExhaustedError) as error:
-    raise files.InputError(f"out of memory; lower {remedy}") from error
 
 
 # ---- Evaluation and prediction ------------------------------------------------------------------
@@ -691,7 +444,7 @@ def evaluate(estimator, input_fn, num_batches, description, checkpoint=None):
     files.InputError: memory ran out.
   """
   bar = tqdm(total=num_batches, desc=description, unit="batch", disable=not sys.stderr.isatty())
-  with bar, explained_memory_errors("--eval_batch_size or --max_seq_length"):
+  with bar, processes.explained_memory_errors("--eval_batch_size or --max_seq_length"):
     return estimator.evaluate(
       input_fn, steps=num_batches, hooks=[hooks.BarHook(bar)], checkpoint_path=checkpoint
     )
@@ -714,7 +467,8 @@ def predict(estimator, input_fn, num_examples, description, checkpoint=None):
     files.InputError: memory ran out.
   """
   bar = tqdm(total=num_examples, desc=description, unit="ex", disable=not sys.stderr.isatty())
-  with bar, explained_memory_errors("--predict_batch_size, --eval_batch_size or --max_seq_length"):
+  remedy = "--predict_batch_size, --eval_batch_size or --max_seq_length"
+  with bar, processes.explained_memory_errors(remedy):
     rows = estimator.predict(input_fn, checkpoint_path=checkpoint, yield_single_examples=True)
     for place, row in enumerate(input_pipeline.in_input_order(rows)):
       if place < num_examples:

@@ -14,9 +14,9 @@ import sys
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-from toolkit.formats import model_directory
+from toolkit.formats import checkpoints, model_directory
 from toolkit.support import files
-from toolkit.training import estimators, history
+from toolkit.training import history
 from toolkit.training.hooks import duration
 
 try:
@@ -56,8 +56,8 @@ def _facts(run, parts):
   """Dict, ready for JSON, of everything that the report says."""
   directory = run.flags.output_dir
   last = tf.train.latest_checkpoint(directory)
-  shapes = estimators.checkpoint_shapes(last)
-  weights = [s for name, s in shapes.items() if not name.endswith(estimators.SLOT_SUFFIXES)]
+  shapes = checkpoints.checkpoint_shapes(last)
+  weights = [s for name, s in shapes.items() if not name.endswith(checkpoints.SLOT_SUFFIXES)]
   goal = run.flags.eval_steps and run.flags.best_metric
   evaluations = history.read(directory) if goal else []
   seconds = _sum(parts, "seconds")
@@ -70,7 +70,7 @@ def _facts(run, parts):
       "started_from": run.flags.init_checkpoint,
     },
     "devices": parts[0].devices,
-    "steps": {"this_run": _sum(parts, "steps"), "in_all": estimators.checkpoint_step(last)},
+    "steps": {"this_run": _sum(parts, "steps"), "in_all": checkpoints.checkpoint_step(last)},
     "examples_this_run": _sum(parts, "examples"),
     "seconds": {"training": seconds, "evaluation": _sum(parts, "evaluation_seconds")},
     "examples_per_second": _sum(parts, "examples") / max(seconds, 1e-9),

@@ -9,7 +9,7 @@ from absl import logging
 import modeling
 import optimization
 import tokenization
-from toolkit.formats import model_directory
+from toolkit.formats import checkpoints, model_directory
 from toolkit.support import command_line, files
 from toolkit.training import (
   distillation,
@@ -56,7 +56,7 @@ class Run(NamedTuple):
     return os.path.join(self.settings.output_dir, name)
 
   def known_labels(self):
-    """Returns the labels of the weights to start from, in the order of their ids; None if unknown."""
+    """Returns the labels of the initial weights in the order of their ids; None if unknown."""
     settings = self.settings
     known = model_directory.read_labels(settings.output_dir) if self.resumed else None
     if known is None and settings.init_checkpoint and not settings.do_train:
@@ -294,7 +294,7 @@ def _adopt_directory(settings, script):
 
 def _load_model(settings, checkpoint, flag):
   """Configuration and tokenizer, which fit together and to the checkpoint to start from, if any."""
-  prefix = checkpoint and estimators.resolve_checkpoint(checkpoint, flag)
+  prefix = checkpoint and checkpoints.resolve_checkpoint(checkpoint, flag)
   config, tokenizer = model_directory.load_model(
     settings.bert_config_file,
     settings.vocab_file,
@@ -303,7 +303,7 @@ def _load_model(settings, checkpoint, flag):
     prefix,
   )
   if prefix:
-    estimators.check_checkpoint(config, prefix, flag)
+    checkpoints.check_checkpoint(config, prefix, flag)
   else:
     logging.warning("No --init_checkpoint: the model starts from random weights.")
   return config, tokenizer
@@ -347,15 +347,15 @@ def _check_accumulation(run):
 def _lacking_slots(run):
   """Names of variables that are to be trained and have no slots in the last checkpoint."""
   options = run.options()
-  saved = estimators.checkpoint_shapes(run.resumed, "output_dir")
+  saved = checkpoints.checkpoint_shapes(run.resumed, "output_dir")
   trained = [
     name
     for name in saved
     # The pooler is left out, for not all tasks train it.
     if name in model_directory.HEADS or name.startswith(("bert/embeddings/", "bert/encoder/"))
-    if not name.endswith(estimators.SLOT_SUFFIXES) and not optimization.is_frozen(name, options)
+    if not name.endswith(checkpoints.SLOT_SUFFIXES) and not optimization.is_frozen(name, options)
   ]
-  slots = estimators.SLOT_SUFFIXES
+  slots = checkpoints.SLOT_SUFFIXES
   return [name for name in trained if not all(name + slot in saved for slot in slots)]
 
 
@@ -374,8 +374,8 @@ def check_head(run: Run, variable: str, shape: list, what: str):
   if run.settings.do_train and not run.resumed:
     return
   checkpoint, flag = run.start
-  prefix = estimators.resolve_checkpoint(checkpoint, flag)
-  found = estimators.checkpoint_shapes(prefix).get(variable)
+  prefix = checkpoints.resolve_checkpoint(checkpoint, flag)
+  found = checkpoints.checkpoint_shapes(prefix).get(variable)
   if found != shape:
     raise files.InputError(
       f"--{flag}: {prefix} has no {what} ({variable} is {found}, not {shape}); train one in a new "

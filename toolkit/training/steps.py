@@ -13,7 +13,7 @@ from typing import Optional
 import numpy as np
 from absl import logging
 
-from toolkit.formats import model_directory
+from toolkit.formats import checkpoints, model_directory
 from toolkit.records import input_pipeline
 from toolkit.support import files
 from toolkit.training import distillation, estimators, history, hooks, run_flags
@@ -49,9 +49,9 @@ def open_directory(run: Run, num_steps: int, labels=None) -> Optional[int]:
   if step < 0:
     cluster.leave()
     return None
-  if estimators.saved_step(directory) != step:
+  if checkpoints.saved_step(directory) != step:
     raise files.InputError(
-      f"--output_dir: {directory} is at step {estimators.saved_step(directory)} in this worker, "
+      f"--output_dir: {directory} is at step {checkpoints.saved_step(directory)} in this worker, "
       f"and at step {step} in the chief; all workers need the same, shared directory"
     )
   return step
@@ -63,8 +63,8 @@ def _open_as_chief(run, num_steps, labels):
   directory = settings.output_dir
   if settings.overwrite_output_dir:
     start = None if run.layers else settings.init_checkpoint
-    model_directory.clear(directory, start and estimators.resolve_checkpoint(start))
-  done = estimators.saved_step(directory)
+    model_directory.clear(directory, start and checkpoints.resolve_checkpoint(start))
+  done = checkpoints.saved_step(directory)
   if _is_finished(settings, done, num_steps):
     logging.info("Skipping training: %s is at step %d of %d.", directory, done, num_steps)
     return None
@@ -261,7 +261,7 @@ def make_watch(run: Run, num_steps: int, num_examples: int, evaluate):
     hooks.write_scalars(run.path("eval"), step, metrics)
 
   directory = settings.output_dir
-  past = history.History(directory, _goal(settings), estimators.saved_step(directory))
+  past = history.History(directory, _goal(settings), checkpoints.saved_step(directory))
   steps = run_flags.evaluation_interval(settings, num_examples)
   return history.Watch(steps, num_steps, past, evaluate, report)
 
@@ -336,14 +336,14 @@ def check_finite(values, directory: str):
   if not all(np.isfinite(value).all() for value in values):
     raise files.InputError(
       "the model's outputs are NaN or infinite: its weights are broken; train it anew with a "
-      f"lower --learning_rate (checkpoint of step {estimators.saved_step(directory)})"
+      f"lower --learning_rate (checkpoint of step {checkpoints.saved_step(directory)})"
     )
 
 
 def trained_step(run: Run) -> int:
   """Returns the step of the checkpoint that evaluation uses; 0 when there is none."""
   checkpoint = model_directory.trained_checkpoint(run.settings.output_dir)
-  return 0 if checkpoint is None else estimators.checkpoint_step(checkpoint)
+  return 0 if checkpoint is None else checkpoints.checkpoint_step(checkpoint)
 
 
 def log_results(results: dict):

@@ -1,0 +1,245 @@
+"""TensorFlow checkpoints: found, compared with a model, read and written.
+
+resolve_checkpoint                  the prefix behind a path of a user
+compare, check_checkpoint, report   the match of a checkpoint and a model
+read_checkpoint, save_checkpoint    all weights as arrays
+saved_step, checkpoint_step         the global step
+"""
+
+import os
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+from absl import logging
+
+import modeling
+from toolkit.formats import model_directory
+from toolkit.support import files
+
+ENCODER_SCOPE = "bert/"
+POOLER = "bert/pooler/"
+SLOT_SUFFIXES = ("/adam_m", "/adam_v")
+
+
+class Coverage(NamedTuple):
+  """The match of a checkpoint and a model's variables.
+
+  Attributes:
+    loaded: names found in both, with one shape.
+    missing: names that the checkpoint lacks.
+    reshaped: list of (name, shape in the model, shape in the checkpoint), heads only.
+    unused: names that only the checkpoint has, optimizer slots left out.
+  """
+
+  loaded: list[str]
+  missing: list[str]
+  reshaped: list[tuple[str, list[int], list[int]]]
+  unused: list[str]
+
+
+def resolve_checkpoint(path: str, flag: str = "init_checkpoint") -> str:
+  """The prefix of the checkpoint that a path means.
+
+  Args:
+    path: a prefix, the name of an .index or .data file, or a directory.
+    flag: the flag that gave it, for the message.
+
+  Raises:
+    files.InputError: there is no checkpoint.
+  """
+  prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path)
+  if files.is_directory(path):
+    prefix = model_directory.trained_checkpoint(path)
+    found = [name[: -len(".index")] for name in files.glob(os.path.join(path, "*.index"))]
+    if prefix is None and len(found) != 1:
+      what = "several checkpoints, name one of them" if found else "no checkpoint"
+      raise files.InputError(
+        f"--{flag}: the directory {path} has {what} {' '.join(found)}".rstrip()
+      )
+    prefix = prefix or found[0]
+  if not tf.train.checkpoint_exists(prefix):
+    raise files.InputError(f"--{flag}: there is no checkpoint {path} (no file {prefix}.index)")
+  return prefix
+
+
+def checkpoint_shapes(prefix: str, flag: str = "init_checkpoint") -> dict[str, list[int]]:
+  """The shape of each variable in a checkpoint.
+
+  Raises:
+    files.InputError: the file is no checkpoint.
+  """
+  try:
+    return dict(tf.train.list_variables(prefix))
+  except (tf.errors.OpError, ValueError) as error:
+    raise files.InputError(
+      f"--{flag}: {prefix} cannot be read as a checkpoint: {files.describe(error)}"
+    ) from error
+
+
+def compare(
+  model_shapes: dict[str, list[int]],
+  saved_shapes: dict[str, list[int]],
+  prefix: str,
+  flag: str = "init_checkpoint",
+) -> Coverage:
+  """Compares a model's variables with a checkpoint's.
+
+  Args:
+    model_shapes: name -> shape.
+    saved_shapes: the same for the checkpoint.
+    prefix: name of the checkpoint, for messages.
+    flag: the flag that gave it, for messages.
+
+  Raises:
+    files.InputError: the checkpoint has none of the encoder's variables, or one of another shape.
+  """
+  loaded, missing, reshaped = [], [], []
+  for name, shape in model_shapes.items():
+    if name not in saved_shapes:
+      missing.append(name)
+    elif list(saved_shapes[name]) == list(shape):
+      loaded.append(name)
+    elif name.startswith(ENCODER_SCOPE):
+      raise files.InputError(_other_shape(name, shape, saved_shapes[name], prefix, flag))
+    else:
+      reshaped.append((name, list(shape), list(saved_shapes[name])))
+  if not any(name.startswith(ENCODER_SCOPE) for name in loaded):
+    found = ", ".join(sorted(saved_shapes)[:3])
+    raise files.InputError(
+      f"--{flag}: {prefix} has none of BERT's variables ({ENCODER_SCOPE}...); it has "
+      f"{found or 'none at all'}"
+    )
+  unused = sorted(
+    name for name in saved_shapes if name not in model_shapes and not is_training_state(name)
+  )
+  return Coverage(loaded, missing, reshaped, unused)
+
+
+def _other_shape(name, shape, saved_shape, prefix, flag):
+  """The message about an encoder variable of another shape, with its likely cause."""
+  rows_of = {
+    "word_embeddings": "vocab_size",
+    "position_embeddings": "max_position_embeddings",
+    "token_type_embeddings": "type_vocab_size",
+  }
+  cause = "hidden_size or intermediate_size"
+  if name.rsplit("/", 1)[-1] in rows_of and saved_shape[1:] == shape[1:]:
+    cause = rows_of[name.rsplit("/", 1)[-1]]
+  return (
+    f"--{flag}: {name} has shape {list(saved_shape)} in {prefix}, and {list(shape)} by "
+    f"--bert_config_file; {cause} differs: they are of different models"
+  )
+
+
+def check_checkpoint(config: modeling.BertConfig, checkpoint: str, flag: str):
+  """Compares an encoder with a checkpoint before any work is done.
+
+  Args:
+    config: the encoder's.
+    checkpoint: a path as resolve_checkpoint takes it.
+    flag: the flag that gave it, for messages.
+
+  Raises:
+    files.InputError: there is no such checkpoint, or it does not fit.
+  """
+  prefix = resolve_checkpoint(checkpoint, flag)
+  saved_shapes = checkpoint_shapes(prefix, flag)
+  with tf.Graph().as_default():
+    modeling.BertModel(config, is_training=False, input_ids=tf.zeros([1, 1], tf.int32))
+    compare(variable_shapes(tf.trainable_variables()), saved_shapes, prefix, flag)
+
+
+def variable_shapes(variables: Iterable[tf.Variable]) -> dict[str, list[int]]:
+  """Name -> shape of variables of a graph."""
+  return {re.sub(r":\d+$", "", v.name): v.shape.as_list() for v in variables}
+
+
+def report(coverage: Coverage, prefix: str):
+  """Logs how much of a model comes from a checkpoint, and warns of an incomplete encoder."""
+  logging.info(
+    "Loaded %d variables from %s; %d are new%s; %d in it are not used%s.",
+    len(coverage.loaded),
+    prefix,
+    len(coverage.missing) + len(coverage.reshaped),
+    _listed(coverage.missing),
+    len(coverage.unused),
+    _listed(coverage.unused),
+  )
+  for name, shape, saved_shape in coverage.reshaped:
+    logging.warning(
+      "%s is initialised anew: its shape is %s here and %s in %s", name, shape, saved_shape, prefix
+    )
+  # Without a pooler come encoders of question answering and tagging, which do not use it.
+  encoder = [
+    name for name in coverage.missing if name.startswith(ENCODER_SCOPE) and POOLER not in name
+  ]
+  if encoder:
+    logging.warning(
+      "%d variables of the encoder are NOT in %s and start at random%s. Is --bert_config_file the "
+      "one that belongs to it?",
+      len(encoder),
+      prefix,
+      _listed(encoder),
+    )
+
+
+def _listed(names):
+  """[] -> "", [a] -> " (a)", [a, b, c, d, e] -> " (a, b, c, ...)"."""
+  shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+  return f" ({shown})" if names else ""
+
+
+def is_training_state(name: str) -> bool:
+  """True for a variable that only the training which wrote it needs: step or optimizer slot."""
+  return name == "global_step" or name.endswith(SLOT_SUFFIXES)
+
+
+def read_checkpoint(prefix: str) -> tuple[dict[str, np.ndarray], int]:
+  """Reads all variables of a checkpoint but those of is_training_state.
+
+  Returns:
+    Name -> array in the dtype of the checkpoint, and the number of variables not read.
+
+  Raises:
+    files.InputError: the checkpoint cannot be read.
+  """
+  try:
+    reader = tf.train.load_checkpoint(prefix)
+    names = sorted(reader.get_variable_to_shape_map())
+    kept = [name for name in names if not is_training_state(name)]
+    tensors = {name: np.asarray(reader.get_tensor(name)) for name in kept}
+  except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
+    # IndexError is what a data file cut short raises.
+    raise files.InputError(
+      f"{prefix}: is no checkpoint or a damaged one: {files.describe(error)}"
+    ) from error
+  return tensors, len(names) - len(kept)
+
+
+def save_checkpoint(prefix: str, tensors: dict[str, np.ndarray]):
+  """Writes a checkpoint in TensorFlow's format V2. It appears when it is complete."""
+  with tf.Graph().as_default():
+    values = [tf.placeholder(value.dtype, value.shape) for value in tensors.values()]
+    save = tf.raw_ops.SaveV2(
+      prefix=prefix,
+      tensor_names=list(tensors),
+      shape_and_slices=[""] * len(tensors),
+      tensors=values,
+    )
+    with tf.Session(config=tf.ConfigProto(device_count={"GPU": 0})) as session:
+      session.run(save, dict(zip(values, tensors.values())))
+
+
+def saved_step(output_dir: str) -> int:
+  """The step of the last checkpoint in a directory, 0 when there is none."""
+  checkpoint = tf.train.latest_checkpoint(output_dir)
+  return 0 if checkpoint is None else checkpoint_step(checkpoint)
+
+
+def checkpoint_step(checkpoint: str) -> int:
+  """The global step of a checkpoint, given by its prefix; 0 if it has none."""
+  reader = tf.train.load_checkpoint(checkpoint)
+  return int(reader.get_tensor("global_step")) if reader.has_tensor("global_step") else 0
