@@ -21,7 +21,7 @@ import numpy as np
 from absl import logging
 
 import modeling  # noqa: F401
-import optimization
+import optimization  # noqa: F401
 import tokenization  # noqa: F401
 from toolkit.support import command_line, files, processes
 from toolkit.support.command_line import AUTO
@@ -50,7 +50,7 @@ from toolkit.tasks.classification_head import (  # noqa: F401, names of the clas
   file_based_input_fn_builder,
   input_fn_builder,
 )
-from toolkit.training import estimators, report, run_flags, runs, steps
+from toolkit.training import estimators, micro_batches, report, run_flags, runs, steps
 
 SCRIPT = "run_classifier"
 
@@ -92,7 +92,7 @@ def model_fn_builder(
   use_tpu,
   use_one_hot_embeddings,
   kind=CLASSES,
-  options=optimization.DEFAULTS,
+  options=micro_batches.DEFAULTS,
   class_weights=None,
   soft_targets=None,
   predicts_losses=False,

@@ -24,7 +24,7 @@ from toolkit.training import distribution, hooks, micro_batches
 
 
 class Devices(NamedTuple):
-  """Where the model runs; the flags of common_flags.define_device_flags."""
+  """Devices that the model runs on; the flags of run_flags.define_device_flags."""
 
   use_tpu: bool = False
   tpu_name: Optional[str] = None
@@ -35,6 +35,11 @@ class Devices(NamedTuple):
   iterations_per_loop: int = 1000
   distribution_strategy: Optional[str] = None
   num_gpus: Optional[int] = None
+
+  @classmethod
+  def of(cls, settings):
+    """Returns the devices that command_line.Settings ask for."""
+    return cls(**{name: settings[name] for name in cls._fields if name in settings})
 
   def cluster(self):
     """distribution.Cluster that a training runs on; files.InputError as distribution.find."""
@@ -247,33 +252,47 @@ class Outputs(NamedTuple):
   """What a model gives for a batch.
 
   Attributes:
-    objective: micro_batches.Objective; None for a model that predicts only.
+    objective: optimization.Objective; None for a model that predicts only.
     eval_metrics: pair of a function and the list of tensors that it takes, as TPUEstimatorSpec has
       it; None for a model_fn that does not evaluate.
     predictions: dict of name -> tensor [B, ...], to which EXAMPLE_INDEX is added where the features
       have it; None for a model_fn that does not predict.
   """
 
-  objective: Optional[micro_batches.Objective]
+  objective: Optional[optimization.Objective]
   eval_metrics: Optional[tuple] = None
   predictions: Optional[dict] = None
 
 
-def make_spec(
-  mode, features, build, init_checkpoint, use_tpu, training=None, options=optimization.DEFAULTS
-):
-  """The whole of a model_fn but its model.
+@contextlib.contextmanager
+def building(mode, options=micro_batches.DEFAULTS):
+  """Context in which a model_fn builds its model, in its fast forms.
+
+  Args:
+    mode: a tf.estimator.ModeKeys.
+    options: micro_batches.StepOptions of the training.
+  """
+  recompute = options.recompute and mode == tf.estimator.ModeKeys.TRAIN
+  # Scopes within a scope are counted anew: a part of a batch finds the names of the whole.
+  scope = tf.variable_scope(tf.get_variable_scope(), auxiliary_name_scope=False)
+  with scope, modeling.fast_forms(recompute=recompute):
+    yield
+
+
+def make_spec(mode, features, outputs, init_checkpoint, use_tpu, training=None, build=None):
+  """Makes the result of a model_fn whose model is built.
 
   Args:
     mode: a tf.estimator.ModeKeys.
     features: dict of name -> tensor [B, ...], the model_fn's.
-    build: function of such a dict to Outputs. It makes the same variables each time, by
-      tf.get_variable.
+    outputs: Outputs for them.
     init_checkpoint: str or None, see load_init_checkpoint.
     use_tpu: bool.
     training: tuple of learning_rate, num_train_steps and num_warmup_steps, as
-      optimization.create_optimizer takes them; None for a model_fn that does not train.
-    options: optimization.Options of the training.
+      optimization.create_optimizer takes them, and micro_batches.StepOptions; None for a model_fn
+      that does not train.
+    build: function of features to Outputs, which has made `outputs`. It is called for the parts of
+      a batch, and gets the same variables by tf.get_variable.
 
   Returns:
     tf.estimator.tpu.TPUEstimatorSpec.
@@ -283,12 +302,7 @@ def make_spec(
     files.InputError: the checkpoint does not fit; see checkpoints.compare.
   """
   keys = tf.estimator.ModeKeys
-  is_training = mode == keys.TRAIN
   log_features(features)
-  # Scopes within a scope are counted anew: another `build` will find the names of this one.
-  scope = tf.variable_scope(tf.get_variable_scope(), auxiliary_name_scope=False)
-  with scope, modeling.building(recompute=is_training and options.recompute):
-    outputs = build(features)
   parts = {
     keys.TRAIN: training,
     keys.EVAL: outputs.eval_metrics,
@@ -300,8 +314,8 @@ def make_spec(
   initialized, scaffold_fn = load_init_checkpoint(init_checkpoint, use_tpu)
   if distribution.is_first_replica():
     log_variables(tf.trainable_variables(), initialized)
-  if is_training:
-    loss, train_op = _train_step(outputs.objective, build, features, training, use_tpu, options)
+  if mode == keys.TRAIN:
+    loss, train_op = _train_step(outputs.objective, build, features, training, use_tpu)
     outcome = {"loss": loss, "train_op": train_op}
   elif mode == keys.EVAL:
     outcome = {"loss": outputs.objective.loss_value(), "eval_metrics": outputs.eval_metrics}
@@ -311,9 +325,10 @@ def make_spec(
   return tf.estimator.tpu.TPUEstimatorSpec(mode=mode, scaffold_fn=scaffold_fn, **outcome)
 
 
-def _train_step(objective, build, features, training, use_tpu, options):
-  """The loss, float32 scalar, and the operation that makes a step; what is shown is collected."""
-  batch = micro_batches.WholeBatch(objective)
+def _train_step(objective, build, features, training, use_tpu):
+  """The loss, float32 scalar, and the operation that makes a step; shown values are collected."""
+  *schedule, options = training
+  batch = optimization.WholeBatch(objective)
   if options.num_parts > 1:
     batch = micro_batches.BatchInParts(
       objective,
@@ -322,7 +337,7 @@ def _train_step(objective, build, features, training, use_tpu, options):
       options.num_parts,
       options.recompute,
     )
-  step = optimization.train_step(batch, *training, use_tpu, options)
+  step = optimization.train_step(batch, *schedule, use_tpu, options.update)
   if use_tpu:  # where the estimator reports the loss of one core, and nothing else can be fetched
     return optimization.replica_sum([step.loss], use_tpu)[0], step.train_op
   for name, value in step.shown.items():

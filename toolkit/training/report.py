@@ -37,7 +37,7 @@ def write(run, parts):
   """
   if not parts:
     return
-  directory = run.flags.output_dir
+  directory = run.settings.output_dir
   facts = _facts(run, parts)
   files.write_json(os.path.join(directory, REPORT_FILE), facts)
   logging.info("***** Report *****")
@@ -54,11 +54,11 @@ def write(run, parts):
 
 def _facts(run, parts):
   """Dict, ready for JSON, of everything that the report says."""
-  directory = run.flags.output_dir
+  directory = run.settings.output_dir
   last = tf.train.latest_checkpoint(directory)
   shapes = checkpoints.checkpoint_shapes(last)
   weights = [s for name, s in shapes.items() if not name.endswith(checkpoints.SLOT_SUFFIXES)]
-  goal = run.flags.eval_steps and run.flags.best_metric
+  goal = run.settings.eval_steps and run.settings.best_metric
   evaluations = history.read(directory) if goal else []
   seconds = _sum(parts, "seconds")
   facts = {
@@ -67,7 +67,7 @@ def _facts(run, parts):
       "layers": run.config.num_hidden_layers,
       "hidden_size": run.config.hidden_size,
       "parameters": sum(math.prod(shape) for shape in weights),
-      "started_from": run.flags.init_checkpoint,
+      "started_from": run.settings.init_checkpoint,
     },
     "devices": parts[0].devices,
     "steps": {"this_run": _sum(parts, "steps"), "in_all": checkpoints.checkpoint_step(last)},

@@ -11,10 +11,12 @@ import optimization
 import tokenization
 from toolkit.formats import checkpoints, model_directory
 from toolkit.support import command_line, files
+from toolkit.tasks import soft_targets
 from toolkit.training import (
   distillation,
   distribution,
   estimators,
+  micro_batches,
   precision,
   run_flags,
 )
@@ -64,25 +66,25 @@ class Run(NamedTuple):
       known = model_directory.read_labels(os.path.dirname(prefix))
     return known
 
-  def options(self) -> optimization.Options:
-    """Returns what an optimizer step of the training does."""
+  def options(self) -> micro_batches.StepOptions:
+    """Returns the options of a training step."""
     settings = self.settings
-    return optimization.Options(
+    update = optimization.Options(
       clip_norm=settings.gradient_clip_norm,
       schedule=settings.lr_schedule,
       layerwise_decay=settings.layerwise_lr_decay,
       freeze_layers=settings.freeze_layers,
       freeze_embeddings=settings.freeze_embeddings,
-      num_parts=settings.num_accumulation_steps,
-      recompute=settings.recompute_activations,
       loss_scale=self.plan.loss_scale(),
     )
+    num_parts, recompute = settings.num_accumulation_steps, settings.recompute_activations
+    return micro_batches.StepOptions(update, num_parts, recompute)
 
-  def soft_targets(self) -> Optional[distillation.SoftTargets]:
+  def soft_targets(self) -> Optional[soft_targets.SoftTargets]:
     """Returns the mixture of both losses, or None for a training on labels alone."""
     if self.teacher is None or self.settings.distill_alpha == 0:
       return None
-    return distillation.SoftTargets(self.settings.distill_temperature, self.settings.distill_alpha)
+    return soft_targets.SoftTargets(self.settings.distill_temperature, self.settings.distill_alpha)
 
   def num_devices(self) -> int:
     """Returns the number of devices that share a batch of the training."""
@@ -346,7 +348,7 @@ def _check_accumulation(run):
 
 def _lacking_slots(run):
   """Names of variables that are to be trained and have no slots in the last checkpoint."""
-  options = run.options()
+  options = run.options().update
   saved = checkpoints.checkpoint_shapes(run.resumed, "output_dir")
   trained = [
     name
