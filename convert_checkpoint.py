@@ -46,7 +46,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 import safetensors.numpy
 import tensorflow.compat.v1 as tf
-from absl import flags, logging
+from absl import logging
 
 import modeling
 from toolkit.formats import checkpoints, huggingface_config, huggingface_names, model_directory
@@ -57,53 +57,43 @@ from toolkit.formats.checkpoints import (  # noqa: F401, names that were always 
 from toolkit.formats.huggingface_files import SAFETENSORS, bad_type, read_object, read_weights
 from toolkit.formats.huggingface_names import BERT, DISTILBERT, HEADS, NO_HEAD, TOKEN_TYPES, Family
 from toolkit.formats.model_directory import CONFIG_FILE, LABEL_FILE, RUN_FILE, VOCAB_FILE
-from toolkit.support import files
-from toolkit.training import common_flags
+from toolkit.support import command_line, files
 
 CHECKPOINT = "bert_model.ckpt"
 
-FLAGS = flags.FlagValues()
+flags = command_line.ScriptFlags()
+FLAGS = flags.FLAGS
 flags.DEFINE_enum(
   "mode",
   None,
   ["from_huggingface", "to_huggingface", "strip"],
   "from_huggingface: HuggingFace directory to TensorFlow checkpoint; to_huggingface: the way back; "
   "strip: leave optimizer slots and global_step out of a checkpoint.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_string(
   "input",
   None,
   "HuggingFace directory, or a checkpoint: its prefix (bert_model.ckpt) or its directory, of which "
   "the best checkpoint is taken if it keeps one.",
-  flag_values=FLAGS,
 )
-flags.DEFINE_string(
-  "output", None, "Directory to write into; made when it does not exist.", flag_values=FLAGS
-)
+flags.DEFINE_string("output", None, "Directory to write into; made when it does not exist.")
 flags.DEFINE_string(
   "bert_config_file",
   None,
   "For a checkpoint: its configuration. Default: the bert_config.json beside it.",
-  flag_values=FLAGS,
 )
-flags.DEFINE_string(
-  "vocab_file", None, "The vocabulary. Default: the one beside the weights.", flag_values=FLAGS
-)
+flags.DEFINE_string("vocab_file", None, "The vocabulary. Default: the one beside the weights.")
 flags.DEFINE_bool(
   "do_lower_case",
   None,
   "Whether the model is uncased, to be noted in the output. Default: what the input says.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_bool(
   "allow_unplaced",
   False,
   "Leave out what cannot be converted on top of the encoder, instead of refusing it.",
-  flag_values=FLAGS,
 )
-flags.DEFINE_bool("overwrite", False, "Replace a model in --output.", flag_values=FLAGS)
-common_flags.finish(FLAGS)
+flags.DEFINE_bool("overwrite", False, "Replace a model in --output.")
 
 # The flags that a mode takes besides --input, --output and --overwrite.
 MODE_FLAGS = {
@@ -627,20 +617,22 @@ def _name_and_shape(name, shape):
 
 def main(_):
   """Converts as the flags say."""
-  common_flags.require(FLAGS, ("mode", "input", "output"), "a conversion")
-  conversion = _convert(FLAGS.mode)
-  write(conversion, FLAGS.output, FLAGS.overwrite)
+  settings = flags.settings()
+  settings.require(("mode", "input", "output"), "a conversion")
+  conversion = _convert(settings)
+  write(conversion, settings.output, settings.overwrite)
   print("\n".join(table(conversion)))
 
 
-def _convert(mode):
+def _convert(settings):
+  mode = settings.mode
   options = MODE_FLAGS[mode]
   for name in MODE_FLAGS["to_huggingface"]:  # which takes them all
-    if name not in options and FLAGS[name].present:
+    if name not in options and settings.is_given(name):
       raise files.InputError(f"--{name} means nothing with --mode={mode}")
   convert = {"from_huggingface": from_huggingface, "to_huggingface": to_huggingface, "strip": strip}
-  return convert[mode](FLAGS.input, **{name: FLAGS[name].value for name in options})
+  return convert[mode](settings.input, **{name: settings[name] for name in options})
 
 
 if __name__ == "__main__":
-  common_flags.run(main, FLAGS)
+  command_line.run(main, flags)

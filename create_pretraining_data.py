@@ -15,21 +15,22 @@ The same command goes on after an interruption, at the shard where it was.
 
 from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
 
-
+import collections  # noqa: F401, for programs that import * from here
 import contextlib
 import json
 import operator
 import os
+import random  # noqa: F401
 import shutil
 import sys
 import time
 from typing import NamedTuple
 
-from absl import flags, logging
+from absl import logging
 from tqdm import tqdm
 
 import tokenization
-from toolkit.support import files
+from toolkit.support import command_line, files
 from toolkit.tasks import pretraining
 from toolkit.tasks.pretraining import (  # noqa: F401, names that were always importable from here
   MaskedLmInstance,
@@ -40,110 +41,86 @@ from toolkit.tasks.pretraining import (  # noqa: F401, names that were always im
   truncate_seq_pair,
   write_instance_to_example_files,
 )
-from toolkit.training import common_flags
 
 _SECONDS_BETWEEN_LINES = 60  # of the log, where there is no progress bar
 
 _DEFAULTS = pretraining.Settings()
 
-FLAGS = flags.FlagValues()
+flags = command_line.ScriptFlags()
+FLAGS = flags.FLAGS
+flags.DEFINE_string("input_file", None, "Text files: names or patterns, with commas between.")
 flags.DEFINE_string(
-  "input_file", None, "Text files: names or patterns, with commas between.", flag_values=FLAGS
+  "output_file", None, "TFRecord files: names with commas between, which get a record in turn."
 )
-flags.DEFINE_string(
-  "output_file",
-  None,
-  "TFRecord files: names with commas between, which get a record in turn.",
-  flag_values=FLAGS,
-)
-flags.DEFINE_string(
-  "vocab_file", None, "Vocabulary, one word piece a line (vocab.txt).", flag_values=FLAGS
-)
+flags.DEFINE_string("vocab_file", None, "Vocabulary, one word piece a line (vocab.txt).")
 flags.DEFINE_bool(
   "do_lower_case",
   _DEFAULTS.do_lower_case,
   "Whether text is lower-cased: True for uncased models, False for cased ones.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_bool(
   "do_whole_word_mask",
   _DEFAULTS.do_whole_word_mask,
   "Whether the word pieces of a word are masked all or not at all.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_integer(
   "max_seq_length",
   _DEFAULTS.max_seq_length,
   "Longest input in word pieces, [CLS] and both [SEP] included.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_integer(
   "max_predictions_per_seq",
   _DEFAULTS.max_predictions_per_seq,
   "Masked word pieces of an input, at most.",
-  flag_values=FLAGS,
 )
-flags.DEFINE_integer(
-  "random_seed", _DEFAULTS.random_seed, "Seed of everything random.", flag_values=FLAGS
-)
+flags.DEFINE_integer("random_seed", _DEFAULTS.random_seed, "Seed of everything random.")
 flags.DEFINE_integer(
   "dupe_factor",
   _DEFAULTS.dupe_factor,
   "How often the corpus is gone through, each time with other masks.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_float(
-  "masked_lm_prob",
-  _DEFAULTS.masked_lm_prob,
-  "Share of the word pieces that are masked.",
-  flag_values=FLAGS,
+  "masked_lm_prob", _DEFAULTS.masked_lm_prob, "Share of the word pieces that are masked."
 )
 flags.DEFINE_float(
   "short_seq_prob",
   _DEFAULTS.short_seq_prob,
   "How often a document is cut into shorter inputs, of a random length.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_bool(
   "special_replacements",
   _DEFAULTS.special_replacements,
   "Whether [CLS], [unused7] and their like are among the random replacements of masked pieces.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_bool(
   "mask_per_word",
   _DEFAULTS.mask_per_word,
   "With --do_whole_word_mask: whether it is decided once for a word, and not for each of its "
   "pieces, that it becomes [MASK], stays, or is replaced.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_float(
   "truncate_segments_prob",
   _DEFAULTS.truncate_segments_prob,
   "Share of the segments that lose a random part at their beginning or end, so that a model also "
   "sees text that is no whole sentence.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_bool(
   "chinese_whole_words",
   _DEFAULTS.chinese_whole_words,
   "With --do_whole_word_mask, for text that has been cut into words with spaces between: whether "
   "the Chinese characters of a word are masked together.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_integer(
   "shard_documents",
   _DEFAULTS.shard_documents,
   "Documents that are handled together, apart from all others. Memory goes by them and not by the "
   "corpus. 0: the whole corpus, in one process.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_integer(
   "num_workers",
   1,
   "Processes that make shards. The records do not depend on their number.",
   lower_bound=1,
-  flag_values=FLAGS,
 )
 flags.DEFINE_integer(
   "num_output_files",
@@ -151,9 +128,7 @@ flags.DEFINE_integer(
   "How many files to write; they are called <--output_file>-00000-of-00010 and so on.",
   lower_bound=1,
   upper_bound=99999,
-  flag_values=FLAGS,
 )
-common_flags.finish(FLAGS)
 
 
 # ---- As a library -------------------------------------------------------------------------------
@@ -185,6 +160,7 @@ class Job(NamedTuple):
     vocab_digest: str, see pretraining.vocab_digest.
     corpus: pretraining.Corpus.
     outputs: list of str, paths of the output files.
+    num_workers: int, processes that make shards.
   """
 
   settings: pretraining.Settings
@@ -192,6 +168,7 @@ class Job(NamedTuple):
   vocab_digest: str
   corpus: pretraining.Corpus
   outputs: list
+  num_workers: int
 
 
 def main(_):
@@ -218,14 +195,13 @@ def prepare():
   Raises:
     files.InputError: the first thing that is missing or wrong.
   """
-  common_flags.require(FLAGS, ["input_file", "output_file", "vocab_file"], "every run")
-  settings = pretraining.Settings(
-    **{name: FLAGS[name].value for name in pretraining.Settings._fields}
-  )
+  given = flags.settings()
+  given.require(["input_file", "output_file", "vocab_file"], "every run")
+  settings = pretraining.Settings(**{name: given[name] for name in pretraining.Settings._fields})
   settings.check()
-  if FLAGS.num_workers > 1 and not settings.shard_documents:
+  if given.num_workers > 1 and not settings.shard_documents:
     raise files.InputError(
-      f"--num_workers={FLAGS.num_workers} needs shards to work on: give --shard_documents=1000, say"
+      f"--num_workers={given.num_workers} needs shards to work on: give --shard_documents=1000, say"
     )
   tokenization.validate_vocab(settings.vocab_file, ["[MASK]"])
   digest = pretraining.vocab_digest(settings.vocab_file)
@@ -238,10 +214,10 @@ def prepare():
       settings.vocab_file,
       "lower-cased" if guess else "cased",
     )
-  inputs = files.find(FLAGS.input_file, "input_file", each_once=False)
-  outputs = name_outputs(FLAGS.output_file, FLAGS.num_output_files)
+  inputs = files.find(given.input_file, "input_file", each_once=False)
+  outputs = name_outputs(given.output_file, given.num_output_files)
   check_outputs(outputs, inputs)
-  return Job(settings, tools, digest, read_through(inputs), outputs)
+  return Job(settings, tools, digest, read_through(inputs), outputs, given.num_workers)
 
 
 def name_outputs(names, num_files):
@@ -314,8 +290,8 @@ def _make_reports(job, num_done, progress):
     for number, documents in enumerate(shards)
     if number >= num_done
   )
-  if FLAGS.num_workers > 1:
-    for report in pretraining.make_shards(jobs, FLAGS.num_workers):
+  if job.num_workers > 1:
+    for report in pretraining.make_shards(jobs, job.num_workers):
       yield report
       progress.advance(report.num_documents, sum(report.num_records))
     return
@@ -580,4 +556,4 @@ class Progress:
 
 
 if __name__ == "__main__":
-  common_flags.run(main, FLAGS)
+  command_line.run(main, flags)

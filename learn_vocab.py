@@ -15,11 +15,10 @@ import collections
 import os
 import re
 
-from absl import flags, logging
+from absl import logging
 
 import tokenization
-from toolkit.support import files
-from toolkit.training import common_flags
+from toolkit.support import command_line, files
 
 try:
   import tokenizers
@@ -30,20 +29,17 @@ SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 # The tokenizer makes [UNK] of longer words, whatever the vocabulary.
 MAX_WORD_LENGTH = 200
 
-FLAGS = flags.FlagValues()
+flags = command_line.ScriptFlags()
+FLAGS = flags.FLAGS
 flags.DEFINE_string(
-  "input_file",
-  None,
-  "Text files, .gz and .bz2 too: names or patterns, with commas between.",
-  flag_values=FLAGS,
+  "input_file", None, "Text files, .gz and .bz2 too: names or patterns, with commas between."
 )
-flags.DEFINE_string("output_file", None, "Where the vocabulary goes.", flag_values=FLAGS)
+flags.DEFINE_string("output_file", None, "Where the vocabulary goes.")
 flags.DEFINE_integer(
   "vocab_size",
   30522,
   "Word pieces to learn, special ones included. A small text may not have so many.",
   lower_bound=1,
-  flag_values=FLAGS,
 )
 flags.DEFINE_integer(
   "min_frequency",
@@ -51,58 +47,53 @@ flags.DEFINE_integer(
   "How often a word piece is seen at least, single characters too: words with rarer ones become "
   "[UNK]. For --fill_unused_of: how often a word is.",
   lower_bound=1,
-  flag_values=FLAGS,
 )
 flags.DEFINE_integer(
   "max_characters",
   None,
   "Different characters to keep, the most frequent; words with others become [UNK]. Default: all.",
   lower_bound=1,
-  flag_values=FLAGS,
 )
 flags.DEFINE_bool(
   "do_lower_case",
   True,
   "Whether text is lower-cased, without accents: True for uncased models, False for cased ones.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_string(
   "fill_unused_of",
   None,
   "Vocabulary whose [unused...] lines become words of the text that it has no whole piece for.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_integer(
   "max_words",
   None,
   "For --fill_unused_of: words to add, at most. Default: as many as there are such lines.",
   lower_bound=1,
-  flag_values=FLAGS,
 )
-common_flags.finish(FLAGS)
 
 
 def main(_):
   """Writes a vocabulary as the flags say."""
-  common_flags.require(FLAGS, ["input_file", "output_file"], "every run")
-  _refuse(["vocab_size", "max_characters"] if FLAGS.fill_unused_of else ["max_words"])
-  paths = files.find(FLAGS.input_file, "input_file")
-  check_output(FLAGS.output_file, [*paths, *filter(None, [FLAGS.fill_unused_of])])
-  text = (fill if FLAGS.fill_unused_of else learn)(paths)
+  settings = flags.settings()
+  settings.require(["input_file", "output_file"], "every run")
+  _refuse(settings, ["vocab_size", "max_characters"] if settings.fill_unused_of else ["max_words"])
+  paths = files.find(settings.input_file, "input_file")
+  check_output(settings.output_file, [*paths, *filter(None, [settings.fill_unused_of])])
+  text = (fill if settings.fill_unused_of else learn)(settings, paths)
   try:
-    files.write_text(FLAGS.output_file, text)
+    files.write_text(settings.output_file, text)
   except OSError as error:
     raise files.InputError(
-      f"--output_file: {FLAGS.output_file} cannot be written: {files.describe(error)}"
+      f"--output_file: {settings.output_file} cannot be written: {files.describe(error)}"
     ) from error
-  logging.info("Wrote %s", FLAGS.output_file)
+  logging.info("Wrote %s", settings.output_file)
 
 
-def _refuse(names):
+def _refuse(settings, names):
   """Makes sure that flags without effect are not given."""
   for name in names:
-    if FLAGS[name].present:
-      mode = "with" if FLAGS.fill_unused_of else "without"
+    if settings.is_given(name):
+      mode = "with" if settings.fill_unused_of else "without"
       raise files.InputError(f"--{name} means nothing {mode} --fill_unused_of; leave it out")
 
 
@@ -148,12 +139,12 @@ def count_words(lines, do_lower_case):
   return words
 
 
-def _read_words(paths):
+def _read_words(settings, paths):
   words = count_words(
-    (line for path in paths for line in files.stream_lines(path)), FLAGS.do_lower_case
+    (line for path in paths for line in files.stream_lines(path)), settings.do_lower_case
   )
   if not words:
-    raise files.InputError(f"--input_file: no words in {FLAGS.input_file}")
+    raise files.InputError(f"--input_file: no words in {settings.input_file}")
   logging.info("%d words in the text, %d different ones", sum(words.values()), len(words))
   return words
 
@@ -166,18 +157,21 @@ def _by_frequency(counts):
 # ---- Learning -----------------------------------------------------------------------------------
 
 
-def learn(paths):
+def learn(settings, paths):
   """The text of a new vocabulary from the words of files, by the flags."""
   check_library()
   pieces = learn_pieces(
-    _read_words(paths), FLAGS.vocab_size, FLAGS.min_frequency, FLAGS.max_characters
+    _read_words(settings, paths),
+    settings.vocab_size,
+    settings.min_frequency,
+    settings.max_characters,
   )
-  if len(pieces) < FLAGS.vocab_size:
+  if len(pieces) < settings.vocab_size:
     logging.warning(
       "The text has no more than %d word pieces that are seen %d times, not --vocab_size=%d",
       len(pieces),
-      FLAGS.min_frequency,
-      FLAGS.vocab_size,
+      settings.min_frequency,
+      settings.vocab_size,
     )
   logging.info(
     '%d word pieces; write "vocab_size": %d in bert_config.json', len(pieces), len(pieces)
@@ -250,26 +244,28 @@ def _as_text(counts, most=1000):
 # ---- Filling ------------------------------------------------------------------------------------
 
 
-def fill(paths):
+def fill(settings, paths):
   """The text of --fill_unused_of with words of files, by the flags."""
-  tokenization.validate_vocab(FLAGS.fill_unused_of)
-  vocab = tokenization.load_vocab(FLAGS.fill_unused_of)
-  if tokenization.guess_lower_case(vocab) not in (None, FLAGS.do_lower_case):
+  tokenization.validate_vocab(settings.fill_unused_of)
+  vocab = tokenization.load_vocab(settings.fill_unused_of)
+  if tokenization.guess_lower_case(vocab) not in (None, settings.do_lower_case):
     logging.warning(
       "--do_lower_case=%s, but %s looks like a vocabulary of text of the other casing",
-      FLAGS.do_lower_case,
-      FLAGS.fill_unused_of,
+      settings.do_lower_case,
+      settings.fill_unused_of,
     )
-  words = missing_words(_read_words(paths), vocab, FLAGS.min_frequency)[: FLAGS.max_words]
+  words = missing_words(_read_words(settings, paths), vocab, settings.min_frequency)[
+    : settings.max_words
+  ]
   if not words:
     raise files.InputError(
-      f"--input_file: {FLAGS.fill_unused_of} has each word already that is seen "
-      f"{FLAGS.min_frequency} times or more"
+      f"--input_file: {settings.fill_unused_of} has each word already that is seen "
+      f"{settings.min_frequency} times or more"
     )
-  text = files.read_bytes(FLAGS.fill_unused_of).decode("utf-8")
+  text = files.read_bytes(settings.fill_unused_of).decode("utf-8")
   text, num_filled = fill_unused(text, words)
   if not num_filled:
-    raise files.InputError(f"--fill_unused_of: {FLAGS.fill_unused_of} has no [unused...] line")
+    raise files.InputError(f"--fill_unused_of: {settings.fill_unused_of} has no [unused...] line")
   shown = ", ".join(words[: min(num_filled, 10)])
   logging.info("%d unused lines became words: %s ...", num_filled, shown)
   if num_filled < len(words):
@@ -312,4 +308,4 @@ def fill_unused(text, words):
 
 
 if __name__ == "__main__":
-  common_flags.run(main, FLAGS)
+  command_line.run(main, flags)

@@ -117,8 +117,7 @@ def toolkit_vectors(args, directory):
   import plain
 
   import extract_features
-  from toolkit.support import processes
-  from toolkit.training import common_flags
+  from toolkit.support import command_line, processes
 
   def speed(is_toolkit):
     start = time.monotonic()
@@ -132,8 +131,8 @@ def toolkit_vectors(args, directory):
       "max_seq_length": args.max_seq_length,
       "batch_size": args.batch_size,
     }
-    common_flags.parse(
-      extract_features.FLAGS, [f"--{name}={value}" for name, value in given.items()]
+    command_line.parse(
+      extract_features.flags, [f"--{name}={value}" for name, value in given.items()]
     )
     processes.prepare_process()
     job = extract_features.prepare()

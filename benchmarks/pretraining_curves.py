@@ -16,17 +16,14 @@ sys.path.insert(0, turns.ROOT)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import tensorflow.compat.v1 as tf
-from absl import flags
 
-from toolkit.support import files
-from toolkit.training import common_flags, report
+from toolkit.support import command_line, files
+from toolkit.training import report
 
-FLAGS = flags.FlagValues()
-flags.DEFINE_string("output_dir", None, "Directory of a pre-training.", flag_values=FLAGS)
-flags.DEFINE_string(
-  "picture", None, "File to write. Default: curves.png in --output_dir.", flag_values=FLAGS
-)
-common_flags.finish(FLAGS)
+flags = command_line.ScriptFlags()
+FLAGS = flags.FLAGS
+flags.DEFINE_string("output_dir", None, "Directory of a pre-training.")
+flags.DEFINE_string("picture", None, "File to write. Default: curves.png in --output_dir.")
 
 EVAL_DIR = "eval"  # in the output directory, where evaluation leaves its points
 PANELS = {
@@ -77,7 +74,7 @@ def main(_):
     raise files.InputError(
       "the package matplotlib is missing; pip install -r benchmarks/requirements.txt"
     )
-  common_flags.require(FLAGS, ["output_dir"], "a picture")
+  flags.settings().require(["output_dir"], "a picture")
   training = report.read_scalars(FLAGS.output_dir)
   evaluation = report.read_scalars(os.path.join(FLAGS.output_dir, EVAL_DIR))
   if not print_ends("training", training) + print_ends("evaluation", evaluation):
@@ -93,4 +90,4 @@ def main(_):
 
 
 if __name__ == "__main__":
-  common_flags.run(main, FLAGS)
+  command_line.run(main, flags)

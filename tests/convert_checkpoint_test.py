@@ -36,8 +36,7 @@ import run_ner
 import run_pretraining
 import run_squad
 from toolkit.formats import checkpoints, model_directory
-from toolkit.support import files
-from toolkit.training import common_flags
+from toolkit.support import command_line, files
 
 LABELS = {
   "BertForSequenceClassification": ["no", "maybe", "yes"],
@@ -805,12 +804,12 @@ def test_table_of_a_pooler():
   ],
 )
 def test_wrong_flags(arguments, message):
-  common_flags.parse(convert_checkpoint.FLAGS, arguments)
+  command_line.parse(convert_checkpoint.flags, arguments)
   try:
     with pytest.raises(files.InputError, match=f"^{message}"):
       convert_checkpoint.main([])
   finally:
-    common_flags.parse(convert_checkpoint.FLAGS, [])
+    command_line.parse(convert_checkpoint.flags, [])
 
 
 def test_command(huggingface, tmp_path):

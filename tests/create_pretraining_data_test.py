@@ -15,9 +15,8 @@ import tensorflow.compat.v1 as tf
 
 import create_pretraining_data
 import tokenization
-from toolkit.support import files
+from toolkit.support import command_line, files
 from toolkit.tasks import pretraining
-from toolkit.training import common_flags
 
 SCRIPT = pathlib.Path(create_pretraining_data.__file__)
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -55,7 +54,7 @@ def arguments(paths, **changes):
 
 def run(paths, **changes):
   """The script in this process."""
-  common_flags.parse(create_pretraining_data.FLAGS, arguments(paths, **changes))
+  command_line.parse(create_pretraining_data.flags, arguments(paths, **changes))
   create_pretraining_data.main(None)
 
 
@@ -79,9 +78,9 @@ def test_a_whole_run(paths, tmp_path):
   """As a user runs it; the records are those of the library with the same seed."""
   code = (
     "import sys, create_pretraining_data as script\n"
-    "from toolkit.training import common_flags\n"
-    "common_flags.run(lambda _: (script.main(_), sys.exit(len({'tensorflow'} & set(sys.modules)))),"
-    " script.FLAGS)"
+    "from toolkit.support import command_line\n"
+    "command_line.run(lambda _: (script.main(_), sys.exit(len({'tensorflow'} & set(sys.modules)))),"
+    " script.flags)"
   )
   outputs = [str(tmp_path / "out" / name) for name in "xy"]
   command = [sys.executable, "-c", code, *arguments(paths, output_file=",".join(outputs))]

@@ -15,8 +15,8 @@ import extract_features
 import modeling
 import tokenization
 from extract_features import FeatureExtractor, InputExample
-from toolkit.support import files
-from toolkit.training import common_flags, precision
+from toolkit.support import command_line, files
+from toolkit.training import precision
 
 WORDS = ["old", "mill", "river", "lamp", "keeper", "storm", "un", "##easy", "."]
 VOCAB = [*SPECIAL, *WORDS]
@@ -69,7 +69,7 @@ def run(model, tmp_path, lines=LINES, **flags):
     **flags,
   }
   named = [f"--{name}={value}" for name, value in flags.items() if value is not None]
-  common_flags.parse(extract_features.FLAGS, named)
+  command_line.parse(extract_features.flags, named)
   extract_features.main([])
   return output
 
@@ -462,8 +462,8 @@ def test_truncation_is_importable():
 
 
 def test_default_flags():
-  common_flags.parse(extract_features.FLAGS, [])
-  values = common_flags.values(extract_features.FLAGS)
+  command_line.parse(extract_features.flags, [])
+  values = extract_features.flags.settings().as_dict()
   assert values["layers"] == "-1,-2,-3,-4"
   assert (values["max_seq_length"], values["batch_size"], values["num_tpu_cores"]) == (128, 32, 8)
   assert values["do_lower_case"] is True and values["use_one_hot_embeddings"] is False

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 import learn_vocab
 import tokenization
-from toolkit.support import files
-from toolkit.training import common_flags
+from toolkit.support import command_line, files
 
 SAMPLE = pathlib.Path(__file__).parent.parent / "samples" / "pretraining.txt"
 
@@ -25,7 +24,7 @@ def run(tmp_path, **flags):
   """Runs main as a command line would; returns the lines of the vocabulary."""
   output = tmp_path / "out.txt"
   flags = {"output_file": output, **flags}
-  common_flags.parse(learn_vocab.FLAGS, [f"--{name}={value}" for name, value in flags.items()])
+  command_line.parse(learn_vocab.flags, [f"--{name}={value}" for name, value in flags.items()])
   learn_vocab.main([])
   return output.read_text().split("\n")[:-1]
 

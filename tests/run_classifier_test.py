@@ -29,8 +29,8 @@ import modeling
 import run_classifier
 import tokenization
 from toolkit.formats import checkpoints
-from toolkit.support import files
-from toolkit.training import common_flags, distillation, precision
+from toolkit.support import command_line, files
+from toolkit.training import distillation, precision
 
 GOOD = ["good", "great", "fine", "lovely", "superb", "funny"]
 BAD = ["bad", "awful", "dull", "poor", "weak", "silly"]
@@ -106,7 +106,7 @@ def _data(tmp_path_factory):
 def run(output_dir, *arguments, **flags):
   """Runs main as a command line would."""
   named = [f"--{name}={value}" for name, value in {"output_dir": output_dir, **flags}.items()]
-  common_flags.parse(run_classifier.FLAGS, [*arguments, *named])
+  command_line.parse(run_classifier.flags, [*arguments, *named])
   run_classifier.main([])
 
 
@@ -559,7 +559,7 @@ def test_class_weights_reach_the_model(model, data, tmp_path):
   for choice, want in ((weights, [2.0, 0.5]), ("balanced", [1.0, 1.0]), (None, None)):
     named = start(model, data, output_dir=tmp_path / "out", class_weights=choice)
     arguments = [f"--{name}={value}" for name, value in named.items()]
-    common_flags.parse(run_classifier.FLAGS, ["--do_train", *arguments])
+    command_line.parse(run_classifier.flags, ["--do_train", *arguments])
     build_model_fn, _ = run_classifier._model_and_table(run_classifier.prepare())
     assert build_model_fn.keywords["class_weights"] == want
 

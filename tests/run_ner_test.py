@@ -24,9 +24,9 @@ from tiny_runs import (
 import run_ner
 from toolkit.formats import model_directory
 from toolkit.metrics import ner_metrics
-from toolkit.support import files
+from toolkit.support import command_line, files
 from toolkit.tasks import tagging
-from toolkit.training import common_flags, distillation, micro_batches
+from toolkit.training import distillation, micro_batches
 
 FIRST, SECOND = ["ann", "bob", "joesa"], ["eve", "suelo", "tomsa"]
 VOCAB = [*SPECIAL, "ann", "bob", "eve", "joe", "sue", "tom", "##sa", "##lo"]
@@ -74,7 +74,7 @@ def _data(tmp_path_factory):
 def run(output_dir, *arguments, **flags):
   """Runs main as a command line would."""
   named = [f"--{name}={value}" for name, value in {"output_dir": output_dir, **flags}.items()]
-  common_flags.parse(run_ner.FLAGS, [*arguments, *named])
+  command_line.parse(run_ner.flags, [*arguments, *named])
   run_ner.main([])
 
 

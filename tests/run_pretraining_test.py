@@ -27,9 +27,9 @@ import create_pretraining_data
 import modeling
 import run_pretraining
 from toolkit.records import input_pipeline, tf_records
-from toolkit.support import files
+from toolkit.support import command_line, files
 from toolkit.tasks import pretraining
-from toolkit.training import common_flags, estimators
+from toolkit.training import estimators
 
 ANIMALS = ["dog", "cat", "cow", "duck", "frog", "owl"]
 SOUNDS = ["woof", "meow", "moo", "quack", "croak", "hoot"]
@@ -129,7 +129,7 @@ def _corpus(model, tmp_path_factory):
     "do_lower_case": False,
   }
   flags = [f"--{name}={value}" for name, value in arguments.items()]
-  common_flags.parse(create_pretraining_data.FLAGS, flags)
+  command_line.parse(create_pretraining_data.flags, flags)
   create_pretraining_data.main([])
   return directory
 
@@ -137,7 +137,7 @@ def _corpus(model, tmp_path_factory):
 def run(output_dir, *arguments, **flags):
   """Runs main as a command line would."""
   named = [f"--{name}={value}" for name, value in {"output_dir": output_dir, **flags}.items()]
-  common_flags.parse(run_pretraining.FLAGS, [*arguments, *named])
+  command_line.parse(run_pretraining.flags, [*arguments, *named])
   run_pretraining.main([])
 
 

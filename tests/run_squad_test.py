@@ -23,9 +23,9 @@ from tiny_runs import (
 import run_squad
 from toolkit.formats import model_directory
 from toolkit.metrics import squad_scores
-from toolkit.support import files
+from toolkit.support import command_line, files
 from toolkit.tasks import squad_answers
-from toolkit.training import common_flags, distillation, estimators
+from toolkit.training import distillation, estimators
 
 COLOURS = ["red", "blue", "green", "black", "white", "pink"]
 NAMES = ["ann", "bob", "eve", "joe", "sue", "tom"]
@@ -119,7 +119,7 @@ def _data(tmp_path_factory):
 def run(output_dir, *arguments, **flags):
   """Runs main as a command line would."""
   named = [f"--{name}={value}" for name, value in {"output_dir": output_dir, **flags}.items()]
-  common_flags.parse(run_squad.FLAGS, [*arguments, *named])
+  command_line.parse(run_squad.flags, [*arguments, *named])
   run_squad.main([])
 
 

@@ -23,9 +23,9 @@ import run_ner
 import run_pretraining
 import run_squad
 from toolkit.records import tf_records
-from toolkit.support import files
+from toolkit.support import command_line, files
 from toolkit.tasks import classification, pretraining
-from toolkit.training import common_flags, estimators
+from toolkit.training import estimators
 
 # Code that runs three times need not be fast. XLA reads this when it is first used.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
@@ -371,7 +371,7 @@ SCRIPTS = {
 
 
 def run(script, flags):
-  common_flags.parse(script.FLAGS, [f"--{name}={value}" for name, value in flags.items()])
+  command_line.parse(script.flags, [f"--{name}={value}" for name, value in flags.items()])
   script.main([])
 
 

@@ -8,8 +8,8 @@ import pytest
 from tiny_runs import SPECIAL, save_model, send_once, snapshot, start_flags, weights
 
 import run_classifier
-from toolkit.support import files
-from toolkit.training import common_flags, estimators, history
+from toolkit.support import command_line, files
+from toolkit.training import estimators, history
 
 VOCAB = [*SPECIAL, "good", "bad", "film", "play", ".", "so"]
 NUM_STEPS = 6
@@ -44,7 +44,7 @@ def run(output_dir, model, *switches, **flags):
     **flags,
   }
   named = [f"--{name}={value}" for name, value in flags.items()]
-  common_flags.parse(run_classifier.FLAGS, [*(switches or ["--do_train"]), *named])
+  command_line.parse(run_classifier.flags, [*(switches or ["--do_train"]), *named])
   run_classifier.main([])
 
 
@@ -100,8 +100,8 @@ def test_the_best_directory_explains_itself(watched, model, tmp_path):
   output_dir.mkdir()
   for name, content in snapshot(watched / "best").items():
     (output_dir / name.rsplit("/", 1)[1]).write_bytes(content)
-  common_flags.parse(
-    run_classifier.FLAGS, ["--do_eval", f"--output_dir={output_dir}", f"--data_dir={model}"]
+  command_line.parse(
+    run_classifier.flags, ["--do_eval", f"--output_dir={output_dir}", f"--data_dir={model}"]
   )
   run_classifier.main([])
   for name in ("eval_results.txt", "eval_metrics.json"):

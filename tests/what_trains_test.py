@@ -9,9 +9,8 @@ import optimization
 import run_classifier
 import run_pretraining
 from toolkit.records import tf_records
-from toolkit.support import files
+from toolkit.support import command_line, files
 from toolkit.tasks import pretraining
-from toolkit.training import common_flags
 
 VOCAB = [*SPECIAL, "good", "bad", "film", "."]
 LENGTH, NUM_EXAMPLES, BATCH_SIZE = 8, 8, 4
@@ -62,7 +61,7 @@ def run(script, output_dir, model, **flags):
     **flags,
   }
   named = [f"--{name}={value}" for name, value in flags.items()]
-  common_flags.parse(script.FLAGS, ["--do_train", *named])
+  command_line.parse(script.flags, ["--do_train", *named])
   script.main([])
 
 

@@ -12,7 +12,8 @@ import sys
 import time
 
 import modeling
-from toolkit.training import common_flags, estimators
+from toolkit.support import command_line
+from toolkit.training import estimators
 
 
 def train_and_wait(*args, _train=estimators.train, **kwargs):
@@ -27,4 +28,4 @@ if __name__ == "__main__":
   script = importlib.import_module(sys.argv.pop(1))
   modeling.dropout = lambda tensor, *_: tensor
   estimators.train = train_and_wait
-  common_flags.run(script.main, script.FLAGS)
+  command_line.run(script.main, script.flags)

@@ -22,9 +22,9 @@ import run_classifier
 import run_ner
 import run_pretraining
 from toolkit.records import tf_records
-from toolkit.support import files
+from toolkit.support import command_line, files
 from toolkit.tasks import pretraining
-from toolkit.training import common_flags, distribution, estimators, report
+from toolkit.training import distribution, estimators, report
 
 ROOT = pathlib.Path(__file__).parents[2]
 VOCAB = [*SPECIAL, "good", "bad", "film", "play", ".", "so", "##s"]
@@ -377,7 +377,7 @@ def arguments(output_dir, **flags):
 
 def run(script, output_dir, **flags):
   """Runs a script's main as a command line would; returns the output directory."""
-  common_flags.parse(script.FLAGS, arguments(output_dir, **flags))
+  command_line.parse(script.flags, arguments(output_dir, **flags))
   script.main([])
   return output_dir
 

@@ -243,7 +243,8 @@ def _share_with_absl(own, script):
   for name in own:
     if name in flags.FLAGS:
       delattr(flags.FLAGS, name)
-    flags.FLAGS[name] = own[name]
-    if name == own[name].name:
+  for name in own:
+    if name == own[name].name:  # and not its short name
+      flags.FLAGS[name] = own[name]
       flags.FLAGS.register_flag_by_module(script, own[name])
       flags.FLAGS.register_key_flag_for_module(sys.argv[0], own[name])
