@@ -48,7 +48,6 @@ import safetensors.numpy
 import tensorflow.compat.v1 as tf
 from absl import flags, logging
 
-import modeling
 from toolkit.formats import huggingface_config, huggingface_names, model_directory
 from toolkit.formats.huggingface_files import SAFETENSORS, bad_type, read_object, read_weights
 from toolkit.formats.huggingface_names import BERT, DISTILBERT, HEADS, NO_HEAD, TOKEN_TYPES, Family
@@ -188,7 +187,7 @@ def to_huggingface(
     files.InputError: see from_huggingface.
   """
   prefix, directory = find_checkpoint(checkpoint)
-  config = modeling.BertConfig.from_json_file(
+  config = model_directory.read_config(
     bert_config_file or _beside(directory, CONFIG_FILE, "bert_config_file")
   )
   vocab = _read_vocab(vocab_file or _beside(directory, VOCAB_FILE, "vocab_file"), config.vocab_size)

@@ -400,7 +400,7 @@ def model_fn_builder(
   use_tpu,
   use_one_hot_embeddings,
   kind=CLASSES,
-  options=optimization.DEFAULTS,
+  options=micro_batches.DEFAULTS,
   class_weights=None,
   soft_targets=None,
 ):
@@ -415,7 +415,7 @@ def model_fn_builder(
     use_tpu: bool.
     use_one_hot_embeddings: bool, see modeling.BertModel.
     kind, class_weights: see create_model.
-    options: optimization.Options.
+    options: micro_batches.StepOptions.
     soft_targets: distillation.SoftTargets of a training whose features have TEACHER_LOGITS, float32
       [B, L]; None for a training without a teacher.
 
@@ -443,7 +443,7 @@ def model_fn_builder(
       )
       is_real = features.get("is_real_example", tf.ones_like(losses, tf.int32))
       metric_fn = HEADS[kind].streaming_metrics
-      objective = micro_batches.Objective([micro_batches.mean_of_examples(loss, losses)])
+      objective = optimization.Objective([optimization.mean_of_examples(loss, losses)])
       if soft_targets and mode == tf.estimator.ModeKeys.TRAIN:
         label_losses = _weighted(losses, features["label_ids"], class_weights)
         objective = _taught_objective(features, label_losses, logits, kind, soft_targets)
@@ -463,7 +463,7 @@ def model_fn_builder(
 
 
 def _taught_objective(features, losses, logits, kind, soft_targets):
-  """micro_batches.Objective of a batch of a training with a teacher; see model_fn_builder.
+  """optimization.Objective of a batch of a training with a teacher; see model_fn_builder.
 
   Of an example without a label the teacher's loss is the whole loss, in place of a share of it.
 
@@ -474,10 +474,10 @@ def _taught_objective(features, losses, logits, kind, soft_targets):
   """
   teacher_logits = features[distillation.TEACHER_LOGITS]
   teacher_losses = HEADS[kind].teacher_losses(logits, teacher_logits, soft_targets.temperature)
-  teacher_mean = micro_batches.mean_of_examples(tf.reduce_mean(teacher_losses), losses)
+  teacher_mean = optimization.mean_of_examples(tf.reduce_mean(teacher_losses), losses)
   if "is_labeled" in features:
     losses = tf.where(features["is_labeled"] > 0, losses, teacher_losses)
-  mean = micro_batches.mean_of_examples(tf.reduce_mean(losses), losses)
+  mean = optimization.mean_of_examples(tf.reduce_mean(losses), losses)
   return soft_targets.objective(mean, teacher_mean)
 
 

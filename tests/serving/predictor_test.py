@@ -76,7 +76,7 @@ def test_short_inputs_run_in_one_thread(checkpoint, monkeypatch):
   want = [shared.run([row])[0] for row in rows]
   monkeypatch.setenv(estimators.OWN_THREADS, "1")
   products = 16 * sum(kernel_sizes(config_of(VOCAB)))
-  monkeypatch.setattr("predictor.ONE_THREAD_PRODUCTS", products)
+  monkeypatch.setattr("toolkit.serving.predictor.ONE_THREAD_PRODUCTS", products)
   own = Predictor(build, checkpoint)
   used = []
   run = tf.Session.run
@@ -88,7 +88,7 @@ def test_short_inputs_run_in_one_thread(checkpoint, monkeypatch):
   assert [s._config.intra_op_parallelism_threads for s in used] == [1, 1, 0, 0]
   own.run(rows[:2])  # as one batch of 32 tokens
   assert used[-1] is used[-2]
-  monkeypatch.setattr("predictor.ONE_THREAD_PRODUCTS", products - 1)
+  monkeypatch.setattr("toolkit.serving.predictor.ONE_THREAD_PRODUCTS", products - 1)
   assert Predictor(build, checkpoint)._one_thread_tokens == 0  # less than SHORT
 
 

@@ -19,9 +19,6 @@ from absl import app, flags, logging
 
 from toolkit.support import files
 
-# What --lr_schedule may be; optimization.py has the formulas.
-SCHEDULES = ("linear", "constant", "cosine")
-
 # What --distribution_strategy may be, see distribution.py.
 STRATEGIES = ("off", "mirrored", "multi_worker")
 
@@ -89,6 +86,9 @@ def define_model_flags(flag_values, max_seq_length):
 
 def define_step_flags(flag_values):
   """Flags of every script that trains: what goes into an optimizer step."""
+  # Imported here: scripts without training flags must not load TensorFlow.
+  from optimization import SCHEDULES  # pylint: disable=import-outside-toplevel
+
   flags.DEFINE_integer(
     "train_batch_size",
     32,
@@ -105,7 +105,7 @@ def define_step_flags(flag_values):
   flags.DEFINE_enum(
     "lr_schedule",
     "linear",
-    SCHEDULES,
+    list(SCHEDULES),
     "How the learning rate goes on after the warm-up: down to 0 in a straight line, not at all, or "
     "down to 0 along half a cosine.",
     flag_values=flag_values,
@@ -480,15 +480,13 @@ def device_settings(flag_values):
 
 
 def step_settings(flag_values):
-  """The flags that say what trains, and how, as a dict, for optimization.Options."""
+  """Reads the flags of optimization.Options: a dict of all fields but loss_scale."""
   names = {
     "clip_norm": "gradient_clip_norm",
     "schedule": "lr_schedule",
     "layerwise_decay": "layerwise_lr_decay",
     "freeze_layers": "freeze_layers",
     "freeze_embeddings": "freeze_embeddings",
-    "num_parts": "num_accumulation_steps",
-    "recompute": "recompute_activations",
   }
   return {name: flag_values[flag].value for name, flag in names.items()}
 

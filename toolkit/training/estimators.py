@@ -439,20 +439,20 @@ class Outputs(NamedTuple):
   """What a model gives for a batch.
 
   Attributes:
-    objective: micro_batches.Objective; None for a model that predicts only.
+    objective: optimization.Objective; None for a model that predicts only.
     eval_metrics: pair of a function and the list of tensors that it takes, as TPUEstimatorSpec has
       it; None for a model_fn that does not evaluate.
     predictions: dict of name -> tensor [B, ...], to which EXAMPLE_INDEX is added where the features
       have it; None for a model_fn that does not predict.
   """
 
-  objective: Optional[micro_batches.Objective]
+  objective: Optional[optimization.Objective]
   eval_metrics: Optional[tuple] = None
   predictions: Optional[dict] = None
 
 
 def make_spec(
-  mode, features, build, init_checkpoint, use_tpu, training=None, options=optimization.DEFAULTS
+  mode, features, build, init_checkpoint, use_tpu, training=None, options=micro_batches.DEFAULTS
 ):
   """The whole of a model_fn but its model.
 
@@ -465,7 +465,7 @@ def make_spec(
     use_tpu: bool.
     training: tuple of learning_rate, num_train_steps and num_warmup_steps, as
       optimization.create_optimizer takes them; None for a model_fn that does not train.
-    options: optimization.Options of the training.
+    options: micro_batches.StepOptions of the training.
 
   Returns:
     tf.estimator.tpu.TPUEstimatorSpec.
@@ -479,7 +479,7 @@ def make_spec(
   log_features(features)
   # Scopes within a scope are counted anew: another `build` will find the names of this one.
   scope = tf.variable_scope(tf.get_variable_scope(), auxiliary_name_scope=False)
-  with scope, modeling.building(recompute=is_training and options.recompute):
+  with scope, modeling.fast_forms(recompute=is_training and options.recompute):
     outputs = build(features)
   parts = {
     keys.TRAIN: training,
@@ -505,7 +505,7 @@ def make_spec(
 
 def _train_step(objective, build, features, training, use_tpu, options):
   """The loss, float32 scalar, and the operation that makes a step; what is shown is collected."""
-  batch = micro_batches.WholeBatch(objective)
+  batch = optimization.WholeBatch(objective)
   if options.num_parts > 1:
     batch = micro_batches.BatchInParts(
       objective,
@@ -514,7 +514,7 @@ def _train_step(objective, build, features, training, use_tpu, options):
       options.num_parts,
       options.recompute,
     )
-  step = optimization.train_step(batch, *training, use_tpu, options)
+  step = optimization.train_step(batch, *training, use_tpu, options.update)
   if use_tpu:  # where the estimator reports the loss of one core, and nothing else can be fetched
     return optimization.replica_sum([step.loss], use_tpu)[0], step.train_op
   for name, value in step.shown.items():

@@ -28,6 +28,7 @@ from toolkit.training import (
   estimators,
   history,
   hooks,
+  micro_batches,
   precision,
 )
 
@@ -64,9 +65,11 @@ class Run(NamedTuple):
   layers: tuple = ()
 
   def options(self):
-    """optimization.Options of the training."""
+    """micro_batches.StepOptions of the training."""
     settings = common_flags.step_settings(self.flags)
-    return optimization.Options(**settings, loss_scale=self.plan.loss_scale())
+    update = optimization.Options(**settings, loss_scale=self.plan.loss_scale())
+    num_parts, recompute = self.flags.num_accumulation_steps, self.flags.recompute_activations
+    return micro_batches.StepOptions(update, num_parts, recompute)
 
   def soft_targets(self):
     """distillation.SoftTargets of the training, or None if the labels are all that it learns."""
@@ -294,7 +297,7 @@ def _check_accumulation(run):
 
 def _lacking_slots(run):
   """Names of variables that are to be trained and have no slots in the last checkpoint."""
-  options = run.options()
+  options = run.options().update
   saved = estimators.checkpoint_shapes(run.resumed, "output_dir")
   trained = [
     name
