@@ -48,7 +48,6 @@ import safetensors.numpy
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-import modeling
 from toolkit.formats import checkpoints, huggingface_config, huggingface_names, model_directory
 from toolkit.formats.checkpoints import (  # noqa: F401, names that were always importable from here
   is_training_state,
@@ -182,7 +181,7 @@ def to_huggingface(
     files.InputError: see from_huggingface.
   """
   prefix, directory = find_checkpoint(checkpoint)
-  config = modeling.BertConfig.from_json_file(
+  config = model_directory.read_config(
     bert_config_file or _beside(directory, CONFIG_FILE, "bert_config_file")
   )
   vocab = _read_vocab(vocab_file or _beside(directory, VOCAB_FILE, "vocab_file"), config.vocab_size)

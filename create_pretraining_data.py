@@ -203,7 +203,8 @@ def prepare():
     raise files.InputError(
       f"--num_workers={given.num_workers} needs shards to work on: give --shard_documents=1000, say"
     )
-  tokenization.validate_vocab(settings.vocab_file, ["[MASK]"])
+  with files.input_checks():
+    tokenization.validate_vocab(settings.vocab_file, ["[MASK]"])
   digest = pretraining.vocab_digest(settings.vocab_file)
   tools = pretraining.load_tools(settings, digest)
   guess = tokenization.guess_lower_case(tools.tokenizer.vocab)

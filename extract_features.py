@@ -629,7 +629,9 @@ def find_model(model_dir):
   flags_of_run = files.read_json(run_file)["flags"] if files.exists(run_file) else {}
   casing = flags_of_run.get("do_lower_case")
   if casing is None:
-    casing = tokenization.guess_lower_case(tokenization.load_vocab(found["vocab_file"]))
+    with files.input_checks():
+      vocab = tokenization.load_vocab(found["vocab_file"])
+    casing = tokenization.guess_lower_case(vocab)
   return found if casing is None else {**found, "do_lower_case": casing}
 
 

@@ -246,8 +246,9 @@ def _as_text(counts, most=1000):
 
 def fill(settings, paths):
   """The text of --fill_unused_of with words of files, by the flags."""
-  tokenization.validate_vocab(settings.fill_unused_of)
-  vocab = tokenization.load_vocab(settings.fill_unused_of)
+  with files.input_checks():
+    tokenization.validate_vocab(settings.fill_unused_of)
+    vocab = tokenization.load_vocab(settings.fill_unused_of)
   if tokenization.guess_lower_case(vocab) not in (None, settings.do_lower_case):
     logging.warning(
       "--do_lower_case=%s, but %s looks like a vocabulary of text of the other casing",

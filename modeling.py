@@ -24,8 +24,6 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-from toolkit.support import files
-
 # Added to the scores of positions that may not be attended to, before the softmax.
 MASKED_SCORE = -10000.0
 LAYER_NORM_EPSILON = 1e-12
@@ -94,16 +92,16 @@ class BertConfig:
     """Reads a configuration from a JSON file.
 
     Raises:
-      files.InputError: the file cannot be read, is not a JSON object, or no model can be so.
+      ValueError: the file cannot be read, is not a JSON object, or no model can be so.
     """
-    json_object = files.read_json(json_file)
+    json_object = _read_json(json_file)
     if not isinstance(json_object, dict):
-      raise files.InputError(f"{json_file}: is no JSON object with a model's configuration")
+      raise ValueError(f"{json_file}: is no JSON object with a model's configuration")
     config = cls.from_dict(json_object)
     try:
       config.validate()
     except ValueError as error:
-      raise files.InputError(f"{json_file}: {error}") from error
+      raise ValueError(f"{json_file}: {error}") from error
     return config
 
   def validate(self):
@@ -142,6 +140,29 @@ class BertConfig:
     return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
 
+def _read_json(path):
+  """Parses a JSON file; ValueError, which names the file, if it cannot be read or parsed."""
+  try:
+    with tf.io.gfile.GFile(path, "rb") if "://" in str(path) else open(path, "rb") as f:
+      data = f.read()
+  except Exception as error:  # tf.io.gfile raises its own kinds
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    raise ValueError(f"{path}: cannot be read: {reason.splitlines()[0]}") from error
+  try:
+    text, bad, found = data.decode("utf-8-sig"), data.find(b"\0"), "a NUL byte"
+  except UnicodeDecodeError as error:
+    bad, found = error.start, f"byte 0x{data[error.start]:02x}, which is not UTF-8"
+  if bad >= 0:
+    line = data.count(b"\n", 0, bad) + 1
+    raise ValueError(f"{path}:{line}: found {found}; convert the file to UTF-8 text")
+  try:
+    return json.loads(text)
+  except json.JSONDecodeError as error:
+    raise ValueError(
+      f"{path}:{error.lineno}: is not valid JSON: {error.msg} (byte {error.pos})"
+    ) from error
+
+
 def _is_number(value):
   return isinstance(value, (int, float)) and not isinstance(value, bool)
 
@@ -164,7 +185,7 @@ _BUILDING = contextvars.ContextVar("building", default=_AS_A_WHOLE)
 
 
 @contextlib.contextmanager
-def building(micro_batch=None, recompute=False, join_projections=False):
+def fast_forms(micro_batch=None, recompute=False, join_projections=False):
   """Models that are built within take less memory to train, or less time, to the same result.
 
   Args:

@@ -1,17 +1,15 @@
 """The training step of BERT: Adam with decoupled weight decay, a warm-up and a linear decay.
 
 Adam: Kingma and Ba 2014, algorithm 1, without its bias correction. Decoupled decay: Loshchilov and
-Hutter 2017, algorithm 2. Schedule and constants: Devlin et al. 2018, appendix A.2. What else a step
-may do, with its sources: Options.
+Hutter 2017, algorithm 2. Schedule and constants: Devlin et al. 2018, appendix A.2. Options has the
+sources of everything else.
 """
 
 import math
 import re
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
-
-from toolkit.training import micro_batches
 
 # Collection that holds the learning rate, a float32 scalar, of a graph that trains on CPU or GPU.
 LEARNING_RATE = "learning_rate"
@@ -23,25 +21,21 @@ LOSS_SCALE_STEPS = 2000
 
 
 class Options(NamedTuple):
-  """What a training step may do otherwise than BERT's; the defaults are BERT's.
+  """Options of the update of a training step; the defaults are BERT's.
 
   Attributes:
-    clip_norm: float, the global norm that gradients are clipped to.
-    schedule: str, the learning rate after the warm-up, see learning_rate_schedule.
-    layerwise_decay: float, what the learning rate is multiplied by for each step down from the
-      pooler and the heads: in layer l of L, from 0, it is layerwise_decay**(L - l) of theirs, in
-      the embeddings layerwise_decay**(L + 1). For fine-tuning: Clark et al. 2020 (ELECTRA),
-      appendix B, after Howard and Ruder 2018, section 3.2.
-    freeze_layers: int, how many of the encoder's layers stay as they are, the lowest first.
-    freeze_embeddings: bool, whether the embeddings do: their tables, which the masked language
-      model shares, and their LayerNorm.
-    num_parts: int, how many parts a batch is computed in, one after the other; see micro_batches.
-    recompute: bool, whether Transformer blocks are computed again in the backward pass; see
-      modeling.building.
-    loss_scale: float, what the loss is multiplied by at first so that gradients in float16 do not
-      vanish, and gradients divided by; 0 for none. A step whose gradients overflow is left out and
-      halves it, LOSS_SCALE_STEPS steps without an overflow double it (Micikevicius et al. 2018,
-      section 3.2).
+    clip_norm: the global norm that gradients are clipped to.
+    schedule: the learning rate after the warm-up, a key of SCHEDULES.
+    layerwise_decay: factor of the learning rate per layer below the pooler and the heads. Layer l
+      of L, from 0, has layerwise_decay**(L - l) of their rate; the embeddings have
+      layerwise_decay**(L + 1). For fine-tuning: Clark et al. 2020 (ELECTRA), appendix B, after
+      Howard and Ruder 2018, section 3.2.
+    freeze_layers: number of the encoder's layers that are frozen, the lowest first.
+    freeze_embeddings: freezes the embedding tables, which the masked language model shares, and
+      their LayerNorm.
+    loss_scale: first factor of the loss, by which gradients are divided; 0 for none. It keeps
+      gradients in float16 from vanishing. A step whose gradients overflow is skipped and halves it.
+      LOSS_SCALE_STEPS steps without an overflow double it (Micikevicius et al. 2018, section 3.2).
   """
 
   clip_norm: float = 1.0
@@ -49,8 +43,6 @@ class Options(NamedTuple):
   layerwise_decay: float = 1.0
   freeze_layers: int = 0
   freeze_embeddings: bool = False
-  num_parts: int = 1
-  recompute: bool = False
   loss_scale: float = 0.0
 
 
@@ -63,8 +55,8 @@ class Step(NamedTuple):
   Attributes:
     train_op: operation that updates all trainable variables but the frozen ones, and adds 1 to the
       global step.
-    loss: float32 scalar, what this replica adds to the mean loss over all of them.
-    shown: dict of name -> float32 scalar, the means over all replicas of what the objective shows.
+    loss: float32 scalar, this replica's share of the mean loss over all replicas.
+    shown: dict of name -> float32 scalar, the means over all replicas of Objective.shown.
   """
 
   train_op: tf.Operation
@@ -72,22 +64,111 @@ class Step(NamedTuple):
   shown: dict
 
 
+# ---- The loss -----------------------------------------------------------------------------------
+
+
+class Mean(NamedTuple):
+  """A mean over the scored items of a batch, or of a part of it.
+
+  Attributes:
+    value: float32 scalar.
+    count: float or float32 scalar, above 0: the divisor of the mean. It depends on the data alone,
+      not on the model.
+  """
+
+  value: tf.Tensor
+  count: tf.Tensor
+
+  def share(self, whole_count):
+    """Computes the part's contribution, float32 scalar, to the mean over `whole_count` items."""
+    return self.value * (self.count / whole_count)
+
+
+def mean_of_examples(value: tf.Tensor, examples: tf.Tensor) -> Mean:
+  """Makes the Mean of a value over the B examples of a tensor [B, ...]."""
+  batch_size = examples.shape[0]
+  if batch_size is None:
+    batch_size = tf.shape(examples)[0]
+  return Mean(value, tf.cast(batch_size, tf.float32))
+
+
+class Objective(NamedTuple):
+  """The loss of a training, and the values shown beside it.
+
+  A loss is a sum of means over the scored items of a batch: examples, masked words, tagged words.
+
+  Attributes:
+    loss: list of Mean; the loss is the sum of their values.
+    shown: dict of name -> Mean, shown beside the loss, or None.
+    sees_padding: True if the loss depends on the length that sequences are padded to.
+  """
+
+  loss: list
+  shown: Optional[dict] = None
+  sees_padding: bool = False
+
+  def loss_value(self):
+    """Adds up the loss, float32 scalar."""
+    return sum(mean.value for mean in self.loss)
+
+  def means(self):
+    """Lists each Mean of the loss, then those that are shown."""
+    return [*self.loss, *(self.shown or {}).values()]
+
+
+class WholeBatch:
+  """A batch that is computed at once."""
+
+  def __init__(self, objective: Objective):
+    """Keeps the Objective of the batch."""
+    self.objective = objective
+
+  def gradients(self, to_lower, variables):
+    """Differentiates a loss.
+
+    Args:
+      to_lower: function of an Objective to a float32 scalar, a sum of shares; see Mean.share.
+      variables: list of variables.
+
+    Returns:
+      A pair: list of dense gradients, None for a variable that has no part in the loss; and the
+      Objective of the batch.
+    """
+    return dense_gradients(to_lower(self.objective), variables), self.objective
+
+
+def dense_gradients(loss: tf.Tensor, variables: list) -> list:
+  """Computes the gradients of a scalar as dense tensors; None for a variable without part in it.
+
+  Slices of an embedding table may name a row twice: only the dense sum has the right norm.
+  """
+  gradients = tf.gradients(loss, variables)
+  return [None if g is None else tf.convert_to_tensor(g) for g in gradients]
+
+
 # ---- The training step --------------------------------------------------------------------------
 
 
-def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu, options=DEFAULTS):
-  """Builds the operation that makes one training step.
+def create_optimizer(
+  loss: tf.Tensor,
+  init_lr: float,
+  num_train_steps: int,
+  num_warmup_steps: Optional[int],
+  use_tpu: bool,
+  options: Options = DEFAULTS,
+) -> tf.Operation:
+  """Builds the operation of one training step.
 
   Gradients are made dense, summed over all replicas, and then clipped once to a global norm.
-  Frozen variables get none, have no part in the norm, and no slots.
+  Frozen variables have no gradients, no part in the norm, and no slots.
 
   Args:
     loss: float32 scalar, the mean over this replica's examples.
-    init_lr: float, the learning rate at its highest.
-    num_train_steps: int, steps after which the learning rate is 0.
-    num_warmup_steps: int or None, steps in which the learning rate rises from 0.
-    use_tpu: bool, whether the graph is built for the cores of a TPU.
-    options: Options; the loss was built by num_parts and recompute already.
+    init_lr: the highest learning rate.
+    num_train_steps: steps after which the learning rate is 0.
+    num_warmup_steps: steps in which the learning rate rises from 0.
+    use_tpu: True if the graph is built for the cores of a TPU.
+    options: options of the update.
 
   Returns:
     An operation that updates all trainable variables but the frozen ones, and adds 1 to the global
@@ -96,7 +177,7 @@ def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu, 
   Raises:
     ValueError: the schedule is unknown.
   """
-  batch = micro_batches.WholeBatch(micro_batches.Objective([micro_batches.Mean(loss, 1.0)]))
+  batch = WholeBatch(Objective([Mean(loss, 1.0)]))
   arguments = (init_lr, num_train_steps, num_warmup_steps, use_tpu, options)
   return train_step(batch, *arguments).train_op
 
@@ -105,8 +186,8 @@ def train_step(batch, init_lr, num_train_steps, num_warmup_steps, use_tpu, optio
   """Builds one training step of a batch; see create_optimizer.
 
   Args:
-    batch: micro_batches.WholeBatch or BatchInParts, of this replica. The means of its loss are
-      taken over all replicas.
+    batch: WholeBatch of this replica, or an object with the same members. The means of its loss
+      are taken over all replicas.
     init_lr, num_train_steps, num_warmup_steps, use_tpu, options: see create_optimizer.
 
   Returns:
@@ -147,15 +228,15 @@ def train_step(batch, init_lr, num_train_steps, num_warmup_steps, use_tpu, optio
 
 
 def _depth(name):
-  """Where a variable stands: 0 in the embeddings, l + 1 in layer l, None in pooler and heads."""
+  """Finds a variable's depth: 0 in the embeddings, l + 1 in layer l, None in pooler and heads."""
   place = re.match(r"bert/(embeddings|encoder/layer_(\d+))/", name)
   if place is None:
     return None
   return 0 if place[2] is None else int(place[2]) + 1
 
 
-def is_frozen(name, options):
-  """Whether a variable of this name, such as "bert/pooler/dense/bias", stays as it is."""
+def is_frozen(name: str, options: Options) -> bool:
+  """Returns True if a variable of this name, such as "bert/pooler/dense/bias", is frozen."""
   depth = _depth(name)
   if depth == 0:
     return options.freeze_embeddings
@@ -163,7 +244,7 @@ def is_frozen(name, options):
 
 
 def _layer_factor(name, num_layers, decay):
-  """What the learning rate is multiplied by; with 2 layers and decay d: d^3, d^2, d, and 1."""
+  """Computes the factor of the learning rate; with 2 layers and decay d: d^3, d^2, d and 1."""
   depth = _depth(name)
   return 1.0 if depth is None else decay ** (num_layers + 1 - depth)
 
@@ -190,9 +271,9 @@ SCHEDULES = {"linear": _linear, "constant": _constant, "cosine": _cosine}
 
 
 def learning_rate_schedule(init_lr, num_train_steps, num_warmup_steps, step, schedule="linear"):
-  """The learning rate of a step: a linear warm-up, then the schedule.
+  """Computes the learning rate of a step: a linear warm-up, then the schedule.
 
-  With n the step, N the number of all steps, and w the number of those of warm-up:
+  n is the step, N the number of all steps, w the number of warm-up steps:
 
     warm-up   n / w                                    for n < w
     linear    1 - n / N                                BERT's own, counted from step 0
@@ -205,7 +286,7 @@ def learning_rate_schedule(init_lr, num_train_steps, num_warmup_steps, step, sch
     cosine    .25 .5 .75 1  .93 .75 .5 .25  .07 0
 
   Args:
-    init_lr: float, what the above is multiplied by.
+    init_lr: float, factor of the values above.
     num_train_steps: int, the last step; later ones have its rate.
     num_warmup_steps: int or None, steps of warm-up.
     step: int64 scalar, the number of the step, from 1.
@@ -231,7 +312,7 @@ def learning_rate_schedule(init_lr, num_train_steps, num_warmup_steps, step, sch
 
 
 def replica_sum(tensors, use_tpu=False):
-  """List of the sums over all replicas of a list of tensors, in each replica."""
+  """Sums each of a list of tensors over all replicas; each replica has the sums, in a list."""
   if use_tpu:
     return [tf.tpu.cross_replica_sum(t) for t in tensors]
   context = tf.distribute.get_replica_context()
@@ -239,7 +320,7 @@ def replica_sum(tensors, use_tpu=False):
     return tensors
 
   def reduce(strategy, tensors):
-    # Not context.all_reduce: its gradient, not needed here, fails to find replicated variables.
+    # context.all_reduce has a gradient, which fails to find replicated variables.
     pairs = [(tensor, tensor) for tensor in tensors]
     return strategy.extended.batch_reduce_to(tf.distribute.ReduceOp.SUM, pairs)
 
@@ -275,14 +356,14 @@ def _over_replicas(batch, variables, use_tpu, scale):
 
 
 class LossScale:
-  """What the loss is multiplied by for gradients in float16; see Options.
+  """A factor of the loss for gradients in float16; see Options.
 
-  It is kept in variables that checkpoints leave out, so that these are the same for each precision:
-  any of them can be gone on from with float16 or without. A run that goes on finds its scale anew.
+  Its variables are left out of checkpoints, so that each precision can resume from any checkpoint.
+  A resumed run searches its scale anew.
   """
 
   def __init__(self, start):
-    """Makes one that begins with the float `start`."""
+    """Makes a scale that begins with the float `start`."""
     self._value = self._variable("loss_scale", start)
     self._good_steps = self._variable("loss_scale_good_steps", 0.0)
     self.value = self._value.read_value()  # float32 scalar, that of this step
@@ -299,7 +380,7 @@ class LossScale:
     )
 
   def adapt(self, is_finite):
-    """An operation that follows on a step whose gradients were finite, or not (a bool scalar)."""
+    """Builds the operation after a step; the bool scalar tells if its gradients were finite."""
     good_steps = tf.where(is_finite, self._good_steps.read_value() + 1.0, 0.0)
     grows = good_steps >= LOSS_SCALE_STEPS
     good_scale = tf.where(grows, 2.0 * self.value, self.value)
@@ -311,7 +392,7 @@ class LossScale:
 
 
 class AdamWeightDecayOptimizer(tf.train.Optimizer):
-  """Adam without bias correction, with weight decay apart from the gradient's moments.
+  """Adam without bias correction, with weight decay outside of the gradient's moments.
 
     m <- beta_1 m + (1 - beta_1) g
     v <- beta_2 v + (1 - beta_2) g^2
@@ -341,11 +422,12 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
       beta_2: float, decay of the squared gradients' running mean.
       epsilon: float, added to the root of the second moment.
       exclude_from_weight_decay: list of regular expressions; a variable whose name contains a match
-        of one is not decayed.
+        is not decayed.
       name: str, scope of the optimizer's operations.
-      rate_factor: function of a variable's name to the float that its learning rate is multiplied
-        by; default: 1 for all.
-      is_applied: bool scalar tensor; where it is False, nothing changes, if gradients are finite.
+      rate_factor: function of a variable's name to a factor of its learning rate, float; default: 1
+        for all.
+      is_applied: bool scalar tensor. If it is False and the gradients are finite, no variable
+        changes.
     """
     super().__init__(use_locking=False, name=name)
     self.learning_rate = learning_rate
@@ -362,9 +444,9 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
 
     Args:
       grads_and_vars: (gradient, variable) pairs; those without a gradient are left alone.
-      global_step: accepted for tf.train.Optimizer's sake, and not advanced.
+      global_step: ignored; it is there because tf.train.Optimizer has it.
       name: str, name of the operation.
-      sum_over_replicas: bool; False when the gradients are summed over the replicas already.
+      sum_over_replicas: bool; False if the gradients are already summed over the replicas.
 
     Returns:
       An operation.
@@ -403,12 +485,12 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
   def _update(self, variable, gradient):
     """Decays the weights, then calls TensorFlow's one-pass Adam.
 
-    That kernel corrects the bias by factors made of beta1_power and beta2_power; 0 makes both 1.
+    That kernel computes its bias correction from beta1_power and beta2_power; 0 turns it off.
     """
     name = self._get_variable_name(variable.name)
     rate = tf.cast(self.learning_rate * self.rate_factor(name), variable.dtype.base_dtype)
     rate = self._if_applied(rate, 0.0)
-    # The gradient first: what computes it must read the weights from before the decay.
+    # The gradient first: it must be computed from the weights before the decay.
     with tf.control_dependencies([gradient]):
       decay = []
       if self._do_use_weight_decay(name):
@@ -437,12 +519,12 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
     return value if self.is_applied is None else tf.where(self.is_applied, value, otherwise)
 
   def _do_use_weight_decay(self, param_name):
-    """Whether a variable of this name is decayed."""
+    """Returns True if a variable of this name is decayed."""
     excluded = any(
       re.search(pattern, param_name) for pattern in self.exclude_from_weight_decay or []
     )
     return bool(self.weight_decay_rate) and not excluded
 
   def _get_variable_name(self, param_name):
-    """A tensor's name without its output number: "bert/x:0" -> "bert/x"."""
+    """Removes the output number of a tensor's name: "bert/x:0" -> "bert/x"."""
     return re.sub(r":\d+$", "", param_name)

@@ -197,7 +197,7 @@ def model_fn_builder(
   num_warmup_steps,
   use_tpu,
   use_one_hot_embeddings,
-  options=optimization.DEFAULTS,
+  options=micro_batches.DEFAULTS,
   soft_targets=None,
 ):
   """Makes the model_fn of a TPUEstimator, for training and prediction.
@@ -210,7 +210,7 @@ def model_fn_builder(
     num_train_steps, num_warmup_steps: int or None; needed to train.
     use_tpu: bool.
     use_one_hot_embeddings: bool, see modeling.BertModel.
-    options: optimization.Options.
+    options: micro_batches.StepOptions.
     soft_targets: distillation.SoftTargets of a training whose features have TEACHER_LOGITS, float32
       [B, S, L]; None for a training without a teacher.
 
@@ -235,8 +235,8 @@ def model_fn_builder(
         num_labels,
         use_one_hot_embeddings,
       )
-      mean = micro_batches.Mean(loss, _num_scored(features["label_mask"]))
-      objective = micro_batches.Objective([mean])
+      mean = optimization.Mean(loss, _num_scored(features["label_mask"]))
+      objective = optimization.Objective([mean])
       if soft_targets and mode == tf.estimator.ModeKeys.TRAIN:
         objective = _taught_objective(features, mean, logits, soft_targets)
       return estimators.Outputs(objective, predictions=_predictions(losses, logits))
@@ -248,11 +248,11 @@ def model_fn_builder(
 
 
 def _taught_objective(features, mean, logits, soft_targets):
-  """micro_batches.Objective of a batch of a training with a teacher; see model_fn_builder.
+  """optimization.Objective of a batch of a training with a teacher; see model_fn_builder.
 
   Args:
     features, soft_targets: see model_fn_builder.
-    mean: micro_batches.Mean of the labels' loss.
+    mean: optimization.Mean of the labels' loss.
     logits: float32 [B, S, L].
   """
   teacher_logits = features[distillation.TEACHER_LOGITS]
@@ -593,12 +593,10 @@ class Tagger:
       raise files.InputError(
         f"{output_dir} has no {model_directory.LABEL_FILE}; train a model there first"
       )
-    config = modeling.BertConfig.from_json_file(
-      os.path.join(output_dir, model_directory.CONFIG_FILE)
-    )
-    tokenizer = tokenization.FullTokenizer(
-      os.path.join(output_dir, model_directory.VOCAB_FILE), saved.get("do_lower_case", True)
-    )
+    config = model_directory.read_config(os.path.join(output_dir, model_directory.CONFIG_FILE))
+    vocab_file = os.path.join(output_dir, model_directory.VOCAB_FILE)
+    with files.input_checks():
+      tokenizer = tokenization.FullTokenizer(vocab_file, saved.get("do_lower_case", True))
     length = saved.get("max_seq_length", MAX_SEQ_LENGTH)
     return cls(output_dir, config, tokenizer, labels, length)
 

@@ -220,7 +220,7 @@ def model_fn_builder(
   num_warmup_steps,
   use_tpu,
   use_one_hot_embeddings,
-  options=optimization.DEFAULTS,
+  options=micro_batches.DEFAULTS,
 ):
   """Makes the model_fn of a TPUEstimator, for training and evaluation.
 
@@ -231,7 +231,7 @@ def model_fn_builder(
     num_train_steps, num_warmup_steps: int or None; needed to train.
     use_tpu: bool.
     use_one_hot_embeddings: bool, see modeling.BertModel.
-    options: optimization.Options.
+    options: micro_batches.StepOptions.
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns
@@ -259,15 +259,15 @@ def model_fn_builder(
 
 
 def _objective(features, masked_loss, following_loss, scores):
-  """micro_batches.Objective of both heads' losses, which shows the scores."""
+  """optimization.Objective of both heads' losses, which shows the scores."""
   num_masked = _total_weight(features["masked_lm_weights"])
-  return micro_batches.Objective(
+  return optimization.Objective(
     [
-      micro_batches.Mean(masked_loss, num_masked),
-      micro_batches.mean_of_examples(following_loss, features["next_sentence_labels"]),
+      optimization.Mean(masked_loss, num_masked),
+      optimization.mean_of_examples(following_loss, features["next_sentence_labels"]),
     ],
     shown={
-      name: micro_batches.Mean(_weighted_mean(values, weights), _total_weight(weights))
+      name: optimization.Mean(_weighted_mean(values, weights), _total_weight(weights))
       for name, (values, weights) in scores.items()
     },
   )
@@ -503,7 +503,8 @@ def prepare():
   texts = []
   if FLAGS.do_predict:
     common_flags.require(FLAGS, ["vocab_file"], "--do_predict")
-    tokenization.validate_vocab(FLAGS.vocab_file, [MASK])
+    with files.input_checks():
+      tokenization.validate_vocab(FLAGS.vocab_file, [MASK])
     texts = read_texts(FLAGS.text, FLAGS.predict_file)
   runs.check_head(run, "cls/predictions/output_bias", [run.config.vocab_size], "pre-training heads")
   expected = _expected_metadata(run)
@@ -752,10 +753,11 @@ class MaskFiller:
     Raises:
       files.InputError: the checkpoint or the vocabulary cannot be used.
     """
-    tokenization.validate_vocab(vocab_file, [MASK])
-    self._tokenizer = tokenization.FullTokenizer(
-      vocab_file, do_lower_case, keep_special_tokens=True
-    )
+    with files.input_checks():
+      tokenization.validate_vocab(vocab_file, [MASK])
+      self._tokenizer = tokenization.FullTokenizer(
+        vocab_file, do_lower_case, keep_special_tokens=True
+      )
     self._max_seq_length = max_seq_length
     vocab = self._tokenizer.vocab
     top_k = min(top_k, len(vocab))
@@ -787,9 +789,7 @@ class MaskFiller:
       files.InputError: the directory is not complete, or of another script.
     """
     saved = model_directory.load_flags(output_dir, SCRIPT)
-    config = modeling.BertConfig.from_json_file(
-      os.path.join(output_dir, model_directory.CONFIG_FILE)
-    )
+    config = model_directory.read_config(os.path.join(output_dir, model_directory.CONFIG_FILE))
     vocab_file = os.path.join(output_dir, model_directory.VOCAB_FILE)
     settings = {name: saved[name] for name in ("do_lower_case", "max_seq_length") if name in saved}
     return cls(output_dir, config, vocab_file, top_k=top_k, **settings)

@@ -234,7 +234,7 @@ def model_fn_builder(
   num_warmup_steps,
   use_tpu,
   use_one_hot_embeddings,
-  options=optimization.DEFAULTS,
+  options=micro_batches.DEFAULTS,
   soft_targets=None,
 ):
   """Makes the model_fn of a TPUEstimator, for training and prediction.
@@ -246,7 +246,7 @@ def model_fn_builder(
     num_train_steps, num_warmup_steps: int or None; needed to train.
     use_tpu: bool.
     use_one_hot_embeddings: bool, see modeling.BertModel.
-    options: optimization.Options.
+    options: micro_batches.StepOptions.
     soft_targets: distillation.SoftTargets of a training whose features have TEACHER_LOGITS, float32
       [B, S, 2]; None for a training without a teacher.
 
@@ -285,13 +285,13 @@ def model_fn_builder(
 
 
 def _objective(features, start_logits, end_logits, soft_targets):
-  """micro_batches.Objective of a batch for training; see model_fn_builder."""
+  """optimization.Objective of a batch for training; see model_fn_builder."""
   starts, ends = features["start_positions"], features["end_positions"]
   loss = span_loss(start_logits, end_logits, starts, ends)
-  mean = micro_batches.mean_of_examples(loss, starts)
+  mean = optimization.mean_of_examples(loss, starts)
   if soft_targets is None:
     # The softmax goes over all positions, those of padding too.
-    return micro_batches.Objective([mean], sees_padding=True)
+    return optimization.Objective([mean], sees_padding=True)
   teacher_losses = distillation.span_losses(
     start_logits,
     end_logits,
@@ -299,7 +299,7 @@ def _objective(features, start_logits, end_logits, soft_targets):
     features["input_mask"],
     soft_targets.temperature,
   )
-  teacher_mean = micro_batches.mean_of_examples(tf.reduce_mean(teacher_losses), starts)
+  teacher_mean = optimization.mean_of_examples(tf.reduce_mean(teacher_losses), starts)
   return soft_targets.objective(mean, teacher_mean, sees_padding=True)
 
 
@@ -370,7 +370,8 @@ def validate_flags_or_throw(bert_config):
     common_flags.require(FLAGS, ["predict_file"], purpose)
   model_directory.check_length(FLAGS.max_seq_length, bert_config)
   _settings(is_training=False).check()
-  tokenization.validate_case_matches_checkpoint(FLAGS.do_lower_case, FLAGS.init_checkpoint)
+  with files.input_checks():
+    tokenization.validate_case_matches_checkpoint(FLAGS.do_lower_case, FLAGS.init_checkpoint)
 
 
 def prepare():
@@ -673,7 +674,8 @@ class QuestionAnswerer:
     self.threshold = threshold
     self._settings = settings
     self._max_answer_length = max_answer_length
-    self._tokenizer = tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
+    with files.input_checks():
+      self._tokenizer = tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
 
     def build(input_ids, input_mask, segment_ids):
       logits = create_model(config, False, input_ids, input_mask, segment_ids, False)
@@ -696,7 +698,7 @@ class QuestionAnswerer:
     settings = squad.Settings(**{name: saved[name] for name in names})
     vocab_file = os.path.join(output_dir, model_directory.VOCAB_FILE)
     config_file = os.path.join(output_dir, model_directory.CONFIG_FILE)
-    config = modeling.BertConfig.from_json_file(config_file)
+    config = model_directory.read_config(config_file)
     threshold = known_threshold(output_dir)
     return cls(output_dir, config, settings._replace(vocab_file=vocab_file), threshold)
 

@@ -3,15 +3,15 @@
   "Unaffable, naïve!" -> basic     ["unaffable", ",", "naive", "!"]
                       -> wordpiece ["una", "##ffa", "##ble", ",", "naive", "!"]
 
-Character classes are those of Python's unicodedata. TensorFlow is not needed.
+Character classes are those of Python's unicodedata. TensorFlow is needed for remote files alone.
 """
 
 import collections
 import itertools
 import re
 import unicodedata
-
-from toolkit.support import files
+from collections.abc import Iterable
+from typing import Optional, Union
 
 SPECIAL_TOKENS = ("[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]")
 
@@ -27,8 +27,8 @@ _CASED_MODELS = {
   "multi_cased_L-12_H-768_A-12",
 }
 
-# Blocks of Chinese characters (first, last), which are written without spaces. Not the blocks of
-# Hangul, Hiragana and Katakana: those words are left whole.
+# Blocks of Chinese characters (first, last), which are written without spaces. Hangul, Hiragana and
+# Katakana are not among them: those words are left whole.
 _CHINESE_BLOCKS = (
   (0x4E00, 0x9FFF),
   (0x3400, 0x4DBF),
@@ -45,38 +45,38 @@ _FIRST_CHINESE = chr(min(first for first, _ in _CHINESE_BLOCKS))
 # Control characters at which str.split() would split, and which cleaning deletes instead.
 _DELETED_SEPARATORS = re.compile("[\x0b\x0c\x1c-\x1f\x85]")
 
-# Of ASCII text: a punctuation mark, or what is between two.
+# In ASCII text: a punctuation mark, or the characters between two of them.
 _ASCII_PARTS = re.compile(r"[!-/:-@\[-`{-~]|[^!-/:-@\[-`{-~]+")
 
 # Bounds of each of a FullTokenizer's two caches: 80 to 160 MB when full. Chunks are words with
-# their punctuation; longer ones (web addresses, sentences without spaces) hardly ever come again.
+# their punctuation; longer ones (web addresses, sentences without spaces) are rarely repeated.
 _CACHED_CHUNKS = 400_000
 _CACHED_CHUNK_LENGTH = 32
 
 
-def validate_case_matches_checkpoint(do_lower_case, init_checkpoint):
+def validate_case_matches_checkpoint(do_lower_case: bool, init_checkpoint: Optional[str]) -> None:
   """Checks the casing against the name of a released checkpoint, if it has one.
 
   Args:
-    do_lower_case: bool, what the tokenizer is to do.
-    init_checkpoint: path of a checkpoint, or None. Only `<released model>/bert_model.ckpt` is
-      judged; for any other path nothing is known.
+    do_lower_case: whether the tokenizer lower-cases.
+    init_checkpoint: path of a checkpoint. Only `<released model>/bert_model.ckpt` is checked; the
+      casing of other checkpoints is unknown.
 
   Raises:
-    files.InputError: the model was trained on text of the other casing.
+    ValueError: the model was trained on text of the other casing.
   """
   match = re.search(r"([A-Za-z0-9_-]+)/bert_model\.ckpt", init_checkpoint or "")
   wrong_models = _CASED_MODELS if do_lower_case else _LOWER_CASE_MODELS
   if match and match.group(1) in wrong_models:
-    raise files.InputError(
+    raise ValueError(
       f"--do_lower_case is {bool(do_lower_case)}, but {match.group(1)} of --init_checkpoint "
       f"was trained on {'cased' if do_lower_case else 'lower-cased'} text; "
       f"pass --do_lower_case={not do_lower_case}"
     )
 
 
-def convert_to_unicode(text):
-  """Text as str: str is returned as it is, bytes are read as UTF-8 without the invalid ones.
+def convert_to_unicode(text: Union[str, bytes]) -> str:
+  """Returns str unchanged, and decodes bytes as UTF-8 without the invalid ones.
 
   Raises:
     ValueError: text is of another type.
@@ -88,80 +88,99 @@ def convert_to_unicode(text):
   raise ValueError(f"Text must be str or bytes, not {type(text).__name__}: {text!r}")
 
 
-def printable_text(text):
-  """Text as a str for print and log; the same as convert_to_unicode, ValueError too."""
+def printable_text(text: Union[str, bytes]) -> str:
+  """Text for print and log; the same as convert_to_unicode, ValueError too."""
   return convert_to_unicode(text)
 
 
-def _read_tokens(vocab_file):
-  """The word piece of each line of a vocabulary, in order.
+def _read_bytes(path):
+  """The content of a file; ValueError if it cannot be read."""
+  try:
+    if "://" in str(path):
+      import tensorflow as tf  # pylint: disable=import-outside-toplevel
 
-  Only "\\n" ends a line and "\\r" counts nowhere:
+      with tf.io.gfile.GFile(path, "rb") as f:
+        return f.read()
+    with open(path, "rb") as f:
+      return f.read()
+  except Exception as error:  # tf.io.gfile raises its own kinds
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    raise ValueError(f"{path}: cannot be read: {reason.splitlines()[0]}") from error
+
+
+def _read_tokens(vocab_file):
+  """Reads the word piece of each line of a vocabulary, in order.
+
+  Only "\\n" ends a line, and "\\r" is ignored everywhere:
     b"the\\r\\n ##s \\n\\xc2\\x85\\nlast" -> ["the", "##s", "", "last"]
   """
-  data = files.read_bytes(vocab_file)
+  data = _read_bytes(vocab_file)
   try:
     text = data.decode("utf-8-sig")
-  except UnicodeDecodeError:
-    text = files.decode(data, vocab_file)  # raises, naming the line
+  except UnicodeDecodeError as error:
+    line = data.count(b"\n", 0, error.start) + 1
+    raise ValueError(
+      f"{vocab_file}:{line}: found byte 0x{data[error.start]:02x}, which is not UTF-8; "
+      "convert the file to UTF-8 text"
+    ) from error
   lines = text.replace("\r", "").split("\n")
   if lines[-1] == "":
     lines.pop()
   return [line.strip() for line in lines]
 
 
-def load_vocab(vocab_file):
-  """Reads a vocabulary, one word piece a line, without judging it (see validate_vocab).
+def load_vocab(vocab_file: str) -> collections.OrderedDict:
+  """Reads a vocabulary, one word piece per line, without checking it (see validate_vocab).
 
   Returns:
-    OrderedDict of word piece to id, which is the line's index from 0. Of a piece that stands on
-    several lines the last index counts.
+    OrderedDict of word piece to id, which is the line's index from 0. A piece on several lines has
+    the last index.
 
   Raises:
-    files.InputError: the file cannot be read, or is not UTF-8 (file:line).
+    ValueError: the file cannot be read, or is not UTF-8 (file:line).
   """
   return collections.OrderedDict((token, i) for i, token in enumerate(_read_tokens(vocab_file)))
 
 
-def validate_vocab(vocab_file, also_required=()):
+def validate_vocab(vocab_file: str, also_required: Iterable[str] = ()) -> None:
   """Checks that a vocabulary file can be used for training and prediction.
 
   Args:
-    vocab_file: its path.
-    also_required: tokens that must be in it besides [UNK], [CLS] and [SEP], such as "[MASK]".
+    vocab_file: path of the file.
+    also_required: tokens needed besides [UNK], [CLS] and [SEP], such as "[MASK]".
 
   Raises:
-    files.InputError: the file cannot be read, is not UTF-8, is empty, has a piece twice, or has
-      not all the tokens.
+    ValueError: the file cannot be read, is not UTF-8, is empty, has a piece twice, or lacks one of
+      the tokens.
   """
   tokens = _read_tokens(vocab_file)
   while tokens and tokens[-1] == "":
     tokens.pop()
   if not tokens:
-    raise files.InputError(f"{vocab_file}: is empty; a vocabulary has one word piece a line")
+    raise ValueError(f"{vocab_file}: is empty; a vocabulary has one word piece a line")
   first_lines = {}
   for line, token in enumerate(tokens, 1):
     first_line = first_lines.setdefault(token, line)
     if first_line != line:
-      raise files.InputError(
+      raise ValueError(
         f"{vocab_file}:{line}: found {token!r}, which is on line {first_line} already; "
         "a line's number is the piece's id, so put an unused piece in place of one of them"
       )
   missing = [t for t in ("[UNK]", "[CLS]", "[SEP]", *also_required) if t not in first_lines]
   if missing:
-    raise files.InputError(
+    raise ValueError(
       f"{vocab_file}: has no {', '.join(missing)} among its {len(tokens)} lines; "
       "give the vocabulary that belongs to the model"
     )
 
 
-def guess_lower_case(vocab):
-  """What a vocabulary tells about the casing of the text that it was made from.
+def guess_lower_case(vocab: Iterable[str]) -> Optional[bool]:
+  """Guesses the casing of the text that a vocabulary was made from.
 
-  A few upper-case pieces (one in a hundred of those with letters) may have been added by hand.
+  One upper-case piece in a hundred of those with letters is allowed: it may be added by hand.
 
   Args:
-    vocab: iterable of word pieces, such as the result of load_vocab.
+    vocab: word pieces, such as the result of load_vocab.
 
   Returns:
     True for lower-cased text, False for cased text, None where no piece has letters of either case.
@@ -180,7 +199,7 @@ def guess_lower_case(vocab):
 
 
 def convert_by_vocab(vocab, items):
-  """List of vocab[item] for each item.
+  """Looks up each item: list of vocab[item].
 
   Raises:
     KeyError: an item is not in the vocabulary.
@@ -189,22 +208,22 @@ def convert_by_vocab(vocab, items):
 
 
 def convert_tokens_to_ids(vocab, tokens):
-  """List of int ids of tokens; vocab maps token to id. KeyError for an unknown token."""
+  """Looks up the ids, list of int, of tokens; KeyError for an unknown one."""
   return convert_by_vocab(vocab, tokens)
 
 
 def convert_ids_to_tokens(inv_vocab, ids):
-  """List of str tokens of ids; inv_vocab maps id to token. KeyError for an unknown id."""
+  """Looks up the tokens, list of str, of ids; KeyError for an unknown one."""
   return convert_by_vocab(inv_vocab, ids)
 
 
-def whitespace_tokenize(text):
-  """Splits at runs of whitespace, as str.split() knows it: " a\\u2028b " -> ["a", "b"]."""
+def whitespace_tokenize(text: str) -> list:
+  """Splits at runs of whitespace, as str.split() defines it: " a\\u2028b " -> ["a", "b"]."""
   return text.split()
 
 
 class _Computed(dict):
-  """A dict that computes the values of missing keys. Threads may at worst compute one twice."""
+  """A dict that computes the values of missing keys. Threads may compute one of them twice."""
 
   def __init__(self, compute):
     super().__init__()
@@ -216,7 +235,7 @@ class _Computed(dict):
 
 
 class _ChunkCache(_Computed):
-  """Keeps the results of short chunks of text, and starts anew when it is full."""
+  """Keeps the results of short chunks of text; it is emptied when it is full."""
 
   def __missing__(self, key):
     value = self.compute(key)
@@ -228,14 +247,14 @@ class _ChunkCache(_Computed):
 
 
 class FullTokenizer:
-  """The whole way from text to word pieces.
+  """Converts text to word pieces.
 
-  Results are cached by chunk of text between spaces, so text that repeats its words is fast. The
-  cache is dropped when `vocab`, `basic_tokenizer` or `wordpiece_tokenizer` is assigned, and is not
-  used with tokenizers of other classes than this module's. Changes inside of these parts are not
-  noticed: assign a new part (`tokenizer.wordpiece_tokenizer = WordpieceTokenizer(vocab)`).
+  Results are cached per chunk of text between spaces, so repeated words are fast. Assigning
+  `vocab`, `basic_tokenizer` or `wordpiece_tokenizer` empties the cache. Tokenizers of other classes
+  than this module's bypass it. Changes inside of these parts go unnoticed: assign a new part
+  (`tokenizer.wordpiece_tokenizer = WordpieceTokenizer(vocab)`).
 
-  One instance may serve several threads. It can be pickled; a copy starts with an empty cache.
+  Several threads may share an instance. A pickled copy has an empty cache.
 
   Attributes:
     vocab: OrderedDict of word piece to int id.
@@ -244,21 +263,27 @@ class FullTokenizer:
     wordpiece_tokenizer: the WordpieceTokenizer.
   """
 
-  _kept_tokens = None  # here too, for subclasses that fill the attributes above by themselves
+  _kept_tokens = None  # for subclasses that set the attributes above without this __init__
 
-  def __init__(self, vocab_file, do_lower_case=True, keep_special_tokens=False, strip_accents=None):
+  def __init__(
+    self,
+    vocab_file: str,
+    do_lower_case: bool = True,
+    keep_special_tokens: bool = False,
+    strip_accents: Optional[bool] = None,
+  ):
     """Reads the vocabulary.
 
     Args:
-      vocab_file: path of a text file, one word piece a line.
-      do_lower_case: bool, whether to lower-case the text.
-      keep_special_tokens: bool, whether [CLS], [SEP], [MASK], [PAD] and [UNK] written in the text
-        stay whole, as far as the vocabulary has them. By default "[MASK]" is split into
-        "[", "mask", "]" like any other text.
-      strip_accents: bool, whether to remove accents; None does what do_lower_case does.
+      vocab_file: path of a text file with one word piece per line.
+      do_lower_case: whether to lower-case the text.
+      keep_special_tokens: whether [CLS], [SEP], [MASK], [PAD] and [UNK] in the text stay whole, if
+        they are in the vocabulary. By default "[MASK]" is split into "[", "mask", "]" like any
+        other text.
+      strip_accents: whether to remove accents; default: the value of do_lower_case.
 
     Raises:
-      files.InputError: the file cannot be read, or is not UTF-8.
+      ValueError: the file cannot be read, or is not UTF-8.
     """
     self.vocab = load_vocab(vocab_file)
     self.inv_vocab = {index: token for token, index in self.vocab.items()}
@@ -284,7 +309,7 @@ class FullTokenizer:
     self._chunk_tokens = _ChunkCache(self._tokenize_chunk)
     self._chunk_ids = _ChunkCache(self._encode_chunk)
 
-  def tokenize(self, text):
+  def tokenize(self, text: Union[str, bytes]) -> list:
     """Splits text into word pieces.
 
     Args:
@@ -298,8 +323,8 @@ class FullTokenizer:
     """
     return self._look_up(text, self._chunk_tokens)
 
-  def encode(self, text):
-    """The ids of text's word pieces: convert_tokens_to_ids(tokenize(text)), but faster.
+  def encode(self, text: Union[str, bytes]) -> list:
+    """Computes convert_tokens_to_ids(tokenize(text)), but faster.
 
     Args:
       text: str, or bytes of UTF-8.
@@ -314,32 +339,32 @@ class FullTokenizer:
     return self._look_up(text, self._chunk_ids)
 
   def convert_tokens_to_ids(self, tokens):
-    """List of int ids of word pieces; KeyError for one that the vocabulary does not have."""
+    """Looks up the ids, list of int, of word pieces; KeyError for an unknown one."""
     return convert_by_vocab(self.vocab, tokens)
 
   def convert_ids_to_tokens(self, ids):
-    """List of str word pieces of ids; KeyError for one that the vocabulary does not have."""
+    """Looks up the word pieces, list of str, of ids; KeyError for an unknown one."""
     return convert_by_vocab(self.inv_vocab, ids)
 
   def _look_up(self, text, cache):
-    """Cuts text where its tokenization is sure to be cut, and joins what the cache has for each."""
+    """Splits text where tokens are sure to end, and joins the cached results of the chunks."""
     text = convert_to_unicode(text)
     if type(self.basic_tokenizer) is not BasicTokenizer or (
       type(self.wordpiece_tokenizer) is not WordpieceTokenizer
     ):
       return list(cache.compute(text))  # others may look at the whole text
-    # Printable text has no separator but the space: the usual case, found out in no time.
+    # Printable text has no separator but the space: the usual case, and fast to detect.
     if not text.isprintable():
       text = _DELETED_SEPARATORS.sub("", text)
     return list(itertools.chain.from_iterable(map(cache.__getitem__, text.split())))
 
   def _tokenize_chunk(self, text):
-    """Tuple of the word pieces of text, without the cache."""
+    """Splits text without the cache; returns a tuple of word pieces."""
     if not self._kept_tokens:
       return tuple(self._split(text))
     pieces = []
     for i, part in enumerate(self._kept_tokens.split(text)):
-      # split() puts what was matched between what was not.
+      # split() alternates between unmatched and matched text.
       pieces += [part] if i % 2 else self._split(part)
     return tuple(pieces)
 
@@ -356,17 +381,17 @@ class FullTokenizer:
 class BasicTokenizer:
   """Cleans text and splits it at whitespace, Chinese characters and punctuation."""
 
-  def __init__(self, do_lower_case=True, strip_accents=None):
-    """Sets what is done to letters.
+  def __init__(self, do_lower_case: bool = True, strip_accents: Optional[bool] = None):
+    """Sets the treatment of letters.
 
     Args:
-      do_lower_case: bool, whether to lower-case the text.
-      strip_accents: bool, whether to remove accents; None does what do_lower_case does.
+      do_lower_case: whether to lower-case the text.
+      strip_accents: whether to remove accents; default: the value of do_lower_case.
     """
     self.do_lower_case = do_lower_case
     self.strip_accents = strip_accents
 
-  def tokenize(self, text):
+  def tokenize(self, text: Union[str, bytes]) -> list:
     """Splits text into words and punctuation marks.
 
     Args:
@@ -380,7 +405,7 @@ class BasicTokenizer:
     """
     text = self._clean_text(convert_to_unicode(text))
     text = self._tokenize_chinese_chars(text)
-    # Neither step looks across a space, so the text can be treated as a whole before the split.
+    # Neither step depends on text across a space, so both can run before the split.
     if self.do_lower_case:
       text = text.lower()
     if self.do_lower_case if self.strip_accents is None else self.strip_accents:
@@ -403,7 +428,7 @@ class BasicTokenizer:
     return text.translate(_CHINESE_SPACED)
 
   def _is_chinese_char(self, cp):
-    """Whether an int code point is in one of the blocks of Chinese characters."""
+    """Returns True for an int code point in one of the blocks of Chinese characters."""
     return _is_chinese_char(cp)
 
   def _run_strip_accents(self, text):
@@ -433,28 +458,30 @@ class BasicTokenizer:
 class WordpieceTokenizer:
   """Splits words into the longest pieces of a vocabulary, from left to right."""
 
-  def __init__(self, vocab, unk_token="[UNK]", max_input_chars_per_word=200):
+  def __init__(
+    self, vocab: Iterable[str], unk_token: str = "[UNK]", max_input_chars_per_word: int = 200
+  ):
     """Keeps the vocabulary.
 
     Args:
-      vocab: the word pieces, in anything that has a fast `in` and can be iterated (dict, set).
-        Pieces that are added later may go unnoticed.
-      unk_token: str that stands for a word which the pieces cannot spell.
-      max_input_chars_per_word: longer words, in characters, become unk_token unseen.
+      vocab: the word pieces, in an iterable with a fast `in` (dict, set). Pieces that are added
+        later may go unnoticed.
+      unk_token: replaces a word that the pieces cannot spell.
+      max_input_chars_per_word: limit in characters; a longer word becomes unk_token.
     """
     self.vocab = vocab
     self.unk_token = unk_token
     self.max_input_chars_per_word = max_input_chars_per_word
     self._longest = _longest_pieces(vocab)
 
-  def tokenize(self, text):
+  def tokenize(self, text: Union[str, bytes]) -> list:
     """Splits words into word pieces.
 
     Args:
       text: str, or bytes of UTF-8: words with whitespace between them, from a BasicTokenizer.
 
     Returns:
-      List of str: "unaffable" -> ["una", "##ffa", "##ble"], "##" marking what goes on a word.
+      List of str: "unaffable" -> ["una", "##ffa", "##ble"], "##" marking the pieces within a word.
 
     Raises:
       ValueError: text is neither str nor bytes.
@@ -486,11 +513,11 @@ class WordpieceTokenizer:
 
 
 def _longest_pieces(vocab):
-  """Length of the longest piece that begins with given three characters, "##" not counted.
+  """Finds the length of the longest piece for each first three characters, "##" not counted.
 
     ["una", "unable", "##ffa", "a"] -> {"una": 6, "##f": 5, "##ffa": 5, "a": 1}
 
-  Of pieces that begin with any other three characters there are at most the first two or one.
+  Pieces that begin with any other three characters have at most two characters.
   """
   longest = {}
   for piece in vocab:
@@ -502,17 +529,17 @@ def _longest_pieces(vocab):
 
 
 def _is_whitespace(char):
-  """Whether a character counts as a space: space, tab, newline, return or category Zs."""
+  """Returns True for space, tab, newline, return and characters of category Zs."""
   return char in " \t\n\r" or unicodedata.category(char) == "Zs"
 
 
 def _is_control(char):
-  """Whether a character is deleted: category Cc or Cf, but tab, newline and return are spaces."""
+  """Returns True for a character of category Cc or Cf other than tab, newline and return."""
   return char not in "\t\n\r" and unicodedata.category(char) in {"Cc", "Cf"}
 
 
 def _is_punctuation(char):
-  """Whether a character is punctuation: category P*, and all of ASCII's that is no letter or digit.
+  """Returns True for category P* and for printable ASCII other than letters, digits and space.
 
   So "$", "+", "<", "^", "`", "|" and "~" are punctuation, though Unicode calls them symbols.
   """
@@ -527,7 +554,7 @@ def _is_chinese_char(cp):
 
 
 def _cleaned(cp):
-  """What a code point becomes in clean text, for str.translate: None deletes it."""
+  """Maps a code point to clean text, for str.translate: None deletes it."""
   char = chr(cp)
   if cp in {0, 0xFFFD} or _is_control(char):
     return None
@@ -535,16 +562,16 @@ def _cleaned(cp):
 
 
 def _chinese_spaced(cp):
-  """What a code point becomes with spaces round Chinese characters."""
+  """Maps a code point to text with spaces round Chinese characters, for str.translate."""
   return f" {chr(cp)} " if _is_chinese_char(cp) else cp
 
 
 def _without_mark(cp):
-  """A code point itself, or None if it is a non-spacing mark."""
+  """Maps a non-spacing mark to None, which deletes it, and other code points to themselves."""
   return None if unicodedata.category(chr(cp)) == "Mn" else cp
 
 
-# Filled with the characters that occur: asking unicodedata for each of a text would be slow.
+# Filled with the characters that occur: a call of unicodedata per character would be slow.
 _CLEANED = _Computed(_cleaned)
 _CHINESE_SPACED = _Computed(_chinese_spaced)
 _WITHOUT_MARKS = _Computed(_without_mark)

@@ -20,10 +20,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow.compat.v1 as tf
 
 import modeling
-import optimization
 import run_squad
 from toolkit.support import processes
-from toolkit.training import report
+from toolkit.training import micro_batches, report
 
 VOCAB_SIZE = 30522
 SIZES = {"base": (768, 12, 12, 3072), "large": (1024, 24, 16, 4096)}
@@ -50,7 +49,7 @@ def measure(model, length, batch_size, num_parts, recompute, num_steps):
   rows = tf.ones([batch_size, length], tf.int32)
   features = {"input_ids": 100 * rows, "input_mask": rows, "segment_ids": 0 * rows}
   places = {name: tf.ones([batch_size], tf.int32) for name in ("start_positions", "end_positions")}
-  options = optimization.Options(num_parts=num_parts, recompute=recompute)
+  options = micro_batches.StepOptions(num_parts=num_parts, recompute=recompute)
   model_fn = run_squad.model_fn_builder(config, None, 3e-5, 100, 10, False, False, options)
   spec = model_fn({**features, **places}, None, tf.estimator.ModeKeys.TRAIN, {})
   with tf.Session() as session:

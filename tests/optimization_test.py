@@ -5,7 +5,6 @@ import pytest
 
 import optimization
 from toolkit.support.tensorflow_versions import tf
-from toolkit.training import micro_batches
 
 RATE, STEPS, WARMUP = 0.1, 20, 4
 
@@ -176,7 +175,7 @@ def test_means_over_unequal_numbers_of_tokens():
 
     def replica():
       place = tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group)
-      mean = micro_batches.Mean([2.0, 5.0][place], tf.constant([30.0, 10.0][place]))
+      mean = optimization.Mean([2.0, 5.0][place], tf.constant([30.0, 10.0][place]))
       (whole,) = optimization.replica_sum([mean.count])
       share = mean.share(whole)
       return [share, *optimization.replica_sum([share])]

@@ -21,12 +21,13 @@ from tiny_runs import (
   weights,
 )
 
+import optimization
 import run_ner
 from toolkit.formats import model_directory
 from toolkit.metrics import ner_metrics
 from toolkit.support import command_line, files
 from toolkit.tasks import tagging
-from toolkit.training import distillation, micro_batches
+from toolkit.training import distillation
 
 FIRST, SECOND = ["ann", "bob", "joesa"], ["eve", "suelo", "tomsa"]
 VOCAB = [*SPECIAL, "ann", "bob", "eve", "joe", "sue", "tom", "##sa", "##lo"]
@@ -475,7 +476,7 @@ def test_a_teacher_counts_where_tags_are_scored():
     }
     objective = run_ner._taught_objective(
       features,
-      micro_batches.Mean(tf.constant(2.0), 1.0),
+      optimization.Mean(tf.constant(2.0), 1.0),
       tf.zeros([1, 3, 2]),
       distillation.SoftTargets(temperature=1.0, alpha=0.25),
     )

@@ -14,7 +14,6 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import tokenization
-from toolkit.support import files
 
 
 def listed(text):
@@ -244,9 +243,9 @@ def test_load_vocab_of_an_empty_file(tmp_path):
 def test_load_vocab_errors(tmp_path):
   path = tmp_path / "vocab.txt"
   path.write_bytes(b"[UNK]\na\n\xff\n")
-  with pytest.raises(files.InputError, match=r"vocab\.txt:3: .*0xff"):
+  with pytest.raises(ValueError, match=r"vocab\.txt:3: .*0xff"):
     tokenization.load_vocab(str(path))
-  with pytest.raises(files.InputError, match="missing"):
+  with pytest.raises(ValueError, match="missing"):
     tokenization.load_vocab(str(tmp_path / "missing.txt"))
 
 
@@ -284,7 +283,7 @@ def test_validate_vocab_accepts(tmp_path, vocab_file):
 def test_validate_vocab_refuses(tmp_path, content, message):
   path = tmp_path / "vocab.txt"
   path.write_bytes(content)
-  with pytest.raises(files.InputError, match=r"vocab\.txt:? ?" + message) as error:
+  with pytest.raises(ValueError, match=r"vocab\.txt:? ?" + message) as error:
     tokenization.validate_vocab(str(path), also_required=["[MASK]"])
   assert "\n" not in str(error.value)
 

@@ -25,7 +25,7 @@ import run_squad
 from toolkit.records import tf_records
 from toolkit.support import command_line, files
 from toolkit.tasks import classification, pretraining
-from toolkit.training import estimators
+from toolkit.training import estimators, micro_batches
 
 # Code that runs three times need not be fast. XLA reads this when it is first used.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
@@ -211,7 +211,7 @@ def test_xla_computes_the_same(head, mode, one_core, same_dropout):
 
 @pytest.mark.slow
 def test_xla_computes_a_batch_in_parts(one_core, same_dropout):
-  options = optimization.Options(num_parts=2, recompute=True)
+  options = micro_batches.StepOptions(num_parts=2, recompute=True)
   assert_same_when_compiled(same_dropout, "ner", TRAIN, options=options)
 
 

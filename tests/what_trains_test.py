@@ -25,7 +25,7 @@ ALL_FLAGS = {
   "num_accumulation_steps": 2,
   "recompute_activations": True,
 }
-ALL_OPTIONS = optimization.Options(0.5, "cosine", 0.8, 1, True, num_parts=2, recompute=True)
+ALL_OPTIONS = optimization.Options(0.5, "cosine", 0.8, 1, True)
 
 
 @pytest.fixture(name="model", scope="module")
@@ -134,7 +134,9 @@ def test_flags_reach_the_training_step(model, tmp_path, monkeypatch, train):
 
   monkeypatch.setattr(optimization, "train_step", noted)
   train(tmp_path, model, **ALL_FLAGS)
-  assert [call[1:] for call in calls] == [(0.01, 2, 1, False, ALL_OPTIONS)]
+  ((batch, *rest),) = calls
+  assert rest == [0.01, 2, 1, False, ALL_OPTIONS]
+  assert (batch._num_parts, batch._recompute) == (2, True)
   touched = with_slots(tmp_path) | changed(model, tmp_path)
   assert "bert/pooler/dense/kernel" in touched
   assert not {name for name in touched if name.startswith(LOWER)}

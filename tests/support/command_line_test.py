@@ -29,7 +29,7 @@ def test_defaults_can_be_read_without_a_command_line(values):
   assert (values.warmup_proportion, values.save_checkpoints_steps) == (0.1, 1000)
   assert (values.use_tpu, values.num_tpu_cores, values.iterations_per_loop) == (False, 8, 1000)
   assert optimization.Options(**common_flags.step_settings(values)) == optimization.DEFAULTS
-  assert tuple(optimization.SCHEDULES) == common_flags.SCHEDULES
+  assert values["lr_schedule"].parser.enum_values == list(optimization.SCHEDULES)
 
 
 def test_a_parse_forgets_the_one_before(values):

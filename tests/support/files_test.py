@@ -67,6 +67,15 @@ def test_an_input_error_is_a_value_error():
   assert issubclass(files.InputError, ValueError)
 
 
+def test_input_checks_turn_plain_value_errors_alone():
+  with pytest.raises(files.InputError, match=r"^a: wrong$"), files.input_checks():
+    raise ValueError("a: wrong")
+  for error in (UnicodeError("b"), KeyError("c"), files.InputError("d")):
+    with pytest.raises(type(error)) as caught, files.input_checks():
+      raise error
+    assert caught.value is error
+
+
 def test_lines_end_at_newlines_alone(tmp_path):
   path = tmp_path / "x.txt"
   path.write_bytes("\ufeffa\r\nb\u2028c\u0085\x0cd\r\n\ne".encode())

@@ -8,10 +8,11 @@ import tensorflow.compat.v1 as tf
 from tiny_runs import SPECIAL, config_of, save_checkpoint, save_encoder
 
 import modeling
+import optimization
 from toolkit.records import input_pipeline, tf_records
 from toolkit.serving import predictor
 from toolkit.support import files
-from toolkit.training import distillation, micro_batches
+from toolkit.training import distillation
 
 VOCAB = [*SPECIAL, "a", "b", "c"]
 NOTHING = -50.0  # a logit of what is masked: it must not count, whatever it is
@@ -86,7 +87,7 @@ def test_numbers_are_compared_by_squares():
 
 
 def test_shares_of_the_losses():
-  hard, soft = micro_batches.Mean(8.0, 3.0), micro_batches.Mean(4.0, 5.0)
+  hard, soft = optimization.Mean(8.0, 3.0), optimization.Mean(4.0, 5.0)
   objective = distillation.SoftTargets(alpha=0.25).objective(hard, soft)
   assert objective.loss_value() == 0.75 * 8 + 0.25 * 4
   assert objective.shown == {"label_loss": hard, "teacher_loss": soft}

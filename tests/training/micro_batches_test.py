@@ -25,8 +25,8 @@ def _token_means(features):
   terms = []
   for values, is_scored in ((weight * x, first), (weight * x**2, second)):
     count = tf.maximum(tf.reduce_sum(is_scored), 1.0)
-    terms.append(micro_batches.Mean(tf.reduce_sum(values * is_scored) / count, count))
-  return micro_batches.Objective(terms, {"second": terms[1]})
+    terms.append(optimization.Mean(tf.reduce_sum(values * is_scored) / count, count))
+  return optimization.Objective(terms, {"second": terms[1]})
 
 
 @pytest.mark.parametrize("num_parts", [1, 2, 4])
@@ -35,7 +35,7 @@ def test_means_over_tokens_add_up(num_parts):
   columns = {"x": [1.0, 2, 3, 4], "first": [1.0, 1, 0, 1], "second": [1.0, 0, 1, 0]}
   with tf.Graph().as_default(), tf.Session() as session:
     features = {name: tf.constant(column)[:, tf.newaxis] for name, column in columns.items()}
-    batch = micro_batches.WholeBatch(_token_means(features))
+    batch = optimization.WholeBatch(_token_means(features))
     if num_parts > 1:
       batch = micro_batches.BatchInParts(batch.objective, _token_means, features, num_parts)
     found, objective = batch.gradients(
@@ -154,20 +154,21 @@ def _assert_same(found, want, atol=1e-5):
   [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in BUILDERS],
 )
 def test_parts_make_the_step_of_the_whole(script):
-  want = _step(script, optimization.Options())
-  _assert_same(_step(script, optimization.Options(num_parts=3)), want)
+  want = _step(script, micro_batches.DEFAULTS)
+  _assert_same(_step(script, micro_batches.StepOptions(num_parts=3)), want)
   assert np.abs(want["bert/embeddings/word_embeddings/adam_m"]).max() > 1e-4
 
 
 @pytest.mark.parametrize("num_parts", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_layers_that_are_computed_again_have_the_same_gradients_with_dropout(num_parts):
-  want = _step("ner", optimization.Options(num_parts=num_parts), dropout=0.3, num_steps=2)
-  options = optimization.Options(num_parts=num_parts, recompute=True)
+  want = _step("ner", micro_batches.StepOptions(num_parts=num_parts), dropout=0.3, num_steps=2)
+  options = micro_batches.StepOptions(num_parts=num_parts, recompute=True)
   _assert_same(_step("ner", options, dropout=0.3, num_steps=2), want)
 
 
 def test_frozen_layers_in_parts_and_computed_again():
-  options = optimization.Options(freeze_layers=1, freeze_embeddings=True)
+  update = optimization.Options(freeze_layers=1, freeze_embeddings=True)
+  options = micro_batches.StepOptions(update)
   want = _step("pretraining", options)
   both = options._replace(num_parts=2, recompute=True)
   _assert_same(_step("pretraining", both), want)
@@ -180,7 +181,7 @@ def test_each_part_has_a_dropout_of_its_own():
     with tf.Graph().as_default(), tf.Session() as session:
       tf.set_random_seed(1)
       step = tf.train.create_global_step()
-      with modeling.building(micro_batch=tf.constant(number)):
+      with modeling.fast_forms(micro_batch=tf.constant(number)):
         mask = modeling.dropout(tf.ones([64]), 0.5)
       session.run(step.initializer)
       masks.append(session.run(mask))

@@ -174,6 +174,16 @@ def check_length(max_seq_length, config):
     )
 
 
+def read_config(path):
+  """Reads a modeling.BertConfig.
+
+  Raises:
+    files.InputError: see modeling.BertConfig.from_json_file.
+  """
+  with files.input_checks():
+    return modeling.BertConfig.from_json_file(path)
+
+
 def load_model(config_file, vocab_file, do_lower_case, max_seq_length, init_checkpoint):
   """Reads a model's configuration and vocabulary, and makes sure that they go together.
 
@@ -190,18 +200,20 @@ def load_model(config_file, vocab_file, do_lower_case, max_seq_length, init_chec
   Raises:
     files.InputError: a file cannot be used, or they do not go together.
   """
-  config = modeling.BertConfig.from_json_file(config_file)
+  config = read_config(config_file)
   check_length(max_seq_length, config)
   if vocab_file is None:
     return config, None
-  tokenization.validate_vocab(vocab_file)
-  tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case)
+  with files.input_checks():
+    tokenization.validate_vocab(vocab_file)
+    tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case)
   if len(tokenizer.vocab) > config.vocab_size:
     raise files.InputError(
       f"--vocab_file: {vocab_file} has {len(tokenizer.vocab)} word pieces, and the "
       f"vocab_size is {config.vocab_size} in {config_file}; they belong to different models"
     )
-  tokenization.validate_case_matches_checkpoint(do_lower_case, init_checkpoint)
+  with files.input_checks():
+    tokenization.validate_case_matches_checkpoint(do_lower_case, init_checkpoint)
   guess = tokenization.guess_lower_case(tokenizer.vocab)
   if guess is not None and guess != do_lower_case:
     logging.warning(

@@ -43,7 +43,7 @@ class Predictor:
     """
     self._batch_size = batch_size
     graph = tf.Graph()
-    with graph.as_default(), modeling.building(join_projections=True):
+    with graph.as_default(), modeling.fast_forms(join_projections=True):
       self._inputs = [
         tf.placeholder(tf.int32, [None, None], name=name)
         for name in ("input_ids", "input_mask", "segment_ids")

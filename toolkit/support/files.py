@@ -23,6 +23,24 @@ class InputError(ValueError):
   """
 
 
+@contextlib.contextmanager
+def input_checks():
+  """Turns a plain ValueError of the classic modules' input checks into an InputError.
+
+  It belongs around these calls alone: a ValueError from elsewhere is a mistake in the program, and
+  keeps its stack trace. The classic modules import nothing, so they cannot raise InputError.
+
+  Raises:
+    InputError: has the message of the ValueError.
+  """
+  try:
+    yield
+  except ValueError as error:
+    if type(error) is not ValueError:  # a subclass is raised on purpose, or by Python itself
+      raise
+    raise InputError(str(error)) from error
+
+
 def is_remote(path):
   """True for a path with a scheme, such as gs://bucket/model."""
   return "://" in path

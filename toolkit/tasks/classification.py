@@ -1264,9 +1264,9 @@ def define_flags(flags):
   flags.DEFINE_string(
     "class_weights",
     None,
-    "What the examples of each class count in the training loss: a file with a label, a tab and its "
-    f"weight in each line; or `{BALANCED}`, n / (classes * count), which lets all "
-    "classes count the same.",
+    "What the examples of each class count in the training loss: a file with a label, a tab and "
+    f"its weight in each line; or `{BALANCED}`, n / (classes * count), which lets all classes count "
+    "the same.",
   )
 
 

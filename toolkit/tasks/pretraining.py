@@ -902,7 +902,8 @@ def load_tools(settings, digest):
     files.InputError: the vocabulary cannot be used.
   """
   del digest  # it is there for the cache
-  tokenizer = tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
+  with files.input_checks():
+    tokenizer = tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
   return Tools(
     tokenizer,
     _replacement_words(tokenizer.vocab, settings.special_replacements),

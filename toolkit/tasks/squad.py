@@ -828,7 +828,8 @@ def _worker_converter(settings, vocab_digest):
 
 
 def _make_tokenizer(settings):
-  return tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
+  with files.input_checks():
+    return tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
 
 
 def log_features(features):
@@ -893,7 +894,8 @@ def cached_features(examples, input_file, settings, directory, num_workers=1):
     windows = _load_windows(path, digest)
     if windows is not None:
       logging.info("Features of %s are taken from %s.", input_file, path)
-      vocab = tokenization.load_vocab(settings.vocab_file)
+      with files.input_checks():
+        vocab = tokenization.load_vocab(settings.vocab_file)
       return FeatureSet(windows, settings, {index: token for token, index in vocab.items()})
     logging.warning("%s is damaged, or not of this program; it is made anew.", path)
   features = extract(examples, settings, num_workers)

@@ -28,12 +28,12 @@ from absl import logging
 from tqdm import tqdm
 
 import modeling
+import optimization
 import tokenization
 from toolkit.formats import checkpoints, model_directory
 from toolkit.records import input_pipeline, tf_records
 from toolkit.serving.predictor import Predictor
 from toolkit.support import files, processes
-from toolkit.training import micro_batches
 
 # The feature of training records that holds what the teacher says.
 TEACHER_LOGITS = "teacher_logits"
@@ -72,18 +72,18 @@ class SoftTargets(NamedTuple):
     """What a training lowers.
 
     Args:
-      hard, soft: micro_batches.Mean of the loss of the labels and of the teacher's.
-      sees_padding: bool, see micro_batches.Objective.
+      hard, soft: optimization.Mean of the loss of the labels and of the teacher's.
+      sees_padding: bool, see optimization.Objective.
 
     Returns:
-      micro_batches.Objective, which shows both.
+      optimization.Objective, which shows both.
     """
     terms = [
       mean._replace(value=share * mean.value)
       for share, mean in ((1.0 - self.alpha, hard), (self.alpha, soft))
     ]
     shown = {"label_loss": hard, "teacher_loss": soft}
-    return micro_batches.Objective(terms, shown, sees_padding)
+    return optimization.Objective(terms, shown, sees_padding)
 
 
 def class_losses(logits, teacher_logits, temperature, mask=None):
@@ -219,7 +219,8 @@ class Teacher(NamedTuple):
     Raises:
       files.InputError: it has another vocabulary, or not as many positions.
     """
-    own = tokenization.load_vocab(self.path(model_directory.VOCAB_FILE))
+    with files.input_checks():
+      own = tokenization.load_vocab(self.path(model_directory.VOCAB_FILE))
     if own != tokenizer.vocab:
       where = next(
         number
@@ -266,7 +267,7 @@ def find_teacher(directory, script):
   for name in (model_directory.CONFIG_FILE, model_directory.VOCAB_FILE):
     if not files.exists(os.path.join(directory, name)):
       raise files.InputError(f"--teacher_dir: {directory} has no {name}; copy it there")
-  config = modeling.BertConfig.from_json_file(os.path.join(directory, model_directory.CONFIG_FILE))
+  config = model_directory.read_config(os.path.join(directory, model_directory.CONFIG_FILE))
   labels = model_directory.read_labels(directory)
   return Teacher(directory, checkpoint, config, saved, labels)
 
