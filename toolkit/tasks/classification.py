@@ -1179,11 +1179,16 @@ def _plain_name(task_name):
 
 
 def define_flags(flags):
-  """Defines the flags of reading, decision and class weights.
+  """Defines the flags of reading, of the kind of output, of decision and class weights.
 
   Args:
     flags: command_line.ScriptFlags.
   """
+  _define_columns(flags)
+  _define_output(flags)
+
+
+def _define_columns(flags):
   flags.DEFINE_string(
     "text_column",
     None,
@@ -1212,6 +1217,9 @@ def define_flags(flags):
     "tsv, csv, jsonl: file with the labels, one a line. Default: those of the training data.",
     remembered=True,
   )
+
+
+def _define_output(flags):
   flags.DEFINE_bool(
     "multi_label",
     False,
@@ -1265,8 +1273,8 @@ def define_flags(flags):
     "class_weights",
     None,
     "What the examples of each class count in the training loss: a file with a label, a tab and "
-    f"its weight in each line; or `{BALANCED}`, n / (classes * count), which lets all classes count "
-    "the same.",
+    f"its weight in each line; or `{BALANCED}`, n / (classes * count), which lets all classes "
+    "count the same.",
   )
 
 

@@ -1,0 +1,147 @@
+"""The structure: what stands at the top level, and which module may import which."""
+
+import ast
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+CLASSICS = {"modeling", "optimization", "tokenization"}
+SCRIPTS = {
+  "convert_checkpoint",
+  "create_pretraining_data",
+  "download_checkpoint",
+  "extract_features",
+  "learn_vocab",
+  "run_classifier",
+  "run_classifier_with_tfhub",
+  "run_ner",
+  "run_pretraining",
+  "run_squad",
+  "squad_from_table",
+  "squad_metrics",
+}
+# A folder may import those with a higher number, and its own modules.
+DEPTH = {"training": 1, "serving": 2, "tasks": 3, "formats": 3, "records": 4, "metrics": 4}
+# Lines that a script may have; the others of the training scripts have the default.
+MOST_LINES = {"run_classifier": 380}
+MOST_LINES_OF_A_TRAINING_SCRIPT = 450
+MOST_LINES_OF_A_FUNCTION = 60  # its docstring not counted
+
+
+def modules():
+  """Dict of the name of each product module -> its path."""
+  paths = [*ROOT.glob("*.py"), *(ROOT / "toolkit").rglob("*.py")]
+  names = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in paths}
+  return {name: p for name, p in names.items() if name != "setup" and p.stem != "__init__"}
+
+
+def parse(path):
+  return ast.parse(path.read_text("utf-8"))
+
+
+def imports(path):
+  """Set of the project's modules that a file imports, at any place in it."""
+  known = modules()
+  found = set()
+  for node in ast.walk(parse(path)):
+    if isinstance(node, ast.Import):
+      found |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom) and node.module:
+      found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+  return found & set(known)
+
+
+GRAPH = {name: imports(path) for name, path in modules().items()}
+
+
+def test_the_top_level_is_what_a_user_types_or_imports():
+  assert {path.stem for path in ROOT.glob("*.py")} == {*CLASSICS, *SCRIPTS, "setup"}
+
+
+def test_the_classics_import_nothing_of_the_project():
+  assert {name: GRAPH[name] for name in CLASSICS} == {name: set() for name in CLASSICS}
+
+
+def test_no_script_is_imported():
+  imported = set().union(*GRAPH.values())
+  assert not imported & SCRIPTS
+
+
+@pytest.mark.parametrize("name", sorted(name for name in GRAPH if name.startswith("toolkit.")))
+def test_imports_go_down(name):
+  folder = name.split(".")[1]
+  for other in GRAPH[name] - CLASSICS:
+    below = other.split(".")[1]
+    if folder == "support":
+      assert below == "support", f"{name} imports {other}"
+    else:
+      assert below in ("support", folder) or DEPTH[folder] < DEPTH[below], f"{name} imports {other}"
+  assert folder != "support" or not GRAPH[name] & CLASSICS
+
+
+def test_there_is_no_circle():
+  done, path = set(), []
+
+  def visit(name):
+    assert name not in path, " -> ".join([*path[path.index(name) :], name])
+    if name not in done:
+      path.append(name)
+      for other in sorted(GRAPH[name]):
+        visit(other)
+      done.add(path.pop())
+
+  for name in GRAPH:
+    visit(name)
+
+
+def test_every_module_is_used():
+  imported = set().union(*GRAPH.values())
+  assert set(GRAPH) - SCRIPTS - CLASSICS <= imported
+
+
+@pytest.mark.parametrize("name", sorted(name for name in SCRIPTS if name.startswith("run_")))
+def test_training_scripts_are_short(name):
+  lines = (ROOT / f"{name}.py").read_text("utf-8").splitlines()
+  assert len(lines) <= MOST_LINES.get(name, MOST_LINES_OF_A_TRAINING_SCRIPT)
+
+
+def test_functions_fit_on_a_screen():
+  too_long = []
+  for name, path in modules().items():
+    for node in ast.walk(parse(path)):
+      if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        has_docstring = ast.get_docstring(node) is not None
+        first = node.body[0].end_lineno if has_docstring else node.lineno
+        if node.end_lineno - first > MOST_LINES_OF_A_FUNCTION:
+          too_long.append(f"{name}.{node.name}")
+  assert not too_long
+
+
+def test_docstrings_begin_with_a_verb_or_a_noun():
+  wrong = []
+  for name, path in modules().items():
+    for node in ast.walk(parse(path)):
+      if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Module)):
+        if (ast.get_docstring(node) or "").startswith(("What ", "How ", "Whether ")):
+          wrong.append(f"{name}.{getattr(node, 'name', '')}")
+  assert not wrong
+
+
+def test_no_two_scripts_share_six_lines():
+  places = {}
+  for name in SCRIPTS:
+    text = (ROOT / f"{name}.py").read_text("utf-8")
+    kept = [line.strip() for line in text.splitlines() if _counts(line)]
+    for start in range(len(kept) - 5):
+      places.setdefault(tuple(kept[start : start + 6]), set()).add(name)
+  shared = {lines: names for lines, names in places.items() if len(names) > 1}
+  assert not shared
+
+
+def _counts(line):
+  """Leaves out blank lines, comments, imports, lone brackets and the parameters of signatures."""
+  line = line.strip()
+  is_parameter = re.fullmatch(r"\w+(=[\w.]+)?,", line)
+  return len(line) > 2 and not is_parameter and not line.startswith(("#", "import ", "from "))
