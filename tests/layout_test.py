@@ -120,12 +120,14 @@ def test_functions_fit_on_a_screen():
 
 
 def test_docstrings_begin_with_a_verb_or_a_noun():
-  wrong = []
-  for name, path in modules().items():
-    for node in ast.walk(parse(path)):
-      if isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.Module)):
-        if (ast.get_docstring(node) or "").startswith(("What ", "How ", "Whether ")):
-          wrong.append(f"{name}.{getattr(node, 'name', '')}")
+  kinds = (ast.FunctionDef, ast.ClassDef, ast.Module)
+  wrong = [
+    f"{name}.{getattr(node, 'name', '')}"
+    for name, path in modules().items()
+    for node in ast.walk(parse(path))
+    if isinstance(node, kinds)
+    and (ast.get_docstring(node) or "").startswith(("What ", "How ", "Whether "))
+  ]
   assert not wrong
 
 

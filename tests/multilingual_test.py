@@ -9,7 +9,7 @@ import pytest
 
 import tokenization
 
-DOCUMENT = pathlib.Path(tokenization.__file__).parent / "multilingual.md"
+DOCUMENT = pathlib.Path(tokenization.__file__).parent / "docs" / "multilingual.md"
 
 # Column of the document -> name of the released model, and whether text is lower-cased.
 COLUMNS = {
