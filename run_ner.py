@@ -4,7 +4,7 @@
     --bert_config_file=$BERT/bert_config.json --vocab_file=$BERT/vocab.txt \\
     --init_checkpoint=$BERT/bert_model.ckpt --output_dir=/tmp/ner
 
---data_dir has train.txt, dev.txt and test.txt: a word and its tag a line, and blank lines between
+--data_dir has train.txt, dev.txt and test.txt: a word and its tag per line, and blank lines between
 sentences. A finished --output_dir is all that later evaluation, prediction and tagging need:
 
   python run_ner.py --do_predict --predict_file=new.txt --output_dir=/tmp/ner
@@ -20,172 +20,82 @@ import os
 from typing import NamedTuple
 
 import numpy as np
-from absl import flags, logging
+from absl import logging
 
-import modeling
-import optimization
-import tokenization
-from toolkit.formats import checkpoints, model_directory
+from toolkit.formats import model_directory
 from toolkit.metrics import ner_metrics
-from toolkit.records import input_pipeline, tf_records
-from toolkit.serving.predictor import Predictor
-from toolkit.support import files, processes
+from toolkit.records import tf_records
+from toolkit.serving import tagger
+from toolkit.serving.tagger import Tagger
+from toolkit.support import command_line, files, processes
 from toolkit.support.tensorflow_versions import tf
-from toolkit.tasks import tagging
-from toolkit.training import (
-  common_flags,
-  distillation,
-  estimators,
-  hooks,
-  micro_batches,
-  report,
-  runs,
-)
+from toolkit.tasks import tagging, tagging_head
+from toolkit.tasks.tagging_head import create_model
+from toolkit.training import estimators, micro_batches, report, run_flags, runs, steps
 
 SCRIPT = "run_ner"
 PREDICTIONS_FILE = "predictions.txt"
 RECORDS_FILE = "predictions.jsonl"
-MAX_SEQ_LENGTH = 128
-# What a training can be judged by, the default first.
+# Metrics that --best_metric may name, the default first.
 METRICS = ("f1", "precision", "recall", "accuracy", "loss")
 
-FLAGS = flags.FlagValues()
-common_flags.define_model_flags(FLAGS, max_seq_length=MAX_SEQ_LENGTH)
-common_flags.define_training_flags(FLAGS)
-common_flags.define_distillation_flags(FLAGS)
-common_flags.define_device_flags(FLAGS)
+flags = command_line.ScriptFlags()
+FLAGS = flags.FLAGS
+run_flags.define_model_flags(flags, max_seq_length=128)
+run_flags.define_training_flags(flags)
+run_flags.define_distillation_flags(flags)
+run_flags.define_device_flags(flags)
 flags.DEFINE_string(
-  "data_dir", None, "Directory with train.txt, dev.txt and test.txt.", flag_values=FLAGS
+  "data_dir", None, "Directory with train.txt, dev.txt and test.txt.", remembered=True
 )
-flags.DEFINE_string(
-  "predict_file", None, "File of words to predict in place of test.txt.", flag_values=FLAGS
-)
+flags.DEFINE_string("predict_file", None, "File of words to predict in place of test.txt.")
 flags.DEFINE_string(
   "predict_text_file",
   None,
   "File of plain text, a sentence a line, to predict in place of test.txt.",
-  flag_values=FLAGS,
 )
-flags.DEFINE_string("text", None, "Text to tag, whose names are printed.", flag_values=FLAGS)
-flags.DEFINE_bool("do_train", False, "Whether to train on train.txt.", flag_values=FLAGS)
-flags.DEFINE_bool("do_eval", False, "Whether to evaluate on dev.txt.", flag_values=FLAGS)
+flags.DEFINE_string("text", None, "Text to tag, whose names are printed.")
+flags.DEFINE_bool("do_train", False, "Whether to train on train.txt.")
+flags.DEFINE_bool("do_eval", False, "Whether to evaluate on dev.txt.")
 flags.DEFINE_bool(
-  "do_predict",
-  False,
-  "Whether to predict test.txt, --predict_file or --predict_text_file.",
-  flag_values=FLAGS,
+  "do_predict", False, "Whether to predict test.txt, --predict_file or --predict_text_file."
+)
+flags.DEFINE_integer("eval_batch_size", 8, "Sentences in a batch of evaluation.", lower_bound=1)
+flags.DEFINE_integer("predict_batch_size", 8, "Sentences in a batch of prediction.", lower_bound=1)
+flags.DEFINE_integer(
+  "token_column", 0, "Column of the words, from 0; from -1 at the end.", remembered=True
 )
 flags.DEFINE_integer(
-  "eval_batch_size", 8, "Sentences in a batch of evaluation.", lower_bound=1, flag_values=FLAGS
-)
-flags.DEFINE_integer(
-  "predict_batch_size", 8, "Sentences in a batch of prediction.", lower_bound=1, flag_values=FLAGS
-)
-flags.DEFINE_integer(
-  "token_column", 0, "Column of the words, from 0; from -1 at the end.", flag_values=FLAGS
-)
-flags.DEFINE_integer(
-  "label_column", -1, "Column of the tags, from 0; from -1 at the end.", flag_values=FLAGS
+  "label_column", -1, "Column of the tags, from 0; from -1 at the end.", remembered=True
 )
 flags.DEFINE_string(
   "delimiter",
   None,
   "What stands between two columns; tab for a tab. Default: any number of spaces and tabs.",
-  flag_values=FLAGS,
+  remembered=True,
 )
 flags.DEFINE_string(
   "comment_prefix",
   None,
   "How lines begin that are no words, such as '# '. Default: there are none.",
-  flag_values=FLAGS,
+  remembered=True,
 )
 flags.DEFINE_enum(
   "tag_scheme",
   "auto",
   ["auto", *tagging.SCHEMES],
   "How the files write entities as tags; auto: as fits best. Predictions are always IOB2.",
-  flag_values=FLAGS,
+  remembered=True,
 )
 flags.DEFINE_bool(
   "has_tags",
   True,
   "Whether --do_predict reads the tags of a file that has more than one column, to score its own "
   "and to write both.",
-  flag_values=FLAGS,
 )
-common_flags.finish(FLAGS)
-
-# Flags that evaluation and prediction take over from the run that trained the model.
-TASK_FLAGS = ("data_dir", "do_lower_case", "max_seq_length", *tagging.Layout._fields)
 
 
 # ---- The model ----------------------------------------------------------------------------------
-
-
-def create_model(
-  bert_config,
-  is_training,
-  input_ids,
-  input_mask,
-  segment_ids,
-  label_ids,
-  label_mask,
-  num_labels,
-  use_one_hot_embeddings,
-):
-  """BERT with a dense layer over each word piece (Devlin et al. 2018, section 5.3).
-
-  Args:
-    bert_config: modeling.BertConfig.
-    is_training: bool, whether there is dropout.
-    input_ids, input_mask, segment_ids: int32 [B, S].
-    label_ids: int32 [B, S], places of the labels in the list.
-    label_mask: int32 [B, S], 1 for the pieces that are scored, 0 for others.
-    num_labels: int, L.
-    use_one_hot_embeddings: bool, see modeling.BertModel.
-
-  Returns:
-    A tuple: float32 scalar, the mean loss of the scored pieces; float32 [B, S], the losses
-    (cross-entropy in nats, 0 where nothing is scored); float32 [B, S, L], the logits; float32
-    [B, S, L], the probabilities.
-  """
-  inputs = (input_ids, input_mask, segment_ids)
-  logits = _logits(bert_config, num_labels, is_training, *inputs, use_one_hot_embeddings)
-  losses = tf.cast(label_mask, tf.float32) * tf.nn.sparse_softmax_cross_entropy_with_logits(
-    labels=label_ids, logits=logits
-  )  # [B, S]
-  loss = tf.reduce_sum(losses) / _num_scored(label_mask)
-  return loss, losses, logits, tf.nn.softmax(logits)
-
-
-def _logits(
-  bert_config, num_labels, is_training, input_ids, input_mask, segment_ids, use_one_hot_embeddings
-):
-  """float32 [B, S, L]; see create_model."""
-  model = modeling.BertModel(
-    config=bert_config,
-    is_training=is_training,
-    input_ids=input_ids,
-    input_mask=input_mask,
-    token_type_ids=segment_ids,
-    use_one_hot_embeddings=use_one_hot_embeddings,
-  )
-  hidden = modeling.dropout(model.get_sequence_output(), 0.1 if is_training else 0.0)  # [B, S, H]
-  weights = tf.get_variable(
-    "cls/ner/output_weights",
-    [num_labels, hidden.shape[-1]],
-    initializer=modeling.create_initializer(0.02),
-  )
-  bias = tf.get_variable("cls/ner/output_bias", [num_labels], initializer=tf.zeros_initializer())
-  return tf.einsum("bsh,lh->bsl", hidden, weights) + bias
-
-
-def _num_scored(label_mask):
-  """float32 scalar, what the mean loss is divided by.
-
-  A batch, or a part of it, may have nothing to score: windows within one word.
-  """
-  return tf.maximum(tf.reduce_sum(tf.cast(label_mask, tf.float32)), 1e-5)
 
 
 def model_fn_builder(
@@ -203,16 +113,13 @@ def model_fn_builder(
   """Makes the model_fn of a TPUEstimator, for training and prediction.
 
   Args:
-    bert_config: modeling.BertConfig.
-    num_labels: int, L.
-    init_checkpoint: str or None, weights to start from; see checkpoints.resolve_checkpoint.
-    learning_rate: float, see optimization.create_optimizer.
-    num_train_steps, num_warmup_steps: int or None; needed to train.
-    use_tpu: bool.
-    use_one_hot_embeddings: bool, see modeling.BertModel.
+    bert_config, num_labels, use_one_hot_embeddings: see create_model.
+    init_checkpoint, use_tpu: see estimators.make_spec.
+    learning_rate, num_train_steps, num_warmup_steps: see optimization.create_optimizer; None for a
+      model_fn that does not train.
     options: micro_batches.StepOptions.
-    soft_targets: distillation.SoftTargets of a training whose features have TEACHER_LOGITS, float32
-      [B, S, L]; None for a training without a teacher.
+    soft_targets: SoftTargets of a training whose features have TEACHER_LOGITS, float32 [B, S, L];
+      None for a training without a teacher.
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns
@@ -222,73 +129,46 @@ def model_fn_builder(
 
   def model_fn(features, labels, mode, params):
     del labels, params  # the labels are among the features
+    is_training = mode == tf.estimator.ModeKeys.TRAIN
 
     def build(features):
+      names = ("input_ids", "input_mask", "segment_ids", "label_ids", "label_mask")
+      inputs = [features[name] for name in names]
       loss, losses, logits, _ = create_model(
-        bert_config,
-        mode == tf.estimator.ModeKeys.TRAIN,
-        features["input_ids"],
-        features["input_mask"],
-        features["segment_ids"],
-        features["label_ids"],
-        features["label_mask"],
-        num_labels,
-        use_one_hot_embeddings,
+        bert_config, is_training, *inputs, num_labels, use_one_hot_embeddings
       )
-      mean = optimization.Mean(loss, _num_scored(features["label_mask"]))
-      objective = optimization.Objective([mean])
-      if soft_targets and mode == tf.estimator.ModeKeys.TRAIN:
-        objective = _taught_objective(features, mean, logits, soft_targets)
-      return estimators.Outputs(objective, predictions=_predictions(losses, logits))
+      soft = soft_targets if is_training else None
+      objective = tagging_head.objective(features, loss, logits, soft)
+      return estimators.Outputs(objective, predictions=tagging_head.predictions(losses, logits))
 
-    training = (learning_rate, num_train_steps, num_warmup_steps)
-    return estimators.make_spec(mode, features, build, init_checkpoint, use_tpu, training, options)
+    with estimators.building(mode, options):
+      outputs = build(features)
+    training = (learning_rate, num_train_steps, num_warmup_steps, options)
+    return estimators.make_spec(mode, features, outputs, init_checkpoint, use_tpu, training, build)
 
   return model_fn
-
-
-def _taught_objective(features, mean, logits, soft_targets):
-  """optimization.Objective of a batch of a training with a teacher; see model_fn_builder.
-
-  Args:
-    features, soft_targets: see model_fn_builder.
-    mean: optimization.Mean of the labels' loss.
-    logits: float32 [B, S, L].
-  """
-  teacher_logits = features[distillation.TEACHER_LOGITS]
-  losses = distillation.class_losses(logits, teacher_logits, soft_targets.temperature)  # [B, S]
-  loss = tf.reduce_sum(losses * tf.cast(features["label_mask"], tf.float32)) / mean.count
-  return soft_targets.objective(mean, mean._replace(value=loss))
-
-
-def _predictions(losses, logits):
-  return {"losses": losses, "label_ids": tf.argmax(logits, axis=-1, output_type=tf.int32)}
-
-
-def input_fn_builder(
-  input_file, seq_length, is_training, drop_remainder, trim_padding=False, seed=None, num_seen=0
-):
-  """Makes the input_fn that reads the TFRecord file of windows.
-
-  Args:
-    input_file: str, with the rows of tagging.feature_rows.
-    seq_length: int, S.
-    is_training, drop_remainder, trim_padding, seed, num_seen: see input_pipeline.read_input_fn.
-
-  Returns:
-    Function of params, a dict with "batch_size", to a tf.data.Dataset of batches.
-  """
-  features = tagging.record_features(seq_length)
-  return input_pipeline.read_input_fn(
-    input_file, features, is_training, drop_remainder, trim_padding, seed, num_seen
-  )
 
 
 # ---- One run ------------------------------------------------------------------------------------
 
 
+def main(_):
+  """Trains, evaluates, predicts and tags as the flags say."""
+  processes.prepare_process()
+  job = prepare()
+  settings = job.run.settings
+  parts = train(job) if settings.do_train else []
+  if settings.do_eval:
+    evaluate(job)
+  if settings.do_predict:
+    predict(job)
+  if settings.text is not None:
+    tag_text(job)
+  report.write(job.run, parts)
+
+
 class Job(NamedTuple):
-  """What a run works with, all of it checked.
+  """Inputs of a run, all of them checked.
 
   Attributes:
     run: runs.Run.
@@ -301,35 +181,22 @@ class Job(NamedTuple):
   corpora: dict
 
 
-def main(_):
-  """Trains, evaluates, predicts and tags as the flags say."""
-  processes.prepare_process()
-  job = prepare()
-  parts = train(job) if FLAGS.do_train else []
-  if FLAGS.do_eval:
-    evaluate(job)
-  if FLAGS.do_predict:
-    predict(job)
-  if FLAGS.text is not None:
-    tag_text(job)
-  report.write(job.run, parts)
-
-
 def prepare():
-  """Reads and checks everything that a run needs, before it writes anything.
-
-  Returns:
-    Job.
+  """Reads and checks everything that a run needs, before it writes anything; returns a Job.
 
   Raises:
     files.InputError: the first thing that is missing or wrong.
   """
   if not (FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict or FLAGS.text is not None):
     raise files.InputError("nothing to do: give --do_train, --do_eval, --do_predict or --text")
-  run = runs.begin(FLAGS, SCRIPT, TASK_FLAGS)
-  runs.check_evaluation(FLAGS, METRICS)
-  corpora = _read_corpora()
-  known = _known_labels(run)
+  run = runs.with_best_metric(runs.begin(flags, SCRIPT), METRICS)
+  corpora = tagging.read_sets(run.settings)
+  known = run.known_labels()
+  if known is None and not run.settings.do_train:
+    raise files.InputError(
+      f"--{run.start[1]}: {run.label_directory()} has no {model_directory.LABEL_FILE}, the list of "
+      "the tags that the model knows"
+    )
   labels = known or tagging.find_labels(corpora["train"])
   if run.teacher:
     labels = run.teacher.check_labels(labels, is_fixed=known is not None)
@@ -337,107 +204,61 @@ def prepare():
     tagging.check_labels(corpus, labels)
   shape = [len(labels), run.config.hidden_size]
   runs.check_head(run, "cls/ner/output_weights", shape, f"tagger of {len(labels)} labels")
-  files.make_directory(FLAGS.output_dir, "output_dir")
+  files.make_directory(run.settings.output_dir, "output_dir")
   return Job(run, labels, corpora)
 
 
-def _layout():
-  return tagging.Layout(**{name: FLAGS[name].value for name in tagging.Layout._fields})
-
-
-def _read_corpora():
-  """Dict of set name -> tagging.Corpus, for all sets that this run works on."""
-  if FLAGS.predict_file and FLAGS.predict_text_file:
-    raise files.InputError("--predict_file and --predict_text_file: give one of them")
-  corpora = {}
-  dev_flag = "eval_steps" if FLAGS.do_train and FLAGS.eval_steps else "do_eval"
-  for name, flag in (("train", "do_train"), ("dev", dev_flag), ("test", "do_predict")):
-    if FLAGS[flag].value:
-      corpora[name] = _read_corpus(name, flag)
-  return corpora
-
-
-def _read_corpus(name, flag):
-  """tagging.Corpus of a set that a flag needs."""
-  if name == "test" and FLAGS.predict_text_file:
-    return tagging.read_text_corpus(FLAGS.predict_text_file)
-  path = FLAGS.predict_file if name == "test" else None
-  if not path:
-    common_flags.require(FLAGS, ["data_dir"], f"--{flag}")
-    path = os.path.join(FLAGS.data_dir, f"{name}.txt")
-  if name == "test":
-    return tagging.read_corpus(path, _layout(), has_tags=None if FLAGS.has_tags else False)
-  return tagging.read_corpus(path, _layout())
-
-
-def _known_labels(run):
-  """The labels that the weights were trained with; None if this run is to find them."""
-  directory = FLAGS.output_dir if run.resumed else None
-  if not run.resumed and not FLAGS.do_train:
-    directory = os.path.dirname(checkpoints.resolve_checkpoint(FLAGS.init_checkpoint))
-  known = model_directory.read_labels(directory) if directory else None
-  if known is None and not FLAGS.do_train:
-    raise files.InputError(
-      f"--{run.start[1]}: {directory} has no {model_directory.LABEL_FILE}, the list of the tags "
-      "that the model knows"
-    )
-  return known
-
-
-def _model_and_table(job):
-  """What runs.fine_tune and runs.predict need: a builder of the model_fn, and the file's table."""
-  build_model_fn = functools.partial(
-    model_fn_builder, num_labels=len(job.labels), soft_targets=job.run.soft_targets()
-  )
-  return build_model_fn, tagging.record_features(FLAGS.max_seq_length)
-
-
-def _path(name):
-  return os.path.join(FLAGS.output_dir, name)
-
-
-def _make_windows(job, set_name):
+def make_windows(job, set_name):
+  """Cuts the sentences of a set into windows; returns a list of tagging.Window."""
   sentences = job.corpora[set_name].sentences
-  return tagging.make_windows(sentences, job.run.tokenizer, FLAGS.max_seq_length)
+  return tagging.make_windows(sentences, job.run.tokenizer, job.run.settings.max_seq_length)
 
 
-def _write_windows(job, set_name, windows, file_name, multiple=1):
-  """Writes the features of windows, filled up to a multiple with empty ones; returns the path."""
-  length = FLAGS.max_seq_length
+def write_windows(job, set_name, windows, file_name, multiple=1):
+  """Writes the features of windows, filled up to a multiple with empty ones.
+
+  Returns:
+    A pair: the path of the TFRecord file, and its table.
+  """
+  length = job.run.settings.max_seq_length
   rows = tagging.feature_rows(windows, job.corpora[set_name].sentences, job.labels, length)
   table = tagging.record_features(length)
   padding = [{feature.name: [0] * length for feature in table}] * (-len(windows) % multiple)
   path = os.path.join(job.run.scratch(), file_name)
   tf_records.write_records(path, itertools.chain(rows, padding), table)
-  return path
+  return path, table
+
+
+def make_model_fn(job, num_steps=None):
+  """Makes the model_fn of a run that trains num_steps steps, or of evaluation and prediction."""
+  arguments = job.run.model_arguments(num_steps)
+  soft = job.run.soft_targets()
+  return model_fn_builder(num_labels=len(job.labels), soft_targets=soft, **arguments)
 
 
 def train(job):
   """Trains, from the last checkpoint in the output directory; returns a list of hooks.Trained."""
-  windows = _make_windows(job, "train")
-  num_steps = runs.num_train_steps(FLAGS, len(windows), "windows")
-  done = runs.open_directory(job.run, num_steps, job.labels)
+  run, windows = job.run, make_windows(job, "train")
+  num_steps = runs.num_train_steps(run.settings, len(windows), "windows")
+  done = steps.open_directory(run, num_steps, job.labels)
   if done is None:
     return []
-  build_model_fn, table = _model_and_table(job)
-  train_file = _write_windows(job, "train", windows, "train.tf_record")
-  train_file, table = runs.ask_teacher(job.run, _teacher_logits(job), train_file, table)
+  train_file, table = write_windows(job, "train", windows, "train.tf_record")
+
+  def build_teacher(config, *inputs):
+    return tagging_head.logits(config, len(job.labels), False, *inputs, False)
+
+  train_file, table = steps.add_teacher_logits(run, build_teacher, train_file, table)
   counts = {
     "Num examples": len(job.corpora["train"].sentences),
     "Num windows": len(windows),
-    "Batch size": FLAGS.train_batch_size,
+    "Batch size": run.settings.train_batch_size,
     "Num steps": num_steps,
   }
-  runs.log_training(job.run, counts, done)
-  evaluate = functools.partial(_dev_metrics, job)
-  return runs.fine_tune(
-    job.run, build_model_fn, table, train_file, num_steps, len(windows), evaluate
-  )
-
-
-def _teacher_logits(job):
-  """Function of a configuration and a model's inputs to its logits, see distillation.add_logits."""
-  return lambda config, *inputs: _logits(config, len(job.labels), False, *inputs, False)
+  steps.log_training(run, counts, done)
+  model_fn = make_model_fn(job, num_steps)
+  dev_metrics = functools.partial(measure_while_training, job)
+  return steps.fine_tune(run, model_fn, table, train_file, num_steps, len(windows), dev_metrics)
 
 
 def run_model(job, set_name, file_name, batch_size, checkpoint=None):
@@ -448,201 +269,101 @@ def run_model(job, set_name, file_name, batch_size, checkpoint=None):
     set_name: str, key of job.corpora.
     file_name: str, name of the file for the features.
     batch_size: int; on a TPU the set is filled up to a multiple of it.
-    checkpoint: str or None, see runs.predict.
+    checkpoint: str or None, see steps.predict.
 
   Returns:
     A pair: list of lists of str, a tag for each word of each sentence; float, the mean loss of the
-    words that have a word piece, in nats (it means something where the set has tags).
+    words that have a word piece, in nats, which is undefined for a set without tags.
 
   Raises:
     files.InputError: the model's outputs are NaN, or memory ran out.
   """
-  sentences = job.corpora[set_name].sentences
-  windows = _make_windows(job, set_name)
-  multiple = batch_size if FLAGS.use_tpu else 1
-  input_file = _write_windows(job, set_name, windows, file_name, multiple)
+  settings, sentences = job.run.settings, job.corpora[set_name].sentences
+  windows = make_windows(job, set_name)
+  multiple = batch_size if settings.use_tpu else 1
+  input_file, table = write_windows(job, set_name, windows, file_name, multiple)
   logging.info("  Num examples = %d", len(sentences))
   logging.info("  Num windows = %d", len(windows))
   logging.info("  Batch size = %d", batch_size)
-  rows = runs.predict(
-    job.run, *_model_and_table(job), input_file, len(windows), batch_size, set_name, checkpoint
-  )
-  tags = _tags_of(sentences, windows, rows, job.labels)
+  more = (input_file, len(windows), batch_size, set_name, checkpoint)
+  rows = steps.predict(job.run, make_model_fn(job), table, *more)
+  steps.check_finite((row["losses"] for row in rows), settings.output_dir)
+  label_ids = [row["label_ids"] for row in rows]
   losses = np.concatenate([row["losses"][w.positions] for w, row in zip(windows, rows)])
+  tags = tagging.join_tags(sentences, windows, label_ids, job.labels)
   return tags, float(losses.sum() / max(len(losses), 1))
-
-
-def _tags_of(sentences, windows, rows, labels):
-  """The tags of sentences, of what the model says of their windows; see tagging.join_tags."""
-  runs.check_finite((row["losses"] for row in rows), FLAGS.output_dir)
-  return tagging.join_tags(sentences, windows, [row["label_ids"] for row in rows], labels)
 
 
 # ---- Results ------------------------------------------------------------------------------------
 
 
-def evaluate(job):
-  """Evaluates on the dev set and writes eval_results.txt and eval_metrics.json."""
-  logging.info("***** Running evaluation *****")
-  metrics = _measure(job)
-  step = runs.trained_step(FLAGS.output_dir)
-  numbers = {f"eval_{name}": value for name, value in _overall(metrics).items()}
-  logging.info("***** Eval results *****")
-  _log_metrics(metrics)
-  hooks.write_scalars(_path("eval"), step, numbers)
-  results = {**numbers, "global_step": step}
-  files.write_text(
-    _path("eval_results.txt"), "".join(f"{name} = {results[name]}\n" for name in sorted(results))
-  )
-  files.write_json(_path("eval_metrics.json"), {**metrics, "global_step": step, "set": "dev"})
+def measure(job, checkpoint=None):
+  """Returns the metrics of a checkpoint on the dev set, with its loss; see steps.predict."""
+  batch_size = job.run.settings.eval_batch_size
+  tags, loss = run_model(job, "dev", "eval.tf_record", batch_size, checkpoint)
+  return {**score(job.corpora["dev"], tags), "loss": loss}
 
 
-def _measure(job, checkpoint=None):
-  """The metrics of a checkpoint, see runs.predict, on the dev set, with its loss."""
-  tags, loss = run_model(job, "dev", "eval.tf_record", FLAGS.eval_batch_size, checkpoint)
-  return {**_score(job.corpora["dev"], tags), "loss": loss}
+def measure_while_training(job, checkpoint):
+  """Returns a dict of metric -> number of a checkpoint on the dev set."""
+  return overall(measure(job, checkpoint))
 
 
-def _dev_metrics(job, checkpoint):
-  """Dict of metric -> number of a checkpoint on the dev set, while the model trains."""
-  return _overall(_measure(job, checkpoint))
-
-
-def _overall(metrics):
-  return {name: value for name, value in metrics.items() if name != "per_type"}
-
-
-def _score(corpus, tags):
+def score(corpus, tags):
+  """Returns ner_metrics.entity_metrics of predicted tags."""
   return ner_metrics.entity_metrics([sentence.tags for sentence in corpus.sentences], tags)
 
 
-def _log_metrics(metrics):
-  for name, value in _overall(metrics).items():
+def overall(metrics):
+  """Leaves out the metrics of single types."""
+  return {name: value for name, value in metrics.items() if name != "per_type"}
+
+
+def log_metrics(metrics):
+  """Logs a line per metric, and a line per type of entity."""
+  for name, value in overall(metrics).items():
     logging.info("  %s = %s", name, value)
   for name, values in metrics["per_type"].items():
     logging.info("  %s: %s", name, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
 
 
+def evaluate(job):
+  """Evaluates on the dev set and writes eval_results.txt and eval_metrics.json."""
+  logging.info("***** Running evaluation *****")
+  metrics = measure(job)
+  step = steps.trained_step(job.run)
+  numbers = {f"eval_{name}": value for name, value in overall(metrics).items()}
+  logging.info("***** Eval results *****")
+  log_metrics(metrics)
+  details = {**metrics, "global_step": step, "set": "dev"}
+  steps.write_results(job.run, {**numbers, "global_step": step}, details, numbers)
+
+
 def predict(job):
   """Predicts a set and writes predictions.txt and predictions.jsonl; logs scores if it has tags."""
   logging.info("***** Running prediction *****")
-  corpus = job.corpora["test"]
-  tags, _ = run_model(job, "test", "predict.tf_record", FLAGS.predict_batch_size)
+  run, corpus = job.run, job.corpora["test"]
+  tags, _ = run_model(job, "test", "predict.tf_record", run.settings.predict_batch_size)
   if corpus.is_tagged():
     logging.info("***** Predict results *****")
-    _log_metrics(_score(corpus, tags))
-  text = tagging.format_corpus(corpus, tags, _layout().separator())
-  files.write_text(_path(PREDICTIONS_FILE), text)
+    log_metrics(score(corpus, tags))
+  text = tagging.format_corpus(corpus, tags, tagging.layout_of(run.settings).separator())
+  files.write_text(run.path(PREDICTIONS_FILE), text)
   found = map(tagging.prediction_record, corpus.sentences, tags)
   lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in found)
-  files.write_text(_path(RECORDS_FILE), "".join(lines))
-  logging.info(
-    "  %d sentences in %s and %s", len(tags), _path(PREDICTIONS_FILE), _path(RECORDS_FILE)
-  )
-
-
-# ---- Tagging of raw text ------------------------------------------------------------------------
-
-
-class Tagger:
-  """A trained model, loaded once, that tags text; calls may come from several threads.
-
-  tagger = Tagger.from_directory("/tmp/ner")
-  tagger.tag("Ada moved to Lisbon.")["entities"][1]["text"]  # "Lisbon"
-  """
-
-  def __init__(self, checkpoint, config, tokenizer, labels, max_seq_length=MAX_SEQ_LENGTH):
-    """Loads the model.
-
-    Args:
-      checkpoint: str, a path as checkpoints.resolve_checkpoint takes it.
-      config: modeling.BertConfig.
-      tokenizer: tokenization.FullTokenizer.
-      labels: list of labels in the order of their ids.
-      max_seq_length: int, word pieces in a window; longer texts have several.
-
-    Raises:
-      files.InputError: the checkpoint does not fit.
-    """
-    self._tokenizer = tokenizer
-    self._labels = labels
-    self._max_seq_length = max_seq_length
-
-    def build(input_ids, input_mask, segment_ids):
-      none = tf.zeros_like(input_ids)
-      _, losses, logits, _ = create_model(
-        config, False, input_ids, input_mask, segment_ids, none, none, len(labels), False
-      )
-      return _predictions(losses, logits)
-
-    self._predictor = Predictor(build, checkpoint)
-
-  @classmethod
-  def from_directory(cls, output_dir):
-    """The model of a directory that run_ner.py has trained.
-
-    Args:
-      output_dir: str.
-
-    Raises:
-      files.InputError: the directory is not complete, or of another script.
-    """
-    saved = model_directory.load_flags(output_dir, SCRIPT)
-    labels = model_directory.read_labels(output_dir)
-    if labels is None:
-      raise files.InputError(
-        f"{output_dir} has no {model_directory.LABEL_FILE}; train a model there first"
-      )
-    config = model_directory.read_config(os.path.join(output_dir, model_directory.CONFIG_FILE))
-    vocab_file = os.path.join(output_dir, model_directory.VOCAB_FILE)
-    with files.input_checks():
-      tokenizer = tokenization.FullTokenizer(vocab_file, saved.get("do_lower_case", True))
-    length = saved.get("max_seq_length", MAX_SEQ_LENGTH)
-    return cls(output_dir, config, tokenizer, labels, length)
-
-  def tag(self, text):
-    """Finds the entities of a text.
-
-    Args:
-      text: str, of any length; a sentence is best, as the model was trained on sentences.
-
-    Returns:
-      Dict, see tagging.prediction_record.
-
-    Raises:
-      files.InputError: the model's outputs are NaN.
-    """
-    sentences = [tagging.split_text(text)]
-    windows = tagging.make_windows(sentences, self._tokenizer, self._max_seq_length)
-    rows = self._predictor.run([(w.input_ids, [0] * len(w.input_ids)) for w in windows])
-    (tags,) = _tags_of(sentences, windows, rows, self._labels)
-    return tagging.prediction_record(sentences[0], tags)
+  files.write_text(run.path(RECORDS_FILE), "".join(lines))
+  paths = (run.path(PREDICTIONS_FILE), run.path(RECORDS_FILE))
+  logging.info("  %d sentences in %s and %s", len(tags), *paths)
 
 
 def tag_text(job):
   """Prints the entities of --text on standard output."""
-  checkpoint = model_directory.trained_checkpoint(FLAGS.output_dir) or FLAGS.init_checkpoint
-  tagger = Tagger(checkpoint, job.run.config, job.run.tokenizer, job.labels, FLAGS.max_seq_length)
-  print("\n".join(entity_lines(tagger.tag(FLAGS.text))), flush=True)
-
-
-def entity_lines(record):
-  """The entities of a tagged text as lines.
-
-    Lisbon  LOC  (characters 13 to 19)
-
-  Args:
-    record: dict, from tagging.prediction_record.
-
-  Returns:
-    List of str, one line an entity; a line that says so if there is none.
-  """
-  return [
-    f"{' '.join(entity['text'].split())}  {entity['type']}  "
-    f"(characters {entity['start_char']} to {entity['end_char']})"
-    for entity in record["entities"]
-  ] or ["no entities"]
+  run = job.run
+  model = Tagger(
+    run.checkpoint(), run.config, run.tokenizer, job.labels, run.settings.max_seq_length
+  )
+  print("\n".join(tagger.entity_lines(model.tag(run.settings.text))), flush=True)
 
 
 if __name__ == "__main__":
-  common_flags.run(main, FLAGS)
+  command_line.run(main, flags)

@@ -265,3 +265,38 @@ def _averages(scores, ids, prefix):
     prefix + name: 100.0 * sum(by_id[i] for i in ids) / len(ids) for name, by_id in scores.items()
   }
   return {**result, prefix + "total": len(ids)}
+
+
+def best_thresholds(dataset: dict, predictions: dict, null_odds: dict) -> dict:
+  """Returns the highest possible scores, and their thresholds.
+
+  Args:
+    dataset: content of a SQuAD file.
+    predictions: dict of question id -> answer, however high its null odds.
+    null_odds: dict of question id -> float.
+
+  Returns:
+    Dict of best_exact, best_exact_thresh, best_f1 and best_f1_thresh.
+  """
+  metrics = evaluate_v2(dataset, predictions, null_odds)
+  best = {name: value for name, value in metrics.items() if name.startswith("best_")}
+  odds = null_odds.values()
+  for name in ("best_exact_thresh", "best_f1_thresh"):
+    # 0.0 stands for no answer to any question. That holds for probabilities; odds go below 0.
+    if best[name] == 0.0 and 0.0 not in odds:
+      best[name] = min(0.0, min(odds) - 1.0)
+  return best
+
+
+def check_scorable(path: str):
+  """Checks that a file has the answers that --do_eval compares with.
+
+  Raises:
+    files.InputError: it has not.
+  """
+  try:
+    is_version_2(files.read_json(path))
+  except files.InputError as error:
+    raise files.InputError(
+      f"--do_eval: {path}: {error}; --do_predict alone needs no answers"
+    ) from error

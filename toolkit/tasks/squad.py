@@ -30,6 +30,7 @@ from tqdm import tqdm
 import tokenization
 from toolkit.records import tf_records
 from toolkit.support import files, workers
+from toolkit.support.command_line import ThresholdParser
 
 FIRST_UNIQUE_ID = 1000000000
 
@@ -355,6 +356,69 @@ class Settings(NamedTuple):
         f"--max_query_length={self.max_query_length} and [CLS], [SEP], [SEP]; give at least "
         f"{self.max_query_length + 4}"
       )
+
+
+def define_flags(flags):
+  """Defines the flags of windows and answers.
+
+  Args:
+    flags: command_line.ScriptFlags.
+  """
+  flags.DEFINE_integer(
+    "doc_stride",
+    128,
+    "Word pieces between the beginnings of two windows of a long paragraph.",
+    lower_bound=1,
+    remembered=True,
+  )
+  flags.DEFINE_integer(
+    "max_query_length",
+    64,
+    "Most word pieces of a question; the rest is cut.",
+    lower_bound=1,
+    remembered=True,
+  )
+  flags.DEFINE_integer("predict_batch_size", 8, "Windows in a batch of prediction.", lower_bound=1)
+  flags.DEFINE_integer(
+    "n_best_size",
+    20,
+    "How many answers to each question are written, with their probabilities.",
+    lower_bound=1,
+  )
+  flags.DEFINE_integer("max_answer_length", 30, "Most word pieces of an answer.", lower_bound=1)
+  flags.DEFINE_bool(
+    "verbose_logging",
+    False,
+    "Whether to log each answer whose exact place in the text is not found.",
+  )
+  flags.DEFINE_bool(
+    "version_2_with_negative",
+    False,
+    "Whether questions may have no answer (SQuAD 2.0).",
+    remembered=True,
+    shared=True,
+  )
+  flags.DEFINE(
+    ThresholdParser(),
+    "null_score_diff_threshold",
+    0.0,
+    "No answer is given where its score minus that of the best answer is higher. `auto`: the "
+    "threshold with the best F1, found by --do_eval, in this run or before.",
+  )
+  flags.DEFINE_integer(
+    "num_workers", 0, "Processes that make features; 0 for one a core.", lower_bound=0
+  )
+  flags.DEFINE_string(
+    "cache_dir",
+    None,
+    "Where features are kept for later runs on the same file. Default: --output_dir.",
+  )
+
+
+def settings_of(settings, is_training: bool) -> Settings:
+  """Returns the settings of features that command_line.Settings ask for."""
+  names = [name for name in Settings._fields if name != "is_training"]
+  return Settings(is_training=is_training, **{name: settings[name] for name in names})
 
 
 class DocSpan(NamedTuple):

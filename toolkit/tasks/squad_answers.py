@@ -14,6 +14,7 @@ import collections
 import functools
 import itertools
 import json
+import os
 import unicodedata
 from typing import Any, NamedTuple, Optional
 
@@ -22,6 +23,12 @@ from absl import logging
 
 import tokenization
 from toolkit.support import files
+
+NBEST_FILE = "nbest_predictions.json"
+NULL_ODDS_FILE = "null_odds.json"
+METRICS_FILE = "eval_metrics.json"
+# Describes the source of the files of answers, so that they are never taken for other ones.
+SOURCE_FILE = "answers_source.json"
 
 # Stands in the n-best list of a question without any possible answer, as it must not be empty.
 _NO_CANDIDATE = "empty"
@@ -245,6 +252,73 @@ def rethreshold(nbest, null_odds, threshold):
     texts = [entry["text"] for entry in entries if entry["text"]]
     predictions[qas_id] = texts[0] if texts and not null_odds[qas_id] > threshold else ""
   return predictions
+
+
+def apply_threshold(answers: Answers, threshold: float) -> dict:
+  """Returns the predictions, with "" for questions whose null odds are above a threshold."""
+  return {
+    qas_id: "" if answers.null_odds.get(qas_id, -np.inf) > threshold else text
+    for qas_id, text in answers.predictions.items()
+  }
+
+
+# ---- Files of an output directory ---------------------------------------------------------------
+
+
+def save(output_dir: str, answers: Answers, source: dict):
+  """Writes the n-best lists, the null odds if there are any, and their source.
+
+  Args:
+    output_dir: an existing directory.
+    answers: Answers.
+    source: all that the answers depend on, for `load`.
+  """
+  paths = [os.path.join(output_dir, name) for name in (NBEST_FILE, NULL_ODDS_FILE, SOURCE_FILE)]
+  logging.info("Writing nbest to: %s", paths[0])
+  write(paths[0], answers.nbest)
+  if source["version_2_with_negative"]:
+    write(paths[1], answers.null_odds)
+  files.write_json(paths[2], source)
+
+
+def load(output_dir: str, source: dict) -> Optional[Answers]:
+  """Reads the answers that `save` has written; None if they have another source."""
+  paths = [os.path.join(output_dir, name) for name in (NBEST_FILE, NULL_ODDS_FILE, SOURCE_FILE)]
+  if not files.exists(paths[2]) or files.read_json(paths[2]) != source:
+    return None
+  logging.info("The model need not run: its answers are in %s.", paths[0])
+  nbest = files.read_json(paths[0])
+  if source["version_2_with_negative"]:
+    null_odds = files.read_json(paths[1])
+    return Answers(rethreshold(nbest, null_odds, np.inf), nbest, null_odds)
+  return Answers({qas_id: entries[0]["text"] for qas_id, entries in nbest.items()}, nbest, {})
+
+
+def saved_threshold(output_dir: str) -> float:
+  """Reads the null_score_diff_threshold with the best F1 that --do_eval has found for a model.
+
+  Raises:
+    files.InputError: there is none.
+  """
+  path = os.path.join(output_dir, METRICS_FILE)
+  metrics = files.read_json(path) if files.exists(path) else {}
+  if "best_f1_thresh" not in metrics:
+    raise files.InputError(
+      f"--null_score_diff_threshold=auto: {output_dir} has no threshold yet; find one by --do_eval "
+      "with a --predict_file that has answers, and --version_2_with_negative"
+    )
+  return metrics["best_f1_thresh"]
+
+
+def known_threshold(output_dir: str) -> float:
+  """Reads the threshold that --do_eval has found for a model; 0.0 without one."""
+  try:
+    return saved_threshold(output_dir)
+  except files.InputError:
+    return 0.0
+
+
+# ---- Texts of answers ---------------------------------------------------------------------------
 
 
 def get_final_text(pred_text, orig_text, do_lower_case, verbose_logging=False):

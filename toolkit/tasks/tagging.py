@@ -13,6 +13,7 @@ section 5.3). A sentence that is too long for one input is cut into windows that
 
 import bisect
 import functools
+import os
 import re
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
@@ -307,6 +308,44 @@ def read_text_corpus(path):
 
 
 # ---- Labels -------------------------------------------------------------------------------------
+
+
+def layout_of(settings) -> Layout:
+  """Returns the layout that command_line.Settings ask for."""
+  return Layout(**{name: settings[name] for name in Layout._fields})
+
+
+def read_sets(settings) -> dict:
+  """Reads all sets that a run works on.
+
+  Args:
+    settings: command_line.Settings with the flags of run_ner.py.
+
+  Returns:
+    Dict of "train", "dev" and "test" -> Corpus.
+
+  Raises:
+    files.InputError: a file is not given, or cannot be read.
+  """
+  if settings.predict_file and settings.predict_text_file:
+    raise files.InputError("--predict_file and --predict_text_file: give one of them")
+  dev_flag = "eval_steps" if settings.do_train and settings.eval_steps else "do_eval"
+  wanted = (("train", "do_train"), ("dev", dev_flag), ("test", "do_predict"))
+  return {name: _read_set(settings, name, flag) for name, flag in wanted if settings[flag]}
+
+
+def _read_set(settings, name, flag):
+  """Corpus of a set that a flag needs."""
+  if name == "test" and settings.predict_text_file:
+    return read_text_corpus(settings.predict_text_file)
+  path = settings.predict_file if name == "test" else None
+  if not path:
+    settings.require(["data_dir"], f"--{flag}")
+    path = os.path.join(settings.data_dir, f"{name}.txt")
+  has_tags = True
+  if name == "test":
+    has_tags = None if settings.has_tags else False
+  return read_corpus(path, layout_of(settings), has_tags)
 
 
 def find_labels(corpus):

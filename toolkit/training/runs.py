@@ -57,14 +57,18 @@ class Run(NamedTuple):
     """Returns the path of a file in the output directory."""
     return os.path.join(self.settings.output_dir, name)
 
+  def label_directory(self) -> Optional[str]:
+    """Returns the directory of the initial weights' label list; None for a new training."""
+    if self.resumed:
+      return self.settings.output_dir
+    if self.settings.do_train:
+      return None
+    return os.path.dirname(checkpoints.resolve_checkpoint(self.settings.init_checkpoint))
+
   def known_labels(self):
     """Returns the labels of the initial weights in the order of their ids; None if unknown."""
-    settings = self.settings
-    known = model_directory.read_labels(settings.output_dir) if self.resumed else None
-    if known is None and settings.init_checkpoint and not settings.do_train:
-      prefix = checkpoints.resolve_checkpoint(settings.init_checkpoint)
-      known = model_directory.read_labels(os.path.dirname(prefix))
-    return known
+    directory = self.label_directory()
+    return directory and model_directory.read_labels(directory)
 
   def options(self) -> micro_batches.StepOptions:
     """Returns the options of a training step."""
