@@ -22,8 +22,6 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags, logging
 
-import modeling
-import optimization
 import tokenization
 from toolkit.formats import checkpoints, model_directory
 from toolkit.metrics import ner_metrics
@@ -31,10 +29,10 @@ from toolkit.records import input_pipeline, tf_records
 from toolkit.serving.predictor import Predictor
 from toolkit.support import files, processes
 from toolkit.support.tensorflow_versions import tf
-from toolkit.tasks import tagging
+from toolkit.tasks import tagging, tagging_head
+from toolkit.tasks.tagging_head import create_model
 from toolkit.training import (
   common_flags,
-  distillation,
   estimators,
   hooks,
   micro_batches,
@@ -122,72 +120,6 @@ TASK_FLAGS = ("data_dir", "do_lower_case", "max_seq_length", *tagging.Layout._fi
 # ---- The model ----------------------------------------------------------------------------------
 
 
-def create_model(
-  bert_config,
-  is_training,
-  input_ids,
-  input_mask,
-  segment_ids,
-  label_ids,
-  label_mask,
-  num_labels,
-  use_one_hot_embeddings,
-):
-  """BERT with a dense layer over each word piece (Devlin et al. 2018, section 5.3).
-
-  Args:
-    bert_config: modeling.BertConfig.
-    is_training: bool, whether there is dropout.
-    input_ids, input_mask, segment_ids: int32 [B, S].
-    label_ids: int32 [B, S], places of the labels in the list.
-    label_mask: int32 [B, S], 1 for the pieces that are scored, 0 for others.
-    num_labels: int, L.
-    use_one_hot_embeddings: bool, see modeling.BertModel.
-
-  Returns:
-    A tuple: float32 scalar, the mean loss of the scored pieces; float32 [B, S], the losses
-    (cross-entropy in nats, 0 where nothing is scored); float32 [B, S, L], the logits; float32
-    [B, S, L], the probabilities.
-  """
-  inputs = (input_ids, input_mask, segment_ids)
-  logits = _logits(bert_config, num_labels, is_training, *inputs, use_one_hot_embeddings)
-  losses = tf.cast(label_mask, tf.float32) * tf.nn.sparse_softmax_cross_entropy_with_logits(
-    labels=label_ids, logits=logits
-  )  # [B, S]
-  loss = tf.reduce_sum(losses) / _num_scored(label_mask)
-  return loss, losses, logits, tf.nn.softmax(logits)
-
-
-def _logits(
-  bert_config, num_labels, is_training, input_ids, input_mask, segment_ids, use_one_hot_embeddings
-):
-  """float32 [B, S, L]; see create_model."""
-  model = modeling.BertModel(
-    config=bert_config,
-    is_training=is_training,
-    input_ids=input_ids,
-    input_mask=input_mask,
-    token_type_ids=segment_ids,
-    use_one_hot_embeddings=use_one_hot_embeddings,
-  )
-  hidden = modeling.dropout(model.get_sequence_output(), 0.1 if is_training else 0.0)  # [B, S, H]
-  weights = tf.get_variable(
-    "cls/ner/output_weights",
-    [num_labels, hidden.shape[-1]],
-    initializer=modeling.create_initializer(0.02),
-  )
-  bias = tf.get_variable("cls/ner/output_bias", [num_labels], initializer=tf.zeros_initializer())
-  return tf.einsum("bsh,lh->bsl", hidden, weights) + bias
-
-
-def _num_scored(label_mask):
-  """float32 scalar, what the mean loss is divided by.
-
-  A batch, or a part of it, may have nothing to score: windows within one word.
-  """
-  return tf.maximum(tf.reduce_sum(tf.cast(label_mask, tf.float32)), 1e-5)
-
-
 def model_fn_builder(
   bert_config,
   num_labels,
@@ -211,7 +143,7 @@ def model_fn_builder(
     use_tpu: bool.
     use_one_hot_embeddings: bool, see modeling.BertModel.
     options: micro_batches.StepOptions.
-    soft_targets: distillation.SoftTargets of a training whose features have TEACHER_LOGITS, float32
+    soft_targets: soft_targets.SoftTargets of a training whose features have TEACHER_LOGITS, float32
       [B, S, L]; None for a training without a teacher.
 
   Returns:
@@ -235,34 +167,14 @@ def model_fn_builder(
         num_labels,
         use_one_hot_embeddings,
       )
-      mean = optimization.Mean(loss, _num_scored(features["label_mask"]))
-      objective = optimization.Objective([mean])
-      if soft_targets and mode == tf.estimator.ModeKeys.TRAIN:
-        objective = _taught_objective(features, mean, logits, soft_targets)
-      return estimators.Outputs(objective, predictions=_predictions(losses, logits))
+      teacher = soft_targets if mode == tf.estimator.ModeKeys.TRAIN else None
+      objective = tagging_head.objective(features, loss, logits, teacher)
+      return estimators.Outputs(objective, predictions=tagging_head.predictions(losses, logits))
 
     training = (learning_rate, num_train_steps, num_warmup_steps)
     return estimators.make_spec(mode, features, build, init_checkpoint, use_tpu, training, options)
 
   return model_fn
-
-
-def _taught_objective(features, mean, logits, soft_targets):
-  """optimization.Objective of a batch of a training with a teacher; see model_fn_builder.
-
-  Args:
-    features, soft_targets: see model_fn_builder.
-    mean: optimization.Mean of the labels' loss.
-    logits: float32 [B, S, L].
-  """
-  teacher_logits = features[distillation.TEACHER_LOGITS]
-  losses = distillation.class_losses(logits, teacher_logits, soft_targets.temperature)  # [B, S]
-  loss = tf.reduce_sum(losses * tf.cast(features["label_mask"], tf.float32)) / mean.count
-  return soft_targets.objective(mean, mean._replace(value=loss))
-
-
-def _predictions(losses, logits):
-  return {"losses": losses, "label_ids": tf.argmax(logits, axis=-1, output_type=tf.int32)}
 
 
 def input_fn_builder(
@@ -437,7 +349,7 @@ def train(job):
 
 def _teacher_logits(job):
   """Function of a configuration and a model's inputs to its logits, see distillation.add_logits."""
-  return lambda config, *inputs: _logits(config, len(job.labels), False, *inputs, False)
+  return lambda config, *inputs: tagging_head.logits(config, len(job.labels), False, *inputs, False)
 
 
 def run_model(job, set_name, file_name, batch_size, checkpoint=None):
@@ -573,7 +485,7 @@ class Tagger:
       _, losses, logits, _ = create_model(
         config, False, input_ids, input_mask, segment_ids, none, none, len(labels), False
       )
-      return _predictions(losses, logits)
+      return tagging_head.predictions(losses, logits)
 
     self._predictor = Predictor(build, checkpoint)
 

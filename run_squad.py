@@ -22,8 +22,6 @@ from typing import NamedTuple
 import numpy as np
 from absl import flags, logging
 
-import modeling
-import optimization
 import tokenization
 from toolkit.formats import checkpoints, model_directory
 from toolkit.metrics import squad_scores
@@ -31,7 +29,7 @@ from toolkit.records import input_pipeline
 from toolkit.serving.predictor import Predictor
 from toolkit.support import files, processes
 from toolkit.support.tensorflow_versions import tf
-from toolkit.tasks import squad, squad_answers
+from toolkit.tasks import squad, squad_answers, squad_head
 from toolkit.tasks.squad import (  # noqa: F401, names that were always importable from here
   FeatureWriter,
   InputFeatures,
@@ -48,9 +46,9 @@ from toolkit.tasks.squad_answers import (  # noqa: F401, names that were always 
   get_final_text,
   write_predictions,
 )
+from toolkit.tasks.squad_head import create_model, span_loss  # noqa: F401
 from toolkit.training import (
   common_flags,
-  distillation,
   estimators,
   hooks,
   micro_batches,
@@ -176,56 +174,6 @@ TASK_FLAGS = (
 # ---- The model ----------------------------------------------------------------------------------
 
 
-def create_model(
-  bert_config, is_training, input_ids, input_mask, segment_ids, use_one_hot_embeddings
-):
-  """BERT with two scores for each word piece: as the first and as the last of the answer.
-
-  Args:
-    bert_config: modeling.BertConfig.
-    is_training: bool, whether there is dropout.
-    input_ids, input_mask, segment_ids: int32 [B, S].
-    use_one_hot_embeddings: bool, see modeling.BertModel.
-
-  Returns:
-    A pair of float32 [B, S]: start logits and end logits (Devlin et al. 2018, section 4.2).
-  """
-  model = modeling.BertModel(
-    config=bert_config,
-    is_training=is_training,
-    input_ids=input_ids,
-    input_mask=input_mask,
-    token_type_ids=segment_ids,
-    use_one_hot_embeddings=use_one_hot_embeddings,
-  )
-  hidden = model.get_sequence_output()  # [B, S, H]
-  weights = tf.get_variable(
-    "cls/squad/output_weights",
-    [2, hidden.shape[-1]],
-    initializer=modeling.create_initializer(0.02),
-  )
-  bias = tf.get_variable("cls/squad/output_bias", [2], initializer=tf.zeros_initializer())
-  logits = tf.einsum("bsh,oh->obs", hidden, weights) + bias[:, tf.newaxis, tf.newaxis]  # [2, B, S]
-  return tuple(tf.unstack(logits))
-
-
-def span_loss(start_logits, end_logits, start_positions, end_positions):
-  """Mean cross-entropy, in nats, of the first and of the last word piece.
-
-  Args:
-    start_logits, end_logits: float32 [B, S].
-    start_positions, end_positions: int32 [B].
-
-  Returns:
-    float32 scalar.
-  """
-  losses = [
-    tf.nn.sparse_softmax_cross_entropy_with_logits(labels=positions, logits=logits)  # [B]
-    for logits, positions in ((start_logits, start_positions), (end_logits, end_positions))
-  ]
-  return tf.reduce_mean(losses)
-
-
 def model_fn_builder(
   bert_config,
   init_checkpoint,
@@ -247,7 +195,7 @@ def model_fn_builder(
     use_tpu: bool.
     use_one_hot_embeddings: bool, see modeling.BertModel.
     options: micro_batches.StepOptions.
-    soft_targets: distillation.SoftTargets of a training whose features have TEACHER_LOGITS, float32
+    soft_targets: soft_targets.SoftTargets of a training whose features have TEACHER_LOGITS, float32
       [B, S, 2]; None for a training without a teacher.
 
   Returns:
@@ -270,7 +218,7 @@ def model_fn_builder(
       )
       objective = None
       if mode == tf.estimator.ModeKeys.TRAIN:
-        objective = _objective(features, start_logits, end_logits, soft_targets)
+        objective = squad_head.objective(features, start_logits, end_logits, soft_targets)
       predictions = {
         "unique_ids": features.get("unique_ids"),
         "start_logits": start_logits,
@@ -282,25 +230,6 @@ def model_fn_builder(
     return estimators.make_spec(mode, features, build, init_checkpoint, use_tpu, training, options)
 
   return model_fn
-
-
-def _objective(features, start_logits, end_logits, soft_targets):
-  """optimization.Objective of a batch for training; see model_fn_builder."""
-  starts, ends = features["start_positions"], features["end_positions"]
-  loss = span_loss(start_logits, end_logits, starts, ends)
-  mean = optimization.mean_of_examples(loss, starts)
-  if soft_targets is None:
-    # The softmax goes over all positions, those of padding too.
-    return optimization.Objective([mean], sees_padding=True)
-  teacher_losses = distillation.span_losses(
-    start_logits,
-    end_logits,
-    features[distillation.TEACHER_LOGITS],
-    features["input_mask"],
-    soft_targets.temperature,
-  )
-  teacher_mean = optimization.mean_of_examples(tf.reduce_mean(teacher_losses), starts)
-  return soft_targets.objective(mean, teacher_mean, sees_padding=True)
 
 
 def input_fn_builder(
@@ -450,18 +379,13 @@ def train(job):
     "Num steps": num_steps,
   }
   table = squad.record_features(FLAGS.max_seq_length, is_training=True)
-  train_file, table = runs.ask_teacher(job.run, _stacked_logits, train_file, table)
+  train_file, table = runs.ask_teacher(job.run, squad_head.stacked_logits, train_file, table)
   runs.log_training(job.run, counts, done)
   build_model_fn = functools.partial(model_fn_builder, soft_targets=job.run.soft_targets())
   evaluate = functools.partial(_dev_metrics, job)
   return runs.fine_tune(
     job.run, build_model_fn, table, train_file, num_steps, len(features), evaluate
   )
-
-
-def _stacked_logits(config, *inputs):
-  """float32 [B, S, 2] of a model without dropout; see create_model."""
-  return tf.stack(create_model(config, False, *inputs, False), axis=-1)
 
 
 def predict(job):
