@@ -22,7 +22,6 @@ from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: sk
 import collections
 import itertools
 import os
-import re
 import sys
 from typing import NamedTuple
 
@@ -30,19 +29,32 @@ import numpy as np
 from absl import flags, logging
 from tqdm import tqdm
 
-import modeling
 import tokenization
 from toolkit.formats import checkpoints, feature_files, model_directory
 from toolkit.records import input_pipeline, tf_records
 from toolkit.serving.predictor import Predictor
 from toolkit.support import files, processes
 from toolkit.support.tensorflow_versions import tf
-from toolkit.tasks.classification import _truncate_seq_pair  # it was always importable from here
+from toolkit.tasks import vectors
+from toolkit.tasks.classification import _truncate_seq_pair  # noqa: F401, always importable from here
+from toolkit.tasks.vectors import (  # noqa: F401, names that were always importable from here
+  POOLINGS,
+  InputExample,
+  InputFeatures,
+  convert_example,
+  convert_examples_to_features,
+  read_examples,
+  record_features,
+  stream_examples,
+  values_of,
+)
+from toolkit.tasks.vectors_head import (  # noqa: F401, names that were always importable from here
+  create_model,
+  pool,
+  text_mask,
+)
 from toolkit.training import common_flags, estimators, precision
 
-POOLINGS = ("none", "cls", "mean", "max", "mean_max")
-
-_NUM_LOGGED_EXAMPLES = 5
 # Lines run in order of length within windows whose vectors take this much memory.
 _WINDOW_BYTES = 2**25
 
@@ -146,134 +158,6 @@ MODEL_FLAGS = ("bert_config_file", "vocab_file", "init_checkpoint", "do_lower_ca
 # ---- Examples and features ----------------------------------------------------------------------
 
 
-class InputExample:
-  """A text, or a pair of them.
-
-  Attributes:
-    unique_id: int.
-    text_a: str.
-    text_b: str, or None.
-  """
-
-  def __init__(self, unique_id, text_a, text_b):
-    self.unique_id = unique_id
-    self.text_a = text_a
-    self.text_b = text_b
-
-
-class InputFeatures:
-  """An example as the model takes it.
-
-  Attributes:
-    unique_id: int, that of the example.
-    tokens: list of str, the word pieces with [CLS] and [SEP].
-    input_ids: list of seq_length int, ids of the word pieces, then 0.
-    input_mask: list of seq_length int, 1 for a word piece, 0 for padding.
-    input_type_ids: list of seq_length int, 1 for the second text and its [SEP], else 0.
-    is_truncated: bool, whether the example was longer and lost its end.
-  """
-
-  def __init__(self, unique_id, tokens, input_ids, input_mask, input_type_ids, is_truncated=False):
-    self.unique_id = unique_id
-    self.tokens = tokens
-    self.input_ids = input_ids
-    self.input_mask = input_mask
-    self.input_type_ids = input_type_ids
-    self.is_truncated = is_truncated
-
-
-def read_examples(input_file):
-  """Reads a text file.
-
-  "a b ||| c" -> InputExample(0, "a b", "c")
-
-  Args:
-    input_file: str, path of a UTF-8 file.
-
-  Returns:
-    List of InputExample, one a line; their unique_id counts from 0.
-
-  Raises:
-    files.InputError: the file cannot be read, or is not UTF-8 (file:line).
-  """
-  return list(stream_examples(input_file))
-
-
-def stream_examples(input_file):
-  """Yields what read_examples returns, without ever having more than a line in memory."""
-  for number, line in enumerate(files.stream_lines(input_file)):
-    text = line.strip()
-    pair = re.match(r"^(.*) \|\|\| (.*)$", text)
-    yield InputExample(number, *(pair.groups() if pair else (text, None)))
-
-
-def convert_examples_to_features(examples, seq_length, tokenizer):
-  """Makes the features of examples; logs the first few.
-
-  Args:
-    examples: iterable of InputExample.
-    seq_length: int, word pieces with [CLS] and [SEP]. A longer example is cut.
-    tokenizer: tokenization.FullTokenizer.
-
-  Returns:
-    List of InputFeatures.
-  """
-  return list(_logged(convert_example(e, seq_length, tokenizer) for e in examples))
-
-
-def convert_example(example, seq_length, tokenizer):
-  """InputFeatures of an example; see convert_examples_to_features."""
-  tokens_a = tokenizer.tokenize(example.text_a)
-  tokens_b = tokenizer.tokenize(example.text_b) if example.text_b else []
-  room = seq_length - (3 if tokens_b else 2)  # [CLS] a [SEP] b [SEP], or [CLS] a [SEP]
-  is_truncated = len(tokens_a) + len(tokens_b) > room
-  _truncate_seq_pair(tokens_a, tokens_b, room)
-
-  first = ["[CLS]", *tokens_a, "[SEP]"]
-  second = [*tokens_b, "[SEP]"] if tokens_b else []
-  tokens = first + second
-  padding = [0] * (seq_length - len(tokens))
-  return InputFeatures(
-    unique_id=example.unique_id,
-    tokens=tokens,
-    input_ids=tokenizer.convert_tokens_to_ids(tokens) + padding,
-    input_mask=[1] * len(tokens) + padding,
-    input_type_ids=[0] * len(first) + [1] * len(second) + padding,
-    is_truncated=is_truncated,
-  )
-
-
-def _logged(features):
-  """Passes features on, and logs the first few."""
-  for number, feature in enumerate(features):
-    if number < _NUM_LOGGED_EXAMPLES:
-      logging.info("*** Example ***")
-      logging.info("unique_id: %s", feature.unique_id)
-      logging.info("tokens: %s", " ".join(feature.tokens))
-      for name in ("input_ids", "input_mask", "input_type_ids"):
-        logging.info("%s: %s", name, " ".join(map(str, getattr(feature, name))))
-    yield feature
-
-
-def record_features(seq_length):
-  """The table of what the model_fn needs of each example; see records."""
-  per_token = [
-    tf_records.Feature(name, np.int32, (seq_length,), per_token=True)
-    for name in ("input_ids", "input_mask", "input_type_ids")
-  ]
-  return [tf_records.Feature("unique_ids", np.int32), *per_token]
-
-
-def _feature_row(feature):
-  """InputFeatures as a row for the table of record_features."""
-  return {
-    "unique_ids": feature.unique_id,
-    "input_ids": feature.input_ids,
-    "input_mask": feature.input_mask,
-    "input_type_ids": feature.input_type_ids,
-  }
-
-
 def input_fn_builder(features, seq_length):
   """Makes an input_fn of features in memory, for data small enough to be part of the graph.
 
@@ -285,95 +169,13 @@ def input_fn_builder(features, seq_length):
     Function of params, a dict with "batch_size", to a tf.data.Dataset of batches with unique_ids
     int32 [B], and input_ids, input_mask and input_type_ids, int32 [B, S].
   """
-  rows = list(map(_feature_row, features))
+  rows = list(map(vectors.feature_row, features))
   return input_pipeline.slices_input_fn(
     rows, record_features(seq_length), is_training=False, drop_remainder=False
   )
 
 
 # ---- The model ----------------------------------------------------------------------------------
-
-
-def create_model(
-  bert_config,
-  input_ids,
-  input_mask,
-  input_type_ids,
-  layer_indexes,
-  use_one_hot_embeddings=False,
-  pooling="none",
-  pool_special_tokens=False,
-):
-  """BERT without a head.
-
-  Args:
-    bert_config: modeling.BertConfig.
-    input_ids, input_mask, input_type_ids: int32 [B, S].
-    layer_indexes: list of L int, places in the list of the layers.
-    use_one_hot_embeddings: bool, see modeling.BertModel.
-    pooling: member of POOLINGS.
-    pool_special_tokens: bool, whether mean and maximum take in [CLS] and [SEP].
-
-  Returns:
-    Dict of "layer_output_0", "layer_output_1", ... -> float32 [B, S, H]. With pooling, of "pooled"
-    -> float32 [B, W]: the pooled vectors of the layers one after the other, W = L * H, or
-    L * 2 * H for mean_max, which is the mean and then the maximum.
-  """
-  model = modeling.BertModel(
-    config=bert_config,
-    is_training=False,
-    input_ids=input_ids,
-    input_mask=input_mask,
-    token_type_ids=input_type_ids,
-    use_one_hot_embeddings=use_one_hot_embeddings,
-  )
-  layers = [model.get_all_encoder_layers()[index] for index in layer_indexes]  # [B, S, H]
-  if pooling == "none":
-    return {f"layer_output_{i}": layer for i, layer in enumerate(layers)}
-  mask = input_mask if pool_special_tokens else text_mask(input_mask, input_type_ids)
-  return {"pooled": tf.concat([pool(layer, mask, pooling) for layer in layers], axis=-1)}
-
-
-def text_mask(input_mask, input_type_ids):
-  """Marks the word pieces of the text: those but the first that another of the same text follows.
-
-    [CLS] a b [SEP] c [SEP] [PAD]
-      1   1 1   1   1   1     0     input_mask
-      0   0 0   0   1   1     0     input_type_ids
-      0   1 1   0   1   0     0     result
-
-  Args:
-    input_mask, input_type_ids: int32 [B, S].
-
-  Returns:
-    int32 [B, S].
-  """
-  same_text = tf.equal(input_type_ids[:, 1:], input_type_ids[:, :-1])
-  followed = input_mask[:, 1:] * tf.cast(same_text, tf.int32)  # [B, S - 1]
-  return tf.pad(followed[:, 1:], [[0, 0], [1, 1]])
-
-
-def pool(layer, mask, pooling):
-  """One vector of many.
-
-  Args:
-    layer: float32 [B, S, H].
-    mask: int32 [B, S], 1 for the vectors that count.
-    pooling: member of POOLINGS but "none".
-
-  Returns:
-    float32 [B, H]; [B, 2 * H] for mean_max. Zeros where no vector counts, but for cls.
-  """
-  if pooling == "cls":
-    return layer[:, 0]
-  if pooling == "mean_max":
-    return tf.concat([pool(layer, mask, "mean"), pool(layer, mask, "max")], axis=-1)
-  counts = mask[:, :, tf.newaxis] > 0  # [B, S, 1]
-  if pooling == "mean":
-    number = tf.reduce_sum(tf.cast(counts, tf.float32), axis=1)  # [B, 1]
-    return tf.reduce_sum(tf.where_v2(counts, layer, 0.0), axis=1) / tf.maximum(number, 1.0)
-  highest = tf.reduce_max(tf.where_v2(counts, layer, layer.dtype.min), axis=1)  # [B, H]
-  return tf.where_v2(tf.reduce_any(counts, axis=1), highest, 0.0)
 
 
 def model_fn_builder(
@@ -422,31 +224,6 @@ def model_fn_builder(
     )
 
   return model_fn
-
-
-def values_of(outputs, num_tokens):
-  """The outputs of create_model for one input, without padding.
-
-  Args:
-    outputs: dict of name -> array, without the axis B.
-    num_tokens: int, T.
-
-  Returns:
-    float32 [L, T, H]; with pooling [W].
-
-  Raises:
-    files.InputError: they are no finite numbers.
-  """
-  if "pooled" in outputs:
-    values = outputs["pooled"]
-  else:
-    layers = sum(name.startswith("layer_output_") for name in outputs)
-    values = np.stack([outputs[f"layer_output_{i}"][:num_tokens] for i in range(layers)])
-  if not np.isfinite(values).all():
-    raise files.InputError(
-      "--init_checkpoint: the model's outputs are NaN or infinite: its weights are broken"
-    )
-  return values
 
 
 # ---- From Python --------------------------------------------------------------------------------
@@ -791,7 +568,7 @@ def run_predictor(job):
   def results():
     bar = tqdm(total=job.num_lines, desc="Extracting", unit="line", disable=not sys.stderr.isatty())
     with bar:
-      yield from extractor.run(_logged(stream_features(extractor.tokenizer)), bar.update)
+      yield from extractor.run(vectors.logged(stream_features(extractor.tokenizer)), bar.update)
 
   return results()
 
@@ -828,7 +605,8 @@ def run_estimator(job):
 
   def results():
     try:
-      tf_records.write_records(path, _full_batches(_logged(stream_features(tokenizer))), table)
+      features = vectors.logged(stream_features(tokenizer))
+      tf_records.write_records(path, _full_batches(features), table)
       input_fn = input_pipeline.read_input_fn(
         path, table, is_training=False, drop_remainder=FLAGS.use_tpu
       )
@@ -846,7 +624,7 @@ def _full_batches(features):
   """Yields a row of each of the features, and the last one again until a TPU's batch is full."""
   number, row = 0, None
   for feature in features:
-    number, row = number + 1, _feature_row(feature)
+    number, row = number + 1, vectors.feature_row(feature)
     yield row
   if FLAGS.use_tpu:
     yield from itertools.repeat(row, -number % FLAGS.batch_size)

@@ -21,12 +21,12 @@ from typing import NamedTuple
 
 import numpy as np
 from absl import logging
+from toolkit.serving.tagger import Tagger
 
 from toolkit.formats import model_directory
 from toolkit.metrics import ner_metrics
 from toolkit.records import tf_records
 from toolkit.serving import tagger
-from toolkit.serving.tagger import Tagger
 from toolkit.support import command_line, files, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import tagging, tagging_head

@@ -20,14 +20,21 @@ from typing import NamedTuple
 from absl import flags, logging
 
 import modeling
-import optimization
 import tokenization
 from toolkit.formats import model_directory
 from toolkit.records import input_pipeline
 from toolkit.serving.predictor import Predictor
 from toolkit.support import files, processes
 from toolkit.support.tensorflow_versions import tf
-from toolkit.tasks import pretraining
+from toolkit.tasks import pretraining, pretraining_head
+from toolkit.tasks.pretraining_head import (  # noqa: F401, names that were always importable from here
+  BATCH_LOSS,
+  SCORES,
+  gather_indexes,
+  get_masked_lm_output,
+  get_next_sentence_output,
+  masked_lm_logits,
+)
 from toolkit.training import common_flags, estimators, micro_batches, report, runs
 
 SCRIPT = "run_pretraining"
@@ -35,6 +42,8 @@ RESULTS_FILE = "eval_results.txt"
 METRICS_FILE = "eval_metrics.json"
 PREDICTIONS_FILE = "mask_predictions.jsonl"
 MASK = "[MASK]"
+# What a training can be judged by, the default first.
+METRICS = ("loss", *SCORES)
 
 FLAGS = flags.FlagValues()
 common_flags.define_model_flags(FLAGS, max_seq_length=128)
@@ -108,110 +117,6 @@ TASK_FLAGS = ("do_lower_case", "max_seq_length", "max_predictions_per_seq")
 # ---- The model ----------------------------------------------------------------------------------
 
 
-def gather_indexes(sequence_tensor, positions):
-  """Picks vectors out of sequences.
-
-  Args:
-    sequence_tensor: float32 [B, S, H].
-    positions: int32 [B, P], places in the sequences.
-
-  Returns:
-    float32 [B * P, H].
-  """
-  picked = tf.gather(sequence_tensor, positions, batch_dims=1)  # [B, P, H]
-  return modeling.reshape_to_matrix(picked)
-
-
-def masked_lm_logits(bert_config, hidden, output_weights):
-  """Scores of all word pieces, by the head that guesses masked ones (Devlin et al. 2018, 3.1).
-
-  Args:
-    bert_config: modeling.BertConfig.
-    hidden: float32 [N, H], outputs of the encoder.
-    output_weights: [V, H], the table of word embeddings, which the head shares.
-
-  Returns:
-    float32 [N, V].
-  """
-  width = bert_config.hidden_size
-  initializer = modeling.create_initializer(bert_config.initializer_range)
-  activation = modeling.get_activation(bert_config.hidden_act) or tf.identity
-  with tf.variable_scope("cls/predictions"):
-    with tf.variable_scope("transform"):
-      kernel = tf.get_variable("dense/kernel", [width, width], initializer=initializer)
-      bias = tf.get_variable("dense/bias", [width], initializer=tf.zeros_initializer())
-      hidden = modeling.layer_norm(activation(tf.matmul(hidden, kernel) + bias))
-    bias = tf.get_variable(
-      "output_bias", [bert_config.vocab_size], initializer=tf.zeros_initializer()
-    )
-  return tf.matmul(hidden, output_weights, transpose_b=True) + bias
-
-
-def get_masked_lm_output(
-  bert_config, input_tensor, output_weights, positions, label_ids, label_weights
-):
-  """The masked language model: which word pieces stood where some were masked.
-
-  Args:
-    bert_config: modeling.BertConfig.
-    input_tensor: float32 [B, S, H], outputs of the encoder; or [B, P, H], those at `positions`.
-    output_weights: [V, H], the table of word embeddings.
-    positions: int32 [B, P], places of the masked word pieces; None if input_tensor has no others.
-    label_ids: int32 [B, P], their ids.
-    label_weights: float32 [B, P], 0.0 for places that only fill up the row.
-
-  Returns:
-    A tuple: float32 scalar, the mean loss by weight; float32 [B * P], cross-entropies in nats;
-    float32 [B * P, V], log probabilities.
-  """
-  if positions is None:
-    hidden = modeling.reshape_to_matrix(input_tensor)  # [B * P, H]
-  else:
-    hidden = gather_indexes(input_tensor, positions)
-  logits = masked_lm_logits(bert_config, hidden, output_weights)  # [B * P, V]
-  losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-    labels=tf.reshape(label_ids, [-1]), logits=logits
-  )
-  loss = _weighted_mean(losses, tf.reshape(label_weights, [-1]))
-  return loss, losses, tf.nn.log_softmax(logits)
-
-
-def _weighted_mean(values, weights):
-  """The mean of float32 [N] by weight; 0 where all weights are 0."""
-  return tf.reduce_sum(values * weights) / _total_weight(weights)
-
-
-def _total_weight(weights):
-  """What a mean by weight is divided by, above 0."""
-  return tf.reduce_sum(weights) + 1e-5
-
-
-def get_next_sentence_output(bert_config, input_tensor, labels):
-  """The classifier that tells whether the second segment follows the first in its document.
-
-  Args:
-    bert_config: modeling.BertConfig.
-    input_tensor: float32 [B, H], the pooled output of the encoder.
-    labels: int32 [B] or [B, 1], 0 if it follows, 1 if it is a random one.
-
-  Returns:
-    A tuple: float32 scalar, the mean loss; float32 [B], cross-entropies in nats; float32 [B, 2],
-    log probabilities.
-  """
-  with tf.variable_scope("cls/seq_relationship"):
-    weights = tf.get_variable(
-      "output_weights",
-      [2, bert_config.hidden_size],
-      initializer=modeling.create_initializer(bert_config.initializer_range),
-    )
-    bias = tf.get_variable("output_bias", [2], initializer=tf.zeros_initializer())
-  logits = tf.matmul(input_tensor, weights, transpose_b=True) + bias  # [B, 2]
-  losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
-    labels=tf.reshape(labels, [-1]), logits=logits
-  )
-  return tf.reduce_mean(losses), losses, tf.nn.log_softmax(logits)
-
-
 def model_fn_builder(
   bert_config,
   init_checkpoint,
@@ -243,95 +148,18 @@ def model_fn_builder(
     del labels, params  # the labels are among the features
 
     def build(features):
-      masked, following = _heads(
+      masked, following = pretraining_head.heads(
         bert_config, features, mode == tf.estimator.ModeKeys.TRAIN, use_one_hot_embeddings
       )
-      scores = _scores(features, masked, following)
-      return estimators.Outputs(
-        _objective(features, masked[0], following[0], scores),
-        eval_metrics=(_metrics, [tensor for column in scores.values() for tensor in column]),
-      )
+      scores = pretraining_head.scores(features, masked, following)
+      objective = pretraining_head.objective(features, masked[0], following[0], scores)
+      columns = [tensor for column in scores.values() for tensor in column]
+      return estimators.Outputs(objective, eval_metrics=(pretraining_head.metrics, columns))
 
     training = (learning_rate, num_train_steps, num_warmup_steps)
     return estimators.make_spec(mode, features, build, init_checkpoint, use_tpu, training, options)
 
   return model_fn
-
-
-def _objective(features, masked_loss, following_loss, scores):
-  """optimization.Objective of both heads' losses, which shows the scores."""
-  num_masked = _total_weight(features["masked_lm_weights"])
-  return optimization.Objective(
-    [
-      optimization.Mean(masked_loss, num_masked),
-      optimization.mean_of_examples(following_loss, features["next_sentence_labels"]),
-    ],
-    shown={
-      name: optimization.Mean(_weighted_mean(values, weights), _total_weight(weights))
-      for name, (values, weights) in scores.items()
-    },
-  )
-
-
-def _heads(bert_config, features, is_training, use_one_hot_embeddings):
-  """The encoder with both heads: results of get_masked_lm_output and get_next_sentence_output."""
-  model = modeling.BertModel(
-    config=bert_config,
-    is_training=is_training,
-    input_ids=features["input_ids"],
-    input_mask=features["input_mask"],
-    token_type_ids=features["segment_ids"],
-    use_one_hot_embeddings=use_one_hot_embeddings,
-  )
-  masked = get_masked_lm_output(
-    bert_config,
-    model.get_output_at(features["masked_lm_positions"]),
-    model.get_embedding_table(),
-    None,
-    features["masked_lm_ids"],
-    features["masked_lm_weights"],
-  )
-  following = get_next_sentence_output(
-    bert_config, model.get_pooled_output(), features["next_sentence_labels"]
-  )
-  return masked, following
-
-
-# What training shows and evaluation gives, in this order.
-SCORES = ("masked_lm_accuracy", "masked_lm_loss", "next_sentence_accuracy", "next_sentence_loss")
-# What a training can be judged by, the default first.
-METRICS = ("loss", *SCORES)
-# The mean of the batches' losses. Other than in the mean that an estimator adds, the last batch
-# counts by its examples.
-BATCH_LOSS = "batch_loss"
-
-
-def _scores(features, masked, following):
-  """Dict of SCORES -> pair of float32 [N]: values of the batch and their weights.
-
-  Examples that fill up a batch have no real token, and the weight 0.
-  """
-  is_real = tf.cast(tf.reduce_max(features["input_mask"], axis=1), tf.float32)  # [B]
-  weights = tf.reshape(features["masked_lm_weights"], [-1])  # [B * P]
-  columns = []
-  for (_, losses, log_probs), labels, label_weights in (
-    (masked, features["masked_lm_ids"], weights),
-    (following, features["next_sentence_labels"], is_real),
-  ):
-    guesses = tf.argmax(log_probs, axis=-1, output_type=tf.int32)
-    hits = tf.cast(tf.equal(guesses, tf.reshape(labels, [-1])), tf.float32)
-    columns += [(hits, label_weights), (losses, label_weights)]
-  return dict(zip(SCORES, columns))
-
-
-def _metrics(*columns):
-  """Streaming metrics of an EVAL graph; `columns` are values and weights of each of SCORES."""
-  scores = dict(zip(SCORES, zip(columns[::2], columns[1::2])))
-  batch_loss = _weighted_mean(*scores["masked_lm_loss"])
-  batch_loss += _weighted_mean(*scores["next_sentence_loss"])
-  _, is_real = scores["next_sentence_loss"]
-  metrics = {name: tf.metrics.mean(*column) for name, column in scores.items()}
-  return {**metrics, BATCH_LOSS: tf.metrics.mean(batch_loss, tf.reduce_sum(is_real))}
 
 
 # ---- Input --------------------------------------------------------------------------------------

@@ -26,7 +26,6 @@ import numpy as np
 import six  # noqa: F401
 from absl import logging
 from toolkit.serving.question_answerer import QuestionAnswerer
-from toolkit.tasks.squad_head import create_model, input_fn_builder  # noqa: F401
 
 import modeling  # noqa: F401
 import optimization  # noqa: F401
@@ -54,6 +53,7 @@ from toolkit.tasks.squad_answers import (  # noqa: F401, names of the classic sc
   get_final_text,
   write_predictions,
 )
+from toolkit.tasks.squad_head import create_model, input_fn_builder  # noqa: F401
 from toolkit.training import estimators, hooks, micro_batches, report, run_flags, runs, steps
 
 SCRIPT = "run_squad"

@@ -110,63 +110,6 @@ def directly(model, inputs):
 # ---- Examples and features ----------------------------------------------------------------------
 
 
-def test_lines_to_examples(tmp_path):
-  path = tmp_path / "a.txt"
-  path.write_bytes(b"\xef\xbb\xbf a b \r\nc ||| d\n\na ||| b ||| c\na|||b\na\xc2\x85b ||| ")
-  examples = extract_features.read_examples(str(path))
-  assert [(e.unique_id, e.text_a, e.text_b) for e in examples] == [
-    (0, "a b", None),
-    (1, "c", "d"),
-    (2, "", None),
-    (3, "a ||| b", "c"),
-    (4, "a|||b", None),
-    (5, "a\x85b |||", None),
-  ]
-
-
-def test_examples_are_read_when_they_are_needed(tmp_path):
-  path = tmp_path / "a.txt"
-  path.write_bytes(b"old\n" * 20000 + b"\xff\n")
-  stream = extract_features.stream_examples(str(path))
-  assert isinstance(stream, types.GeneratorType)
-  assert next(stream).text_a == "old"  # the last line, which is broken, is not reached
-  with pytest.raises(files.InputError, match=r"a\.txt:20001: found byte 0xff"):
-    list(stream)
-
-
-def test_features(model, log):
-  tokenizer = tokenization.FullTokenizer(str(model / "vocab.txt"))
-  examples = [InputExample(unique_id=5, text_a="Uneasy mill", text_b="lamp")]
-  (feature,) = extract_features.convert_examples_to_features(
-    examples=examples, seq_length=9, tokenizer=tokenizer
-  )
-  ids = [VOCAB.index(token) for token in feature.tokens]
-  assert feature.tokens == ["[CLS]", "un", "##easy", "mill", "[SEP]", "lamp", "[SEP]"]
-  assert feature.unique_id == 5 and not feature.is_truncated
-  assert feature.input_ids == [*ids, 0, 0]
-  assert feature.input_mask == [1] * 7 + [0, 0]
-  assert feature.input_type_ids == [0] * 5 + [1, 1, 0, 0]
-  assert "unique_id: 5" in log.text and "tokens: [CLS] un ##easy mill [SEP] lamp [SEP]" in log.text
-  assert "input_type_ids: 0 0 0 0 0 1 1 0 0" in log.text
-
-
-@pytest.mark.parametrize(
-  ("text_a", "text_b", "length", "tokens"),
-  [
-    ("old mill river", None, 4, "[CLS] old mill [SEP]"),
-    ("old mill", "lamp", 5, "[CLS] old [SEP] lamp [SEP]"),
-    ("old mill river", "lamp storm keeper", 6, "[CLS] old mill [SEP] lamp [SEP]"),
-    ("old", "lamp", 4, "[CLS] old [SEP]"),
-  ],
-)
-def test_truncation(model, text_a, text_b, length, tokens):
-  tokenizer = tokenization.FullTokenizer(str(model / "vocab.txt"))
-  feature = extract_features.convert_example(InputExample(0, text_a, text_b), length, tokenizer)
-  assert " ".join(feature.tokens) == tokens
-  assert feature.is_truncated and len(feature.input_ids) == length
-  assert sum(feature.input_mask) == len(feature.tokens)
-
-
 def test_windows():
   features = [types.SimpleNamespace(tokens=[""] * n) for n in (3, 3, 9, 1, 1, 1, 1)]
   sizes = [[len(f.tokens) for f in window] for window in extract_features.windows(features, 6)]
@@ -299,42 +242,6 @@ def test_cut_lines_are_counted(model, tmp_path, log):
 # ---- From Python --------------------------------------------------------------------------------
 
 TEXTS = ["old mill", "river storm keeper . uneasy", "", ("keeper", "storm lamp"), "lamp"]
-
-
-def run_graph(build):
-  with tf.Graph().as_default(), tf.Session() as session:
-    return session.run(build())
-
-
-def test_which_word_pieces_are_text():
-  """[CLS] a b [SEP] c [SEP] [PAD]; [CLS] a [SEP]; [CLS] [SEP]; and one without padding."""
-  mask = [[1, 1, 1, 1, 1, 1, 0], [1, 1, 1, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0, 0], [1] * 7]
-  types_ = [[0, 0, 0, 0, 1, 1, 0], [0] * 7, [0] * 7, [0, 0, 0, 1, 1, 1, 1]]
-  got = run_graph(lambda: extract_features.text_mask(tf.constant(mask), tf.constant(types_)))
-  assert got.tolist() == [
-    [0, 1, 1, 0, 1, 0, 0],
-    [0, 1, 0, 0, 0, 0, 0],
-    [0, 0, 0, 0, 0, 0, 0],
-    [0, 1, 0, 1, 1, 1, 0],
-  ]
-
-
-@pytest.mark.parametrize(
-  ("pooling", "want", "want_of_none"),
-  [
-    ("cls", [9, 9], [9, 9]),
-    ("mean", [-3, 1], [0, 0]),
-    ("max", [-2, 6], [0, 0]),
-    ("mean_max", [-3, 1, -2, 6], [0, 0, 0, 0]),
-  ],
-)
-def test_poolings(pooling, want, want_of_none):
-  layer = [[[9.0, 9.0], [-2.0, 6.0], [-4.0, -4.0], [7.0, 7.0]]] * 2
-  mask = [[0, 1, 1, 0], [0, 0, 0, 0]]
-  got = run_graph(
-    lambda: extract_features.pool(tf.constant(layer), tf.constant(mask), pooling=pooling)
-  )
-  assert got.tolist() == [want, want_of_none]
 
 
 def test_layers_stand_one_after_the_other(model, extractor):

@@ -21,13 +21,12 @@ from tiny_runs import (
   weights,
 )
 
-import optimization
+import modeling
 import run_ner
 from toolkit.formats import model_directory
 from toolkit.metrics import ner_metrics
 from toolkit.support import command_line, files
 from toolkit.tasks import tagging
-from toolkit.training import distillation
 
 FIRST, SECOND = ["ann", "bob", "joesa"], ["eve", "suelo", "tomsa"]
 VOCAB = [*SPECIAL, "ann", "bob", "eve", "joe", "sue", "tom", "##sa", "##lo"]
@@ -291,40 +290,9 @@ def test_text_in_a_flag(trained, capsys):
 
 
 def tiny_config():
-  return run_ner.modeling.BertConfig.from_dict(
+  return modeling.BertConfig.from_dict(
     {"vocab_size": 10, "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1}
   )
-
-
-def test_loss_is_the_mean_over_scored_pieces():
-  ids = np.array([[2, 5, 6, 3, 0], [2, 7, 3, 0, 0]])
-  mask = (ids > 0).astype(int)
-  scored = np.array([[0, 1, 1, 0, 0], [0, 1, 0, 0, 0]])
-  label_ids = np.array([[0, 2, 1, 0, 0], [0, 2, 0, 0, 0]])
-  with tf.Graph().as_default(), tf.Session() as session:
-    tf.set_random_seed(1)
-    outputs = run_ner.create_model(
-      tiny_config(), False, ids, mask, np.zeros_like(ids), label_ids, scored, 3, False
-    )
-    session.run(tf.global_variables_initializer())
-    loss, losses, logits, probabilities = session.run(outputs)
-    names = {v.op.name: v.shape.as_list() for v in tf.trainable_variables()}
-  assert names["cls/ner/output_weights"] == [3, 8] and names["cls/ner/output_bias"] == [3]
-  want = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
-  np.testing.assert_allclose(probabilities, want, rtol=1e-5)
-  of_labels = np.take_along_axis(want, label_ids[..., np.newaxis], -1)[..., 0]
-  np.testing.assert_allclose(losses, -np.log(of_labels) * scored, rtol=1e-4)
-  assert loss == pytest.approx(losses.sum() / 3)
-
-
-def test_nothing_to_score_is_no_loss():
-  ids = np.ones([1, 4], int)
-  with tf.Graph().as_default(), tf.Session() as session:
-    outputs = run_ner.create_model(
-      tiny_config(), True, ids, ids, 0 * ids, 0 * ids, 0 * ids, 3, False
-    )
-    session.run(tf.global_variables_initializer())
-    assert session.run(outputs[0]) == 0
 
 
 def test_model_fn_knows_two_modes():
@@ -466,22 +434,6 @@ def test_a_student_learns_from_its_teacher(trained, tmp_path):
   assert read_json(tmp_path, "eval_metrics.json")["f1"] > 0.8
   assert read_json(tmp_path, "bert_config.json")["num_hidden_layers"] == 1
   assert (tmp_path / "label_list.txt").read_text().split() == LABELS
-
-
-def test_a_teacher_counts_where_tags_are_scored():
-  with tf.Graph().as_default(), tf.Session() as session:
-    features = {
-      "teacher_logits": tf.constant([[[9.0, -9.0], [np.log(3.0), 0], [-9, 9]]], tf.float32),
-      "label_mask": tf.constant([[0, 1, 0]]),
-    }
-    objective = run_ner._taught_objective(
-      features,
-      optimization.Mean(tf.constant(2.0), 1.0),
-      tf.zeros([1, 3, 2]),
-      distillation.SoftTargets(temperature=1.0, alpha=0.25),
-    )
-    expected = 0.75 * 2 + 0.25 * 0.13081204  # see distillation.class_losses
-    assert session.run(objective.loss_value()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_student_of_other_tags(trained, data, tmp_path):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pathlib
 import re
 import signal
 
@@ -36,7 +35,6 @@ SOUNDS = ["woof", "meow", "moo", "quack", "croak", "hoot"]
 VOCAB = [*SPECIAL, *ANIMALS, *SOUNDS, "the", "old", "very", "says", ".", "|"]
 WIDTH = {"hidden_size": 32, "intermediate_size": 64}
 CONFIG = config_of(VOCAB, **WIDTH)
-RECORDED = pathlib.Path(__file__).parent / "data" / "recorded_model"
 
 LENGTH, PREDICTIONS, BATCH_SIZE = 16, 3, 16
 NUM_STEPS = 200
@@ -574,35 +572,6 @@ def test_a_directory_of_another_script(refused, trained, tmp_path):
 
 
 # ---- As a library -------------------------------------------------------------------------------
-
-
-def test_vectors_are_picked_by_place():
-  with tf.Graph().as_default(), tf.Session() as session:
-    sequences = tf.reshape(tf.range(12.0), [2, 3, 2])
-    picked = run_pretraining.gather_indexes(sequences, tf.constant([[2, 0], [1, 1]]))
-    assert session.run(picked).tolist() == [[4, 5], [0, 1], [8, 9], [8, 9]]
-
-
-def test_heads_give_the_recorded_results():
-  want = np.load(RECORDED / "pretraining_outputs.npz")
-  with tf.Graph().as_default(), tf.Session() as session:
-    config = modeling.BertConfig.from_json_file(str(RECORDED / "bert_config.json"))
-    batch = {name: tf.constant(value) for name, value in np.load(RECORDED / "inputs.npz").items()}
-    outputs = run_pretraining._heads(config, batch, False, False)
-    tf.train.Saver().restore(session, str(RECORDED / "bert_model.ckpt"))
-    found = session.run(outputs)
-  for task, values in zip(("masked_lm", "next_sentence"), found):
-    for what, value in zip(("loss", "example_loss", "log_probs"), values):
-      np.testing.assert_allclose(value, want[f"{task}_{what}"], rtol=1e-4, atol=2e-5)
-
-
-def test_the_mean_loss_is_over_scored_words():
-  with tf.Graph().as_default(), tf.Session() as session:
-    mean = run_pretraining._weighted_mean(
-      tf.constant([1.0, 5.0, 9.0]), tf.constant([1.0, 1.0, 0.0])
-    )
-    nothing = run_pretraining._weighted_mean(tf.constant([1.0]), tf.constant([0.0]))
-    assert session.run([mean, nothing]) == [pytest.approx(6 / 2.00001), 0]
 
 
 def test_model_fn_trains_and_evaluates_alone():

@@ -20,6 +20,7 @@ from tiny_runs import (
   weights,
 )
 
+import modeling
 import run_squad
 from toolkit.formats import model_directory
 from toolkit.metrics import squad_scores
@@ -335,7 +336,7 @@ def test_an_answer_as_a_line():
 
 def test_model_fn_trains_and_predicts_alone():
   model_fn = run_squad.model_fn_builder(
-    run_squad.modeling.BertConfig.from_dict(
+    modeling.BertConfig.from_dict(
       {"vocab_size": 10, "hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 1}
     ),
     None,
@@ -350,15 +351,6 @@ def test_model_fn_trains_and_predicts_alone():
   with tf.Graph().as_default(), pytest.raises(ValueError, match="modes train, infer, not eval"):
     features = {name: tf.zeros(t.shape, tf.int32) for name, t in features.items()}
     model_fn(features, None, tf.estimator.ModeKeys.EVAL, {})
-
-
-def test_loss_is_the_mean_of_both_cross_entropies():
-  with tf.Graph().as_default(), tf.Session() as session:
-    loss = run_squad.span_loss(
-      tf.constant([[0.0, 0.0]]), tf.constant([[np.log(3.0), 0.0]], tf.float32), [0], [0]
-    )
-    # start: -log(1/2); end: -log(3/4)
-    assert session.run(loss) == pytest.approx((np.log(2) + np.log(4 / 3)) / 2)
 
 
 # ---- Refusals -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 TASKS = [
   f"toolkit.tasks.{path.stem}"
   for path in sorted((ROOT / "toolkit" / "tasks").glob("*.py"))
-  if path.stem != "__init__" and not path.stem.endswith("_head")
+  if path.stem not in ("__init__", "soft_targets") and not path.stem.endswith("_head")
 ]
 IMPORT = "import sys; sys.modules['tensorflow'] = None; import {}"
 

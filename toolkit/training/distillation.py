@@ -1,17 +1,12 @@
-"""Knowledge distillation: a model, the student, learns what a trained one, the teacher, says.
+"""Knowledge distillation: a model, the student, is trained on the logits of another, the teacher.
 
-Losses are functions of both models' logits:
+find_teacher     the trained model, checked
+write_student    some of the teacher's layers as the student's first weights
+add_logits       the teacher's logits in the training records, computed once, so that the student
+                 trains at its own speed
 
-  classes, tags, first and last word piece   class_losses, span_losses
-  several labels a text                      mark_losses
-  numbers                                    number_losses
-
-find_teacher, write_student and add_logits are what a run does with the teacher: it is found and
-checked, some of its layers become the student's start, and its logits on the training set are
-computed once and put into the training records, so that the student trains at its own speed.
-
-Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network"; for students of some
-of the teacher's layers Sanh et al. 2019 (DistilBERT); for unlabelled text Turc et al. 2019.
+The losses are in toolkit/tasks/soft_targets.py. Students of some of the teacher's layers are those
+of Sanh et al. 2019 (DistilBERT), unlabelled text that of Turc et al. 2019.
 """
 
 import hashlib
@@ -28,139 +23,21 @@ from absl import logging
 from tqdm import tqdm
 
 import modeling
-import optimization
 import tokenization
 from toolkit.formats import checkpoints, model_directory
 from toolkit.records import input_pipeline, tf_records
 from toolkit.serving.predictor import Predictor
 from toolkit.support import files, processes
+from toolkit.tasks.soft_targets import TEACHER_LOGITS
 
-# The feature of training records that holds what the teacher says.
-TEACHER_LOGITS = "teacher_logits"
-# Where, in an output directory, the model is that a student of some of the teacher's layers is at
-# first.
+# The directory, within an output directory, of a student's first weights.
 START = "student_start"
 
-# Stands for minus infinity among logits, and is a number in float16, too.
-_NEVER = -1e4
 # Examples that are computed and kept at a time: what a killed pass may lose.
 _CHUNK = 512
 _BATCH_SIZE = 32
 _INPUTS = ("input_ids", "input_mask", "segment_ids")
 _FORMAT = 1  # of the files that keep logits
-
-
-# ---- Losses -------------------------------------------------------------------------------------
-
-
-class SoftTargets(NamedTuple):
-  """How the loss is made of the labels and of what the teacher says.
-
-  Temperature and mixture are those of Hinton et al. 2015, section 2; Sanh et al. 2019 train with
-  both, too. The defaults count labels and teacher alike.
-
-  Attributes:
-    temperature: float, what both models' logits are divided by, above 0: the higher, the more the
-      student learns of the classes that the teacher holds for unlikely.
-    alpha: float from 0 to 1, the share of the soft loss; the rest is that of the labels.
-  """
-
-  temperature: float = 2.0
-  alpha: float = 0.5
-
-  def objective(self, hard, soft, sees_padding=False):
-    """What a training lowers.
-
-    Args:
-      hard, soft: optimization.Mean of the loss of the labels and of the teacher's.
-      sees_padding: bool, see optimization.Objective.
-
-    Returns:
-      optimization.Objective, which shows both.
-    """
-    terms = [
-      mean._replace(value=share * mean.value)
-      for share, mean in ((1.0 - self.alpha, hard), (self.alpha, soft))
-    ]
-    shown = {"label_loss": hard, "teacher_loss": soft}
-    return optimization.Objective(terms, shown, sees_padding)
-
-
-def class_losses(logits, teacher_logits, temperature, mask=None):
-  """How far the student's distribution is from the teacher's: T^2 KL(teacher || student).
-
-  The distributions are softmax(logits / T). T^2 keeps the gradients as large as those of the labels
-  (Hinton et al. 2015, section 2). The divergence is their cross-entropy without the teacher's own
-  entropy: it has the same gradients, and is 0 where both agree.
-
-    student [0, 0], teacher [log 3, 0], T = 1: 3/4 log(3/2) + 1/4 log(1/2) = 0.1308
-
-  Args:
-    logits, teacher_logits: float32 [..., W].
-    temperature: float, T.
-    mask: None, or int32 [..., W] or what is broadcast to it: 0 for what neither can choose.
-
-  Returns:
-    float32 [...], in nats.
-  """
-  student, teacher = (
-    tf.nn.log_softmax(_masked(values / temperature, mask)) for values in (logits, teacher_logits)
-  )
-  return temperature**2 * tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=-1)
-
-
-def _masked(logits, mask):
-  if mask is None:
-    return logits
-  mask = tf.broadcast_to(mask, tf.shape(logits)) > 0
-  return tf.where(mask, logits, tf.fill(tf.shape(logits), _NEVER))
-
-
-def span_losses(start_logits, end_logits, teacher_logits, input_mask, temperature):
-  """The mean of class_losses of the first and of the last word piece of answers.
-
-  Args:
-    start_logits, end_logits: float32 [B, S].
-    teacher_logits: float32 [B, S, 2], the teacher's for first and last.
-    input_mask: int32 [B, S], 0 for padding, which is no choice here.
-    temperature: float.
-
-  Returns:
-    float32 [B].
-  """
-  student = tf.stack([start_logits, end_logits], axis=1)  # [B, 2, S]
-  teacher = tf.transpose(teacher_logits, [0, 2, 1])
-  losses = class_losses(student, teacher, temperature, input_mask[:, tf.newaxis])  # [B, 2]
-  return tf.reduce_mean(losses, axis=1)
-
-
-def mark_losses(logits, teacher_logits, temperature):
-  """class_losses for labels that are there or not, each by itself: the mean over the labels.
-
-  Args:
-    logits, teacher_logits: float32 [B, L], of which the sigmoid is the probability of a label.
-    temperature: float.
-
-  Returns:
-    float32 [B].
-  """
-  # A label is a choice among two, of which one has the logit 0.
-  pairs = [tf.stack([z, tf.zeros_like(z)], axis=-1) for z in (logits, teacher_logits)]  # [B, L, 2]
-  return tf.reduce_mean(class_losses(*pairs, temperature), axis=1)
-
-
-def number_losses(logits, teacher_logits, temperature):
-  """The squared difference of numbers; temperature has no part in it.
-
-  Args:
-    logits, teacher_logits: float32 [B, 1].
-    temperature: float.
-
-  Returns:
-    float32 [B].
-  """
-  del temperature
-  return tf.square(logits[:, 0] - teacher_logits[:, 0])
 
 
 # ---- The teacher --------------------------------------------------------------------------------
@@ -188,7 +65,7 @@ class Teacher(NamedTuple):
     return os.path.join(self.directory, name)
 
   def check_labels(self, labels, is_fixed):
-    """Makes sure that the teacher knows the labels that the student is to learn.
+    """Makes sure that the teacher has the labels of the student's task.
 
     Args:
       labels: list of labels of the student's task, empty for numbers.
@@ -198,7 +75,7 @@ class Teacher(NamedTuple):
       The list of labels of both: the teacher's, which may have more.
 
     Raises:
-      files.InputError: it does not know them.
+      files.InputError: it has not.
     """
     own = self.labels or []
     if set(labels) - set(own) or bool(labels) != bool(own) or (is_fixed and labels != own):
@@ -342,7 +219,7 @@ def student_weights(weights, layers):
 
 
 def write_student(output_dir, teacher, layers):
-  """Writes the model that a student of some of the teacher's layers is at first.
+  """Writes the first weights of a student of some of the teacher's layers.
 
   Args:
     output_dir: str; the model gets a directory of its own in it, START.
@@ -370,7 +247,7 @@ def start_paths(output_dir):
   }
 
 
-# ---- What the teacher says of the training set --------------------------------------------------
+# ---- The teacher's logits on the training set ---------------------------------------------------
 
 
 def add_logits(teacher, build, input_file, output_file, features, cache_dir):

@@ -1,0 +1,212 @@
+"""The heads of pre-training: masked language model and next sentence, their losses and metrics."""
+
+from typing import Optional
+
+import tensorflow.compat.v1 as tf
+
+import modeling
+import optimization
+
+# Metrics of training and evaluation, in this order.
+SCORES = ("masked_lm_accuracy", "masked_lm_loss", "next_sentence_accuracy", "next_sentence_loss")
+# The mean of the batches' losses. Other than in the mean that an estimator adds, the last batch
+# counts by its examples.
+BATCH_LOSS = "batch_loss"
+
+
+def gather_indexes(sequence_tensor: tf.Tensor, positions: tf.Tensor) -> tf.Tensor:
+  """Picks vectors out of sequences.
+
+  Args:
+    sequence_tensor: float32 [B, S, H].
+    positions: int32 [B, P], places in the sequences.
+
+  Returns:
+    float32 [B * P, H].
+  """
+  picked = tf.gather(sequence_tensor, positions, batch_dims=1)  # [B, P, H]
+  return modeling.reshape_to_matrix(picked)
+
+
+def masked_lm_logits(
+  bert_config: modeling.BertConfig, hidden: tf.Tensor, output_weights: tf.Tensor
+) -> tf.Tensor:
+  """Logits of all word pieces, by the masked language model's head (Devlin et al. 2018, 3.1).
+
+  Args:
+    bert_config: the encoder's.
+    hidden: float32 [N, H], outputs of the encoder.
+    output_weights: [V, H], the table of word embeddings, which the head shares.
+
+  Returns:
+    float32 [N, V].
+  """
+  width = bert_config.hidden_size
+  initializer = modeling.create_initializer(bert_config.initializer_range)
+  activation = modeling.get_activation(bert_config.hidden_act) or tf.identity
+  with tf.variable_scope("cls/predictions"):
+    with tf.variable_scope("transform"):
+      kernel = tf.get_variable("dense/kernel", [width, width], initializer=initializer)
+      bias = tf.get_variable("dense/bias", [width], initializer=tf.zeros_initializer())
+      hidden = modeling.layer_norm(activation(tf.matmul(hidden, kernel) + bias))
+    bias = tf.get_variable(
+      "output_bias", [bert_config.vocab_size], initializer=tf.zeros_initializer()
+    )
+  return tf.matmul(hidden, output_weights, transpose_b=True) + bias
+
+
+def get_masked_lm_output(
+  bert_config: modeling.BertConfig,
+  input_tensor: tf.Tensor,
+  output_weights: tf.Tensor,
+  positions: Optional[tf.Tensor],
+  label_ids: tf.Tensor,
+  label_weights: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+  """The masked language model: predicts the word pieces at masked places.
+
+  Args:
+    bert_config: the encoder's.
+    input_tensor: float32 [B, S, H], outputs of the encoder; or [B, P, H], those at `positions`.
+    output_weights: [V, H], the table of word embeddings.
+    positions: int32 [B, P], places of the masked word pieces; None if input_tensor has no others.
+    label_ids: int32 [B, P], their ids.
+    label_weights: float32 [B, P], 0.0 for places that only fill up the row.
+
+  Returns:
+    float32 scalar, the mean loss by weight; float32 [B * P], cross-entropies in nats;
+    float32 [B * P, V], log probabilities.
+  """
+  if positions is None:
+    hidden = modeling.reshape_to_matrix(input_tensor)  # [B * P, H]
+  else:
+    hidden = gather_indexes(input_tensor, positions)
+  logits = masked_lm_logits(bert_config, hidden, output_weights)  # [B * P, V]
+  losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+    labels=tf.reshape(label_ids, [-1]), logits=logits
+  )
+  loss = _weighted_mean(losses, tf.reshape(label_weights, [-1]))
+  return loss, losses, tf.nn.log_softmax(logits)
+
+
+def _weighted_mean(values, weights):
+  """The mean of float32 [N] by weight; 0 where all weights are 0."""
+  return tf.reduce_sum(values * weights) / _total_weight(weights)
+
+
+def _total_weight(weights):
+  """The denominator of a mean by weight, above 0."""
+  return tf.reduce_sum(weights) + 1e-5
+
+
+def get_next_sentence_output(
+  bert_config: modeling.BertConfig, input_tensor: tf.Tensor, labels: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+  """The classifier of second segments: following the first in its document, or random.
+
+  Args:
+    bert_config: the encoder's.
+    input_tensor: float32 [B, H], the pooled output of the encoder.
+    labels: int32 [B] or [B, 1], 0 if it follows, 1 if it is a random one.
+
+  Returns:
+    float32 scalar, the mean loss; float32 [B], cross-entropies in nats; float32 [B, 2],
+    log probabilities.
+  """
+  with tf.variable_scope("cls/seq_relationship"):
+    weights = tf.get_variable(
+      "output_weights",
+      [2, bert_config.hidden_size],
+      initializer=modeling.create_initializer(bert_config.initializer_range),
+    )
+    bias = tf.get_variable("output_bias", [2], initializer=tf.zeros_initializer())
+  logits = tf.matmul(input_tensor, weights, transpose_b=True) + bias  # [B, 2]
+  losses = tf.nn.sparse_softmax_cross_entropy_with_logits(
+    labels=tf.reshape(labels, [-1]), logits=logits
+  )
+  return tf.reduce_mean(losses), losses, tf.nn.log_softmax(logits)
+
+
+def heads(
+  bert_config: modeling.BertConfig,
+  features: dict[str, tf.Tensor],
+  is_training: bool,
+  use_one_hot_embeddings: bool,
+) -> tuple[tuple, tuple]:
+  """The encoder with both heads: results of get_masked_lm_output and get_next_sentence_output.
+
+  `features` has the columns of pretraining.record_features.
+  """
+  model = modeling.BertModel(
+    config=bert_config,
+    is_training=is_training,
+    input_ids=features["input_ids"],
+    input_mask=features["input_mask"],
+    token_type_ids=features["segment_ids"],
+    use_one_hot_embeddings=use_one_hot_embeddings,
+  )
+  masked = get_masked_lm_output(
+    bert_config,
+    model.get_output_at(features["masked_lm_positions"]),
+    model.get_embedding_table(),
+    None,
+    features["masked_lm_ids"],
+    features["masked_lm_weights"],
+  )
+  following = get_next_sentence_output(
+    bert_config, model.get_pooled_output(), features["next_sentence_labels"]
+  )
+  return masked, following
+
+
+def objective(
+  features: dict[str, tf.Tensor], masked_loss: tf.Tensor, following_loss: tf.Tensor, scores: dict
+) -> optimization.Objective:
+  """The sum of both heads' mean losses, which shows the scores.
+
+  Args:
+    features: columns of pretraining.record_features.
+    masked_loss, following_loss: float32 scalars.
+    scores: from `scores`.
+  """
+  num_masked = _total_weight(features["masked_lm_weights"])
+  return optimization.Objective(
+    [
+      optimization.Mean(masked_loss, num_masked),
+      optimization.mean_of_examples(following_loss, features["next_sentence_labels"]),
+    ],
+    shown={
+      name: optimization.Mean(_weighted_mean(values, weights), _total_weight(weights))
+      for name, (values, weights) in scores.items()
+    },
+  )
+
+
+def scores(
+  features: dict[str, tf.Tensor], masked: tuple, following: tuple
+) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
+  """Values and weights, float32 [N], of each of SCORES for a batch; arguments as from `heads`.
+
+  Examples that fill up a batch have no real token, and the weight 0.
+  """
+  is_real = tf.cast(tf.reduce_max(features["input_mask"], axis=1), tf.float32)  # [B]
+  weights = tf.reshape(features["masked_lm_weights"], [-1])  # [B * P]
+  columns = []
+  for (_, losses, log_probs), labels, label_weights in (
+    (masked, features["masked_lm_ids"], weights),
+    (following, features["next_sentence_labels"], is_real),
+  ):
+    guesses = tf.argmax(log_probs, axis=-1, output_type=tf.int32)
+    hits = tf.cast(tf.equal(guesses, tf.reshape(labels, [-1])), tf.float32)
+    columns += [(hits, label_weights), (losses, label_weights)]
+  return dict(zip(SCORES, columns))
+
+
+def metrics(*columns: tf.Tensor) -> dict:
+  """Streaming metrics of an EVAL graph; `columns` are values and weights of each of SCORES."""
+  scores = dict(zip(SCORES, zip(columns[::2], columns[1::2])))
+  batch_loss = _weighted_mean(*scores["masked_lm_loss"])
+  batch_loss += _weighted_mean(*scores["next_sentence_loss"])
+  _, is_real = scores["next_sentence_loss"]
+  means = {name: tf.metrics.mean(*column) for name, column in scores.items()}
+  return {**means, BATCH_LOSS: tf.metrics.mean(batch_loss, tf.reduce_sum(is_real))}

@@ -1,0 +1,141 @@
+"""Losses of knowledge distillation, as functions of the student's and the teacher's logits.
+
+  classes, tags, first and last word piece   class_losses, span_losses
+  several labels per text                    mark_losses
+  numbers                                    number_losses
+
+Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network".
+"""
+
+from typing import NamedTuple, Optional
+
+import tensorflow.compat.v1 as tf
+
+import optimization
+
+# The feature of training records with the teacher's logits.
+TEACHER_LOGITS = "teacher_logits"
+
+# Stands for minus infinity among logits, and is a number in float16, too.
+_NEVER = -1e4
+
+
+class SoftTargets(NamedTuple):
+  """The mixture of the labels' loss and the teacher's.
+
+  Temperature and mixture are those of Hinton et al. 2015, section 2; Sanh et al. 2019 train with
+  both, too. By default labels and teacher have equal shares.
+
+  Attributes:
+    temperature: divides both models' logits, above 0. The higher it is, the larger is the part of
+      classes to which the teacher gives low probabilities.
+    alpha: from 0 to 1, the share of the soft loss; the rest is that of the labels.
+  """
+
+  temperature: float = 2.0
+  alpha: float = 0.5
+
+  def objective(
+    self, hard: optimization.Mean, soft: optimization.Mean, sees_padding: bool = False
+  ) -> optimization.Objective:
+    """The mixture, which shows both losses.
+
+    Args:
+      hard: the loss of the labels.
+      soft: the loss of the teacher's logits.
+      sees_padding: see optimization.Objective.
+    """
+    terms = [
+      mean._replace(value=share * mean.value)
+      for share, mean in ((1.0 - self.alpha, hard), (self.alpha, soft))
+    ]
+    shown = {"label_loss": hard, "teacher_loss": soft}
+    return optimization.Objective(terms, shown, sees_padding)
+
+
+def class_losses(
+  logits: tf.Tensor,
+  teacher_logits: tf.Tensor,
+  temperature: float,
+  mask: Optional[tf.Tensor] = None,
+) -> tf.Tensor:
+  """The divergence of the student's distribution from the teacher's: T^2 KL(teacher || student).
+
+  The distributions are softmax(logits / T). T^2 keeps the gradients as large as those of the labels
+  (Hinton et al. 2015, section 2). The divergence is their cross-entropy without the teacher's own
+  entropy: it has the same gradients, and is 0 where both agree.
+
+    student [0, 0], teacher [log 3, 0], T = 1: 3/4 log(3/2) + 1/4 log(1/2) = 0.1308
+
+  Args:
+    logits, teacher_logits: float32 [..., W].
+    temperature: T.
+    mask: int32 [..., W] or broadcast to it: 0 for what neither can choose.
+
+  Returns:
+    float32 [...], in nats.
+  """
+  student, teacher = (
+    tf.nn.log_softmax(_masked(values / temperature, mask)) for values in (logits, teacher_logits)
+  )
+  return temperature**2 * tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=-1)
+
+
+def _masked(logits, mask):
+  if mask is None:
+    return logits
+  mask = tf.broadcast_to(mask, tf.shape(logits)) > 0
+  return tf.where(mask, logits, tf.fill(tf.shape(logits), _NEVER))
+
+
+def span_losses(
+  start_logits: tf.Tensor,
+  end_logits: tf.Tensor,
+  teacher_logits: tf.Tensor,
+  input_mask: tf.Tensor,
+  temperature: float,
+) -> tf.Tensor:
+  """The mean of class_losses of the first and of the last word piece of answers.
+
+  Args:
+    start_logits, end_logits: float32 [B, S].
+    teacher_logits: float32 [B, S, 2], the teacher's for first and last.
+    input_mask: int32 [B, S], 0 for padding, which is no choice here.
+    temperature: see class_losses.
+
+  Returns:
+    float32 [B].
+  """
+  student = tf.stack([start_logits, end_logits], axis=1)  # [B, 2, S]
+  teacher = tf.transpose(teacher_logits, [0, 2, 1])
+  losses = class_losses(student, teacher, temperature, input_mask[:, tf.newaxis])  # [B, 2]
+  return tf.reduce_mean(losses, axis=1)
+
+
+def mark_losses(logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float) -> tf.Tensor:
+  """class_losses for multi-hot labels: the mean over the labels, each a choice of yes or no.
+
+  Args:
+    logits, teacher_logits: float32 [B, L], of which the sigmoid is the probability of a label.
+    temperature: see class_losses.
+
+  Returns:
+    float32 [B].
+  """
+  # Yes has the label's logit, no has 0.
+  pairs = [tf.stack([z, tf.zeros_like(z)], axis=-1) for z in (logits, teacher_logits)]  # [B, L, 2]
+  return tf.reduce_mean(class_losses(*pairs, temperature), axis=1)
+
+
+def number_losses(logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float) -> tf.Tensor:
+  """The squared difference of numbers; temperature has no part in it.
+
+  Args:
+    logits, teacher_logits: float32 [B, 1].
+    temperature: not used.
+
+  Returns:
+    float32 [B].
+  """
+  del temperature
+  return tf.square(logits[:, 0] - teacher_logits[:, 0])
