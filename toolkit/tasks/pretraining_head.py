@@ -1,11 +1,15 @@
-"""The heads of pre-training: masked language model and next sentence, their losses and metrics."""
+"""Pre-training in TensorFlow: masked language model and next sentence, and their records."""
 
-from typing import Optional
+import os
+from typing import NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
 
 import modeling
 import optimization
+from toolkit.records import input_pipeline
+from toolkit.support import files
+from toolkit.tasks import pretraining
 
 # Metrics of training and evaluation, in this order.
 SCORES = ("masked_lm_accuracy", "masked_lm_loss", "next_sentence_accuracy", "next_sentence_loss")
@@ -210,3 +214,132 @@ def metrics(*columns: tf.Tensor) -> dict:
   _, is_real = scores["next_sentence_loss"]
   means = {name: tf.metrics.mean(*column) for name, column in scores.items()}
   return {**means, BATCH_LOSS: tf.metrics.mean(batch_loss, tf.reduce_sum(is_real))}
+
+
+# ---- Input --------------------------------------------------------------------------------------
+
+
+def _decode_record(record, name_to_features):
+  """Decodes one tf.train.Example; integers become int32, as a TPU needs them.
+
+  Args:
+    record: string scalar.
+    name_to_features: dict of name -> tf.FixedLenFeature.
+
+  Returns:
+    Dict of name -> tensor.
+  """
+  example = tf.io.parse_single_example(record, name_to_features)
+  return {
+    name: tf.cast(value, tf.int32) if value.dtype == tf.int64 else value
+    for name, value in example.items()
+  }
+
+
+def input_fn_builder(
+  input_files,
+  max_seq_length,
+  max_predictions_per_seq,
+  is_training,
+  num_cpu_threads=4,
+  trim_padding=False,
+  seed=None,
+  num_seen=0,
+  num_records=None,
+):
+  """Makes the input_fn that reads the files of create_pretraining_data.py.
+
+  Args:
+    input_files: list of str, TFRecord files.
+    max_seq_length: int, S.
+    max_predictions_per_seq: int, P.
+    is_training: bool; the examples come shuffled and without end, or once and in order.
+    num_cpu_threads: int, files that training reads at a time.
+    trim_padding, seed, num_seen, num_records: see input_pipeline.corpus_input_fn.
+
+  Returns:
+    Function of params, a dict with "batch_size", to a tf.data.Dataset of batches with the columns
+    of pretraining.record_features.
+  """
+  features = pretraining.record_features(max_seq_length, max_predictions_per_seq)
+  return input_pipeline.corpus_input_fn(
+    input_files, features, is_training, num_cpu_threads, trim_padding, seed, num_seen, num_records
+  )
+
+
+class RecordSet(NamedTuple):
+  """TFRecord files, and the number of their records."""
+
+  paths: list
+  num_records: int
+
+
+def find_records(patterns, flag):
+  """Finds the TFRecord files that a flag names, without the files of metadata beside them.
+
+  Args:
+    patterns: str, names or patterns with commas between.
+    flag: str, name of the flag.
+
+  Returns:
+    List of str.
+
+  Raises:
+    files.InputError: there is none.
+  """
+  found = files.find(patterns, flag)
+  paths = [path for path in found if not path.endswith(pretraining.metadata_path(""))]
+  if not paths:
+    raise files.InputError(f"--{flag}: {patterns} are metadata; give the TFRecord files themselves")
+  return paths
+
+
+def check_records(paths, expected, vocab_size):
+  """Checks that records fit the model, and counts them.
+
+  Files without metadata are judged by their first records, and read through to be counted.
+
+  Args:
+    paths: list of str, TFRecord files.
+    expected: dict of entries of the metadata, see pretraining.check_metadata;
+      max_seq_length and max_predictions_per_seq among them.
+    vocab_size: int, of the model.
+
+  Returns:
+    RecordSet.
+
+  Raises:
+    files.InputError: the records do not fit, are damaged, or there are none.
+  """
+  pretraining.check_metadata(paths, **expected)
+  features = pretraining.record_features(
+    expected["max_seq_length"], expected["max_predictions_per_seq"]
+  )
+  known, num_records = {}, 0
+  for path in paths:
+    source = pretraining.metadata_path(path)
+    if source not in known:
+      known[source] = files.read_json(source)["files"] if files.exists(source) else {}
+    entry = known[source].get(os.path.basename(path))
+    if entry is None:
+      check_ids(path, input_pipeline.read_some(path, features), vocab_size)
+      num_records += input_pipeline.count_records([path])
+    else:
+      num_records += entry["records"]
+  if not num_records:
+    raise files.InputError(f"{', '.join(paths)}: no records; see create_pretraining_data.py")
+  return RecordSet(paths, num_records)
+
+
+def check_ids(path, rows, vocab_size):
+  """Checks that the word pieces of some records are among those of the model.
+
+  Raises:
+    files.InputError: one is not.
+  """
+  highest = max((max(row["input_ids"] + row["masked_lm_ids"]) for row in rows), default=0)
+  if highest >= vocab_size:
+    raise files.InputError(
+      f"{path}: found word piece {highest}, and vocab_size is {vocab_size} in --bert_config_file; "
+      "make the records with the model's vocabulary"
+    )

@@ -353,17 +353,18 @@ def log_results(results: dict):
     logging.info("  %s = %s", name, results[name])
 
 
-def write_results(run: Run, results: dict, metrics: dict, scalars: dict, suffix: str = ""):
+def write_results(run: Run, results: dict, metrics: dict, scalars=None, suffix: str = ""):
   """Writes the results of an evaluation to files and to TensorBoard.
 
   Args:
     run: Run.
     results: dict of name -> number, the lines of eval_results.txt, with global_step.
     metrics: dict, the content of eval_metrics.json.
-    scalars: dict of name -> number, for TensorBoard.
+    scalars: dict of name -> number, for TensorBoard, or None.
     suffix: what the names of the files end in, before the dot.
   """
-  hooks.write_scalars(run.path("eval"), int(results["global_step"]), scalars)
+  if scalars:
+    hooks.write_scalars(run.path("eval"), int(results["global_step"]), scalars)
   lines = "".join(f"{name} = {results[name]!s}\n" for name in sorted(results))
   files.write_text(run.path(f"eval_results{suffix}.txt"), lines)
   files.write_json(run.path(f"eval_metrics{suffix}.json"), metrics)
