@@ -30,7 +30,8 @@ import run_classifier
 import tokenization
 from toolkit.formats import checkpoints
 from toolkit.support import command_line, files
-from toolkit.training import distillation, precision
+from toolkit.tasks import classification, classification_head, soft_targets
+from toolkit.training import precision
 
 GOOD = ["good", "great", "fine", "lovely", "superb", "funny"]
 BAD = ["bad", "awful", "dull", "poor", "weak", "silly"]
@@ -404,7 +405,7 @@ def test_xnli_from_one_language_to_another(model, trained, tmp_path):
   run(out, "--do_eval", xnli_language="en")
   right = float(dict(results(out))["eval_accuracy"])
   assert right > 0.9
-  assert wrong == pytest.approx(1.0 - right)
+  assert wrong == pytest.approx(1.0 - right, abs=1e-6)  # both are texts of float32
 
 
 def test_evaluation_and_prediction_in_mixed_precision(trained, tmp_path, monkeypatch, log):
@@ -529,7 +530,7 @@ def head(labels, kind, is_training=False, **options):
 
 def test_loss_of_several_labels():
   marks = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0]], np.float32)
-  loss, losses, logits, probabilities, _ = head(marks, "labels")
+  loss, losses, logits, probabilities, _ = head(marks, classification.LABELS)
   np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-logits)), rtol=1e-5)
   entropies = -np.log(np.where(marks == 1, probabilities, 1 - probabilities))
   np.testing.assert_allclose(losses, entropies.mean(axis=1), rtol=1e-5)
@@ -547,21 +548,23 @@ def test_weights_of_classes_count_in_training_alone():
 
 def test_weights_of_one_change_nothing():
   for plain, weighted in zip(
-    head([2, 0, 2], "classes", is_training=True),
-    head([2, 0, 2], "classes", is_training=True, class_weights=[1.0, 1.0, 1.0]),
+    head([2, 0, 2], classification.CLASSES, is_training=True),
+    head([2, 0, 2], classification.CLASSES, is_training=True, class_weights=[1.0, 1.0, 1.0]),
   ):
     np.testing.assert_array_equal(plain, weighted)
 
 
-def test_class_weights_reach_the_model(model, data, tmp_path):
+def test_class_weights_reach_the_model(model, data, tmp_path, monkeypatch):
   weights = tmp_path / "weights.tsv"
   weights.write_text("positive\t0.5\nnegative\t2\n")
   for choice, want in ((weights, [2.0, 0.5]), ("balanced", [1.0, 1.0]), (None, None)):
     named = start(model, data, output_dir=tmp_path / "out", class_weights=choice)
     arguments = [f"--{name}={value}" for name, value in named.items()]
     command_line.parse(run_classifier.flags, ["--do_train", *arguments])
-    build_model_fn, _ = run_classifier._model_and_table(run_classifier.prepare())
-    assert build_model_fn.keywords["class_weights"] == want
+    assert run_classifier.prepare().class_weights == want
+    monkeypatch.setattr(run_classifier, "model_fn_builder", lambda **arguments: arguments)
+    assert run_classifier.make_model_fn(run_classifier.prepare())["class_weights"] == want
+    monkeypatch.undo()
 
 
 # ---- Parts used by other programs ---------------------------------------------------------------
@@ -622,8 +625,8 @@ def test_metrics_leave_padding_out():
   arguments = [[1.0, 3.0, 50.0], [0, 1, 0], [[2.0, 1.0], [2.0, 1.0], [2.0, 1.0]], [1, 1, 0]]
   with tf.Graph().as_default(), tf.Session() as session:
     tensors = [tf.constant(value) for value in arguments]
-    classes = run_classifier._classification_metrics(*tensors)
-    numbers = run_classifier._loss_metrics(*tensors)
+    classes = classification_head.HEADS[classification.CLASSES].streaming_metrics(*tensors)
+    numbers = classification_head.HEADS[classification.NUMBER].streaming_metrics(*tensors)
     session.run(tf.local_variables_initializer())
     session.run([update for _, update in (*classes.values(), *numbers.values())])
     got = {name: session.run(value) for name, (value, _) in classes.items()}
@@ -867,14 +870,16 @@ def test_what_counts_of_an_example_without_a_label():
       "teacher_logits": tf.constant([[np.log(3.0), 0.0]] * 2, tf.float32),
       "is_labeled": tf.constant([1, 0]),
     }
-    objective = run_classifier._taught_objective(
+    losses = tf.constant([2.0, 100.0])
+    objective = classification_head.objective(
       features,
-      tf.constant([2.0, 100.0]),
+      tf.reduce_mean(losses),
+      losses,
       tf.zeros([2, 2]),
-      "classes",
-      distillation.SoftTargets(temperature=1.0, alpha=0.25),
+      classification.CLASSES,
+      soft=soft_targets.SoftTargets(temperature=1.0, alpha=0.25),
     )
-    teacher = 0.13081204  # see distillation.class_losses
+    teacher = 0.13081204  # see soft_targets.class_losses
     expected = (0.75 * 2 + 0.25 * teacher + teacher) / 2
     assert session.run(objective.loss_value()) == pytest.approx(expected, rel=1e-5)
 

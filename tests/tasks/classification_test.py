@@ -191,9 +191,9 @@ def test_marks_of_several_labels(tokenizer, tmp_path):
   ]
   path = str(tmp_path / "train.tf_record")
   classification.file_based_convert_examples_to_features(
-    examples, ["a", "b", "c"], 4, tokenizer, path, kind="labels"
+    examples, ["a", "b", "c"], 4, tokenizer, path, kind=classification.LABELS
   )
-  table = classification.record_features(4, "labels", 3)
+  table = classification.record_features(4, classification.LABELS, 3)
   rows = input_pipeline.read_some(path, table)
   assert [row["label_ids"] for row in rows] == [[1.0, 0.0, 1.0], *[[0.0] * 3] * 3]
   assert [row["is_real_example"] for row in rows] == [[1], [1], [1], [0]]
@@ -201,7 +201,7 @@ def test_marks_of_several_labels(tokenizer, tmp_path):
   with pytest.raises(
     files.InputError, match=r"f.tsv:9: found label 'd'; known labels are 'a', 'b'"
   ):
-    classification.convert_single_example(9, wrong, ["a", "b"], 4, tokenizer, "labels")
+    classification.convert_single_example(9, wrong, ["a", "b"], 4, tokenizer, classification.LABELS)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_every_task_is_judged_by_metrics_that_exist():
   for name in classification.TASKS:
     task = find_task(name)
     assert set(task.metrics) <= set(scores if task.kind == classification.NUMBER else labels)
-    assert (task.kind == "number") == (name == "sts-b") == (task.get_labels() == [])
+    assert (task.kind is classification.NUMBER) == (name == "sts-b") == (task.get_labels() == [])
   assert set(find_task("csv").metrics) <= set(labels)
   assert set(find_task("csv", regression=True).metrics) <= set(scores)
   marks = glue_metrics.multi_label_metrics([[0, 1]], [[0, 1]], ["a", "b"])

@@ -161,7 +161,7 @@ def define_training_flags(flags):
   )
   flags.register_multi_flags_validator(
     ["warmup_proportion", "num_warmup_steps"],
-    lambda values: not all(flags[name].present for name in values),
+    lambda values: not all(flags.FLAGS[name].present for name in values),
     "only one of them may be given",
   )
   flags.DEFINE_bool(
