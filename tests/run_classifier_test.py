@@ -29,8 +29,8 @@ import modeling
 import run_classifier
 import tokenization
 from toolkit.formats import checkpoints
-from toolkit.support import command_line, files
-from toolkit.training import distillation, precision
+from toolkit.support import command_line, files, precision
+from toolkit.training import distillation
 
 GOOD = ["good", "great", "fine", "lovely", "superb", "funny"]
 BAD = ["bad", "awful", "dull", "poor", "weak", "silly"]
