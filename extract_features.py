@@ -19,21 +19,24 @@ feature_files.py describes what is written. The same vectors in Python, the mode
 
 from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
 
-import collections
 import itertools
 import os
 import sys
 from typing import NamedTuple
 
-import numpy as np
 from absl import flags, logging
 from tqdm import tqdm
 
-import tokenization
-from toolkit.formats import checkpoints, feature_files, model_directory
+from toolkit.formats import checkpoints, feature_files
 from toolkit.records import input_pipeline, tf_records
-from toolkit.serving.predictor import Predictor
-from toolkit.support import files, processes
+from toolkit.serving.feature_extractor import (  # noqa: F401, names that were always importable from here
+  FeatureExtractor,
+  find_model,
+  load_model,
+  unit_length,
+  windows,
+)
+from toolkit.support import files, precision, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import vectors
 from toolkit.tasks.classification import _truncate_seq_pair  # noqa: F401, always importable from here
@@ -53,10 +56,7 @@ from toolkit.tasks.vectors_head import (  # noqa: F401, names that were always i
   pool,
   text_mask,
 )
-from toolkit.training import common_flags, estimators, precision
-
-# Lines run in order of length within windows whose vectors take this much memory.
-_WINDOW_BYTES = 2**25
+from toolkit.training import common_flags, estimators
 
 FLAGS = flags.FlagValues()
 flags.DEFINE_string(
@@ -224,225 +224,6 @@ def model_fn_builder(
     )
 
   return model_fn
-
-
-# ---- From Python --------------------------------------------------------------------------------
-
-
-class FeatureExtractor:
-  """A model, loaded once, that gives vectors of texts; calls may come from several threads.
-
-  Attributes:
-    tokenizer: tokenization.FullTokenizer.
-    width: int, W, numbers in a pooled vector; see create_model.
-  """
-
-  def __init__(
-    self,
-    bert_config_file,
-    vocab_file,
-    init_checkpoint,
-    do_lower_case=True,
-    layers=(-1,),
-    pooling="mean",
-    include_special_tokens=False,
-    normalize=False,
-    max_seq_length=128,
-    batch_size=32,
-    use_one_hot_embeddings=False,
-    amp=False,
-  ):
-    """Loads a model.
-
-    Args:
-      bert_config_file, vocab_file: str, paths.
-      init_checkpoint: str, a path as checkpoints.resolve_checkpoint takes it.
-      do_lower_case: bool, casing of the tokenizer.
-      layers: sequence of int, 0 for the first layer, -1 for the last.
-      pooling: member of POOLINGS.
-      include_special_tokens: bool, whether mean and maximum take in [CLS] and [SEP].
-      normalize: bool, whether encode scales vectors to the length 1.
-      max_seq_length: int, word pieces with [CLS] and [SEP]. Longer texts are cut.
-      batch_size: int, most texts that run at once.
-      use_one_hot_embeddings: bool, see modeling.BertModel.
-      amp: bool, whether the model runs in mixed precision where that is faster; see acceleration.
-
-    Raises:
-      files.InputError: a file cannot be used, they do not go together, or a layer or the pooling
-        does not exist.
-    """
-    if pooling not in POOLINGS:
-      raise files.InputError(f"pooling: found {pooling!r}; there are {', '.join(POOLINGS)}")
-    config, self.tokenizer = load_model(
-      bert_config_file, vocab_file, init_checkpoint, do_lower_case, max_seq_length, layers
-    )
-
-    def build(*inputs):
-      return create_model(
-        config, *inputs, layers, use_one_hot_embeddings, pooling, include_special_tokens
-      )
-
-    plan = precision.find(amp, use_xla=False, use_tpu=False)
-    plan.log()
-    self._predictor = Predictor(
-      build, init_checkpoint, batch_size, "init_checkpoint", plan.session_config(is_training=False)
-    )
-    self._pooling = pooling
-    self._normalize = normalize
-    self._max_seq_length = max_seq_length
-    num_values = len(layers) * config.hidden_size  # of a word piece
-    self.width = num_values * (2 if pooling == "mean_max" else 1)
-    # With pooling, no more than a vector is left of a line when its batch has run.
-    self._window_tokens = _WINDOW_BYTES // (4 * num_values) if pooling == "none" else np.inf
-
-  @classmethod
-  def from_directory(cls, model_dir, **options):
-    """The model of a directory with bert_config.json, vocab.txt and a checkpoint.
-
-    Args:
-      model_dir: str, a released model or an output directory of training.
-      **options: see __init__. The casing is the one that the directory tells, unless given.
-
-    Raises:
-      files.InputError: see __init__.
-    """
-    return cls(**{**find_model(model_dir), **options})
-
-  def encode(self, texts):
-    """Vectors of texts.
-
-    Args:
-      texts: list of str; in place of a str there may be a pair of them.
-
-    Returns:
-      float32 [number of texts, W], in their order; see create_model for W. A text without word
-      pieces has zeros with the poolings mean and max.
-
-    Raises:
-      files.InputError: the extractor was made with the pooling "none"; its vectors come from run.
-      TypeError: texts is one str.
-    """
-    if isinstance(texts, str):
-      raise TypeError("encode takes a list of texts, not one str")
-    if self._pooling == "none":
-      raise files.InputError("encode gives one vector a text: choose another pooling than none")
-    pairs = ((text, None) if isinstance(text, str) else text for text in texts)
-    examples = (InputExample(number, *pair) for number, pair in enumerate(pairs))
-    features = (convert_example(e, self._max_seq_length, self.tokenizer) for e in examples)
-    vectors = [values for _, values in self.run(features)]
-    vectors = np.array(vectors, np.float32).reshape(len(vectors), self.width)
-    return unit_length(vectors) if self._normalize else vectors
-
-  def run(self, features, on_batch=None):
-    """Runs the model over features of any number, window by window.
-
-    Args:
-      features: iterable of InputFeatures.
-      on_batch: function that is called after each batch with the number of its texts, or None.
-
-    Yields:
-      Pairs of an InputFeatures and its values: float32 [L, T, H] for T tokens; with pooling [W].
-      They come in the order of the features.
-
-    Raises:
-      files.InputError: the weights give no finite numbers, or memory ran out.
-    """
-    for window in windows(features, self._window_tokens):
-      rows = [
-        (feature.input_ids[: len(feature.tokens)], feature.input_type_ids[: len(feature.tokens)])
-        for feature in window
-      ]
-      with processes.explained_memory_errors("--batch_size or --max_seq_length"):
-        outputs = collections.deque(self._predictor.run(rows, on_batch))
-      for feature in window:  # taken away one by one: the next window finds this memory free
-        yield feature, values_of(outputs.popleft(), len(feature.tokens))
-
-
-def unit_length(vectors):
-  """Rows scaled to the length 1; those of zeros stay what they are. float32 [N, W], the same."""
-  return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-
-
-def windows(features, max_tokens):
-  """Groups features: lists of at most SORT_WINDOW with at most max_tokens word pieces.
-
-  Args:
-    features: iterable of InputFeatures, which is read no further than needed.
-    max_tokens: number. A single one may have more.
-
-  Yields:
-    Lists of InputFeatures, in their order.
-  """
-  window, num_tokens = [], 0
-  for feature in features:
-    num_tokens += len(feature.tokens)
-    if window and (len(window) == input_pipeline.SORT_WINDOW or num_tokens > max_tokens):
-      yield window
-      window, num_tokens = [], len(feature.tokens)
-    window.append(feature)
-  if window:
-    yield window
-
-
-def find_model(model_dir):
-  """What a directory says of its model.
-
-  Args:
-    model_dir: str.
-
-  Returns:
-    Dict of bert_config_file, vocab_file, init_checkpoint, str; and do_lower_case, bool, if the
-    directory's run.json or its vocabulary tells.
-
-  Raises:
-    files.InputError: there is no checkpoint, or a file cannot be read.
-  """
-  found = {
-    "bert_config_file": os.path.join(model_dir, model_directory.CONFIG_FILE),
-    "vocab_file": os.path.join(model_dir, model_directory.VOCAB_FILE),
-    "init_checkpoint": checkpoints.resolve_checkpoint(os.path.join(model_dir, ""), "model_dir"),
-  }
-  run_file = os.path.join(model_dir, model_directory.RUN_FILE)
-  flags_of_run = files.read_json(run_file)["flags"] if files.exists(run_file) else {}
-  casing = flags_of_run.get("do_lower_case")
-  if casing is None:
-    with files.input_checks():
-      vocab = tokenization.load_vocab(found["vocab_file"])
-    casing = tokenization.guess_lower_case(vocab)
-  return found if casing is None else {**found, "do_lower_case": casing}
-
-
-def load_model(
-  bert_config_file, vocab_file, init_checkpoint, do_lower_case, max_seq_length, layers
-):
-  """Reads what describes a model, and makes sure that it all goes together.
-
-  Args:
-    bert_config_file, vocab_file, init_checkpoint, do_lower_case, max_seq_length, layers: as
-      FeatureExtractor takes them.
-
-  Returns:
-    A pair: modeling.BertConfig and tokenization.FullTokenizer.
-
-  Raises:
-    files.InputError: it does not, or the model lacks one of the layers.
-  """
-  if max_seq_length < 3:
-    raise files.InputError(f"--max_seq_length: {max_seq_length} leaves no room for text; give more")
-  prefix = checkpoints.resolve_checkpoint(init_checkpoint)
-  config, tokenizer = model_directory.load_model(
-    bert_config_file, vocab_file, do_lower_case, max_seq_length, prefix
-  )
-  number = config.num_hidden_layers
-  if not layers:
-    raise files.InputError("--layers: none is given")
-  for layer in layers:
-    if not -number <= layer < number:
-      raise files.InputError(
-        f"--layers: there is no layer {layer}; the model's {number} layers are 0 to {number - 1}, "
-        f"or -1 (the last) to {-number}"
-      )
-  return config, tokenizer
 
 
 # ---- One run ------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from absl import logging
 import modeling  # noqa: F401
 import optimization  # noqa: F401
 import tokenization  # noqa: F401
+from toolkit.formats import checkpoints
 from toolkit.support import command_line, files, processes
 from toolkit.support.command_line import AUTO
 from toolkit.support.tensorflow_versions import tf
@@ -305,7 +306,7 @@ def run_model(job, set_name, file_name, batch_size, checkpoint=None):
     job.run, make_model_fn(job), table, input_file, count, batch_size, set_name, checkpoint
   )
   probabilities = np.stack([row["probabilities"] for row in rows])
-  steps.check_finite([probabilities], job.run.settings.output_dir)
+  checkpoints.check_finite([probabilities], job.run.settings.output_dir)
   return probabilities, np.stack([row["per_example_loss"] for row in rows])
 
 

@@ -21,12 +21,12 @@ from typing import NamedTuple
 
 import numpy as np
 from absl import logging
-from toolkit.serving.tagger import Tagger
 
-from toolkit.formats import model_directory
+from toolkit.formats import checkpoints, model_directory
 from toolkit.metrics import ner_metrics
 from toolkit.records import tf_records
 from toolkit.serving import tagger
+from toolkit.serving.tagger import Tagger
 from toolkit.support import command_line, files, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import tagging, tagging_head
@@ -287,7 +287,7 @@ def run_model(job, set_name, file_name, batch_size, checkpoint=None):
   logging.info("  Batch size = %d", batch_size)
   more = (input_file, len(windows), batch_size, set_name, checkpoint)
   rows = steps.predict(job.run, make_model_fn(job), table, *more)
-  steps.check_finite((row["losses"] for row in rows), settings.output_dir)
+  checkpoints.check_finite((row["losses"] for row in rows), settings.output_dir)
   label_ids = [row["label_ids"] for row in rows]
   losses = np.concatenate([row["losses"][w.positions] for w, row in zip(windows, rows)])
   tags = tagging.join_tags(sentences, windows, label_ids, job.labels)

@@ -18,14 +18,14 @@ import os  # noqa: F401, for programs that import * from here
 from typing import NamedTuple
 
 from absl import logging
-from toolkit.serving.mask_filler import MASK, MaskFiller
 
 import modeling  # noqa: F401
 import optimization  # noqa: F401
 import tokenization
-from toolkit.formats import model_directory
+from toolkit.formats import checkpoints, model_directory
 from toolkit.records import input_pipeline
 from toolkit.serving import mask_filler
+from toolkit.serving.mask_filler import MASK, MaskFiller
 from toolkit.support import command_line, files, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import pretraining, pretraining_head
@@ -312,7 +312,7 @@ def measure(job, checkpoint=None):
   with input_pipeline.explained_damage(eval_set.paths):
     results = estimators.evaluate(estimator, input_fn, num_batches, "eval", checkpoint)
   results["loss"] = results.pop(pretraining_head.BATCH_LOSS)
-  steps.check_finite([results["loss"]], run.settings.output_dir)
+  checkpoints.check_finite([results["loss"]], run.settings.output_dir)
   num_records = min(num_batches * batch_size, eval_set.num_records)
   return results, {"num_records": num_records, "input_files": eval_set.paths}
 

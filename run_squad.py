@@ -25,7 +25,6 @@ from typing import NamedTuple
 import numpy as np
 import six  # noqa: F401
 from absl import logging
-from toolkit.serving.question_answerer import QuestionAnswerer
 
 import modeling  # noqa: F401
 import optimization  # noqa: F401
@@ -33,6 +32,11 @@ import tokenization
 from toolkit.formats import checkpoints, model_directory
 from toolkit.metrics import squad_scores
 from toolkit.serving import question_answerer
+from toolkit.serving.question_answerer import (  # noqa: F401
+  QuestionAnswerer,
+  answer_line,
+  typed_questions,
+)
 from toolkit.support import command_line, files, processes
 from toolkit.support.command_line import AUTO
 from toolkit.support.tensorflow_versions import tf

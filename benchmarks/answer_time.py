@@ -43,8 +43,7 @@ def toolkit_model(config, pooled, amp=False):
 
   import modeling
   from toolkit.serving import predictor
-  from toolkit.support import processes
-  from toolkit.training import precision
+  from toolkit.support import precision, processes
 
   processes.prepare_process()
   plan = precision.find(amp, use_xla=False, use_tpu=False)

@@ -22,7 +22,7 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import optimization
-from toolkit.training import precision
+from toolkit.support import precision
 
 
 def gelu(x):

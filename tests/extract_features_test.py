@@ -15,8 +15,7 @@ import extract_features
 import modeling
 import tokenization
 from extract_features import FeatureExtractor, InputExample
-from toolkit.support import command_line, files
-from toolkit.training import precision
+from toolkit.support import command_line, files, precision
 
 WORDS = ["old", "mill", "river", "lamp", "keeper", "storm", "un", "##easy", "."]
 VOCAB = [*SPECIAL, *WORDS]

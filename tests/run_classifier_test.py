@@ -29,9 +29,8 @@ import modeling
 import run_classifier
 import tokenization
 from toolkit.formats import checkpoints
-from toolkit.support import command_line, files
+from toolkit.support import command_line, files, precision
 from toolkit.tasks import classification, classification_head, soft_targets
-from toolkit.training import precision
 
 GOOD = ["good", "great", "fine", "lovely", "superb", "funny"]
 BAD = ["bad", "awful", "dull", "poor", "weak", "silly"]
@@ -868,6 +867,7 @@ def test_what_counts_of_an_example_without_a_label():
   with tf.Graph().as_default(), tf.Session() as session:
     features = {
       "teacher_logits": tf.constant([[np.log(3.0), 0.0]] * 2, tf.float32),
+      "label_ids": tf.constant([0, 0]),
       "is_labeled": tf.constant([1, 0]),
     }
     losses = tf.constant([2.0, 100.0])

@@ -10,8 +10,7 @@ from tiny_runs import SPECIAL, config_of, save_checkpoint, save_encoder
 
 import modeling
 from toolkit.serving.predictor import Predictor
-from toolkit.support import files, processes
-from toolkit.training import precision
+from toolkit.support import files, precision, processes
 
 VOCAB = [*SPECIAL, *"abcdefgh"]
 

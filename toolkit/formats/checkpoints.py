@@ -243,3 +243,20 @@ def checkpoint_step(checkpoint: str) -> int:
   """The global step of a checkpoint, given by its prefix; 0 if it has none."""
   reader = tf.train.load_checkpoint(checkpoint)
   return int(reader.get_tensor("global_step")) if reader.has_tensor("global_step") else 0
+
+
+def check_finite(values: Iterable[np.ndarray], directory: str):
+  """Checks that a model's outputs are finite numbers.
+
+  Args:
+    values: float arrays.
+    directory: the directory of the model's checkpoint.
+
+  Raises:
+    files.InputError: they are NaN or infinite.
+  """
+  if not all(np.isfinite(value).all() for value in values):
+    raise files.InputError(
+      "the model's outputs are NaN or infinite: its weights are broken; train it anew with a "
+      f"lower --learning_rate (checkpoint of step {saved_step(directory)})"
+    )

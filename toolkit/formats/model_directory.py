@@ -9,6 +9,8 @@ best/              the same for the best checkpoint, where one is kept
 
 import os
 import platform
+from collections.abc import Iterable
+from typing import NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -182,6 +184,40 @@ def read_config(path):
   """
   with files.input_checks():
     return modeling.BertConfig.from_json_file(path)
+
+
+class Trained(NamedTuple):
+  """A model that a script has trained, as its directory describes it.
+
+  Attributes:
+    directory: the output directory, which is a path for checkpoints.resolve_checkpoint.
+    config: the architecture.
+    vocab_file: path of the vocabulary.
+    flags: flag name -> value of the training; empty for directories without run.json.
+    labels: in the order of their ids, or None.
+  """
+
+  directory: str
+  config: modeling.BertConfig
+  vocab_file: str
+  flags: dict
+  labels: Optional[list[str]]
+
+  def flags_among(self, names: Iterable[str]) -> dict:
+    """Those of the flags that have one of the names."""
+    return {name: self.flags[name] for name in names if name in self.flags}
+
+
+def load_trained(directory: str, script: str) -> Trained:
+  """Reads the description of a model that a script, named without .py, has trained.
+
+  Raises:
+    files.InputError: the directory is not complete, or of another script.
+  """
+  flags = load_flags(directory, script)
+  config = read_config(os.path.join(directory, CONFIG_FILE))
+  vocab_file = os.path.join(directory, VOCAB_FILE)
+  return Trained(directory, config, vocab_file, flags, read_labels(directory))
 
 
 def load_model(config_file, vocab_file, do_lower_case, max_seq_length, init_checkpoint):

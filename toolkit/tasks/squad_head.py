@@ -6,7 +6,28 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import optimization
+from toolkit.records import input_pipeline
+from toolkit.tasks import squad
 from toolkit.tasks.soft_targets import TEACHER_LOGITS, SoftTargets, span_losses
+
+
+def input_fn_builder(
+  input_file, seq_length, is_training, drop_remainder, trim_padding=False, seed=None, num_seen=0
+):
+  """Makes the input_fn that reads the TFRecord file of windows.
+
+  Args:
+    input_file: as squad.write_feature_records or FeatureWriter writes it.
+    seq_length: S.
+    is_training, drop_remainder, trim_padding, seed, num_seen: see input_pipeline.read_input_fn.
+
+  Returns:
+    Function of params, a dict with "batch_size", to a tf.data.Dataset of batches.
+  """
+  features = squad.record_features(seq_length, is_training)
+  return input_pipeline.read_input_fn(
+    input_file, features, is_training, drop_remainder, trim_padding, seed, num_seen
+  )
 
 
 def create_model(

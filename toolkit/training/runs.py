@@ -10,14 +10,13 @@ import modeling
 import optimization
 import tokenization
 from toolkit.formats import checkpoints, model_directory
-from toolkit.support import command_line, files
+from toolkit.support import command_line, files, precision
 from toolkit.tasks import soft_targets
 from toolkit.training import (
   distillation,
   distribution,
   estimators,
   micro_batches,
-  precision,
   run_flags,
 )
 

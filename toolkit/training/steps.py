@@ -10,7 +10,6 @@ write_results       writes the files of an evaluation
 import os
 from typing import Optional
 
-import numpy as np
 from absl import logging
 
 from toolkit.formats import checkpoints, model_directory
@@ -321,23 +320,6 @@ def make_estimator(run: Run, model_fn, is_training=False, **batch_sizes):
 
 
 # ---- Results ------------------------------------------------------------------------------------
-
-
-def check_finite(values, directory: str):
-  """Checks that a model's outputs are finite numbers.
-
-  Args:
-    values: iterable of float arrays.
-    directory: the directory of the model's checkpoint.
-
-  Raises:
-    files.InputError: they are NaN or infinite.
-  """
-  if not all(np.isfinite(value).all() for value in values):
-    raise files.InputError(
-      "the model's outputs are NaN or infinite: its weights are broken; train it anew with a "
-      f"lower --learning_rate (checkpoint of step {checkpoints.saved_step(directory)})"
-    )
 
 
 def trained_step(run: Run) -> int:

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow.compat.v1 as tf
 
-from toolkit.training import precision
+from toolkit.support import precision
 
 
 def machine(monkeypatch, tmp_path, gpus=(), cpu_flags="fpu sse2", bfloat16_speed=700.0):
@@ -20,7 +20,7 @@ def machine(monkeypatch, tmp_path, gpus=(), cpu_flags="fpu sse2", bfloat16_speed
 
 
 @pytest.mark.parametrize(
-  ("gpus", "cpu_flags", "precision", "line"),
+  ("gpus", "cpu_flags", "wanted", "line"),
   [
     ([("V100", (7, 0))], "", "float16", "on, float16: V100 has compute capability 7.0"),
     ([("P4", (6, 1))], "amx_bf16", None, "off: P4 has compute capability 6.1, and 7.0 is needed"),
@@ -28,32 +28,30 @@ def machine(monkeypatch, tmp_path, gpus=(), cpu_flags="fpu sse2", bfloat16_speed
     ([], "avx512f", None, "off: there is no GPU, and the CPU has neither amx_bf16 nor avx512_bf16"),
   ],
 )
-def test_mixed_precision(monkeypatch, tmp_path, gpus, cpu_flags, precision, line):
+def test_mixed_precision(monkeypatch, tmp_path, gpus, cpu_flags, wanted, line):
   machine(monkeypatch, tmp_path, gpus, cpu_flags)
   plan = precision.find(amp=True, use_xla=False, use_tpu=False)
-  assert plan.precision == precision
+  assert plan.precision == wanted
   assert len(plan.lines) == 1 and plan.lines[0].startswith(f"Mixed precision (--amp): {line}")
-  assert plan.loss_scale() == (2.0**15 if precision == "float16" else 0.0)
+  assert plan.loss_scale() == (2.0**15 if wanted == "float16" else 0.0)
   config = plan.session_config()
-  if precision is None:
+  if wanted is None:
     assert config is None
     return
   rewriting = config.graph_options.rewrite_options
-  assert (rewriting.auto_mixed_precision == rewriting.ON) == (precision == "float16")
+  assert (rewriting.auto_mixed_precision == rewriting.ON) == (wanted == "float16")
   is_bfloat16 = rewriting.auto_mixed_precision_onednn_bfloat16 == rewriting.ON
-  assert is_bfloat16 == (precision == "bfloat16")
+  assert is_bfloat16 == (wanted == "bfloat16")
   assert config.graph_options.optimizer_options.global_jit_level == 0
 
 
-@pytest.mark.parametrize(
-  ("speed", "precision"), [(170.0, None), (400.0, None), (420.0, "bfloat16")]
-)
-def test_bfloat16_is_used_where_it_is_faster(monkeypatch, tmp_path, speed, precision):
+@pytest.mark.parametrize(("speed", "wanted"), [(170.0, None), (400.0, None), (420.0, "bfloat16")])
+def test_bfloat16_is_used_where_it_is_faster(monkeypatch, tmp_path, speed, wanted):
   machine(monkeypatch, tmp_path, cpu_flags="avx512_bf16", bfloat16_speed=speed)
   plan = precision.find(amp=True, use_xla=False, use_tpu=False)
-  assert plan.precision == precision
+  assert plan.precision == wanted
   assert f"{speed:.0f} GFLOP/s in bfloat16, 350 in float32" in plan.lines[0]
-  assert ("is no faster with it" in plan.lines[0]) == (precision is None)
+  assert ("is no faster with it" in plan.lines[0]) == (wanted is None)
 
 
 def test_products_take_more_time_when_there_are_more(monkeypatch):

@@ -1,0 +1,149 @@
+"""Question answering with a trained model: from Python, and for questions typed at a prompt."""
+
+import sys
+from collections.abc import Iterator
+from typing import Optional
+
+import modeling
+import tokenization
+from toolkit.formats import model_directory
+from toolkit.serving.predictor import Predictor
+from toolkit.support import files
+from toolkit.tasks import squad, squad_answers, squad_head
+
+
+class QuestionAnswerer:
+  """A trained model, loaded once, that answers questions. It is safe from threads.
+
+  answerer = QuestionAnswerer.from_directory("/tmp/squad")
+  answerer.ask("Who founded it?", "It was founded by Ann Lee-Smith.").text
+  """
+
+  def __init__(
+    self,
+    checkpoint: str,
+    config: modeling.BertConfig,
+    settings: squad.Settings,
+    threshold: float = 0.0,
+    max_answer_length: int = 30,
+  ):
+    """Loads the model.
+
+    Args:
+      checkpoint: a path as checkpoints.resolve_checkpoint takes it.
+      config: the model's.
+      settings: of the features.
+      threshold: "no answer" is given where the null odds are higher.
+      max_answer_length: in word pieces.
+
+    Raises:
+      files.InputError: the checkpoint or the vocabulary cannot be used.
+    """
+    self.threshold = threshold
+    self._settings = settings
+    self._max_answer_length = max_answer_length
+    with files.input_checks():
+      self._tokenizer = tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
+
+    def build(input_ids, input_mask, segment_ids):
+      logits = squad_head.create_model(config, False, input_ids, input_mask, segment_ids, False)
+      return dict(zip(("start_logits", "end_logits"), logits))
+
+    self._predictor = Predictor(build, checkpoint)
+
+  @classmethod
+  def from_directory(cls, output_dir: str) -> "QuestionAnswerer":
+    """The model of a directory that run_squad.py has trained, with the best threshold known there.
+
+    Raises:
+      files.InputError: the directory is not complete, or of another script.
+    """
+    found = model_directory.load_trained(output_dir, "run_squad")
+    settings = squad.Settings(**found.flags_among(squad.Settings._fields))
+    settings = settings._replace(vocab_file=found.vocab_file)
+    return cls(output_dir, found.config, settings, squad_answers.known_threshold(output_dir))
+
+  def ask(self, question: str, context: str) -> squad_answers.BestAnswer:
+    """Answers a question about a context, the paragraph that may have the answer, of any length."""
+    words, offsets = squad.split_words(context)
+    example = squad.SquadExample(
+      "question", question, words, paragraph_text=context, word_offsets=offsets
+    )
+    features = list(squad.extract([example], self._settings, tokenizer=self._tokenizer))
+    rows = [(f.input_ids[: len(f.tokens)], f.segment_ids[: len(f.tokens)]) for f in features]
+    results = [
+      squad_answers.RawResult(feature.unique_id, **logits)
+      for feature, logits in zip(features, self._predictor.run(rows))
+    ]
+    return squad_answers.best_answer(
+      example,
+      features,
+      results,
+      max_answer_length=self._max_answer_length,
+      do_lower_case=self._settings.do_lower_case,
+      version_2_with_negative=self._settings.version_2_with_negative,
+      null_score_diff_threshold=self.threshold,
+    )
+
+
+def converse(answerer: QuestionAnswerer, question: Optional[str], context: Optional[str]):
+  """Prints the answer to a question, or to each that is typed, about a paragraph.
+
+  Args:
+    answerer: the model.
+    question: None for those on standard input.
+    context: the paragraph, None for one on standard input.
+  """
+  if question:
+    pairs = [(question, context or _typed("Paragraph: ") or "")]
+  else:
+    pairs = typed_questions(context)
+  for text, paragraph in pairs:
+    answer = answerer.ask(text, paragraph)
+    print(answer_line(answer, paragraph, answerer.threshold), flush=True)
+
+
+def typed_questions(context: Optional[str]) -> Iterator[tuple[str, str]]:
+  """Yields pairs of a question and a paragraph as they are typed, until the end of the input.
+
+  Args:
+    context: the first paragraph, or None if it is typed, too.
+  """
+  while True:
+    context = context or _typed("Paragraph: ")
+    if not context:
+      return
+    question = _typed("Question (Enter: another paragraph, Ctrl-D: end): ")
+    if question is None:
+      return
+    if question:
+      yield question, context
+    else:
+      context = None
+
+
+def _typed(prompt):
+  """A line of standard input without spaces around it, or None at its end."""
+  if sys.stdin.isatty():
+    print(prompt, end="", flush=True)
+  line = sys.stdin.readline()
+  return line.strip() if line else None
+
+
+def answer_line(answer: squad_answers.BestAnswer, context: str, threshold: float) -> str:
+  """An answer as a line of text.
+
+  Ann Lee-Smith  (probability 0.93; characters 18 to 31: ... founded by [Ann Lee-Smith].)
+  no answer  (probability 0.71; null odds 2.31, threshold 0.00)
+  """
+  if not answer.text:
+    odds = "" if answer.null_odds is None else f"; null odds {answer.null_odds:.2f}"
+    return f"no answer  (probability {answer.probability:.2f}{odds}, threshold {threshold:.2f})"
+  line = f"{answer.text}  (probability {answer.probability:.2f}"
+  if answer.start_char is None:
+    return line + ")"
+  start, end = answer.start_char, answer.end_char
+  first, last = max(0, start - 30), end + 30
+  shown = " ".join(f"{context[first:start]}[{context[start:end]}]{context[end:last]}".split())
+  dots = "..." if first else "", "..." if last < len(context) else ""
+  return f"{line}; characters {start} to {end}: {dots[0]}{shown}{dots[1]})"

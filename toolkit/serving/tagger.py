@@ -1,0 +1,111 @@
+"""Tagging of raw text with a trained model, from Python and from the command line."""
+
+import os
+from collections.abc import Sequence
+
+import tensorflow.compat.v1 as tf
+
+import modeling
+import tokenization
+from toolkit.formats import checkpoints, model_directory
+from toolkit.serving.predictor import Predictor
+from toolkit.support import files
+from toolkit.tasks import tagging, tagging_head
+
+
+class Tagger:
+  """A trained model, loaded once, that tags text. It is safe from threads.
+
+  tagger = Tagger.from_directory("/tmp/ner")
+  tagger.tag("Ada moved to Lisbon.")["entities"][1]["text"]  # "Lisbon"
+  """
+
+  def __init__(
+    self,
+    checkpoint: str,
+    config: modeling.BertConfig,
+    tokenizer: tokenization.FullTokenizer,
+    labels: Sequence[str],
+    max_seq_length: int = 128,
+  ):
+    """Loads the model.
+
+    Args:
+      checkpoint: a path as checkpoints.resolve_checkpoint takes it.
+      config: the model's.
+      tokenizer: of the model's vocabulary.
+      labels: in the order of their ids.
+      max_seq_length: word pieces in a window; longer texts have several.
+
+    Raises:
+      files.InputError: the checkpoint does not fit.
+    """
+    self._directory = checkpoint if files.is_directory(checkpoint) else os.path.dirname(checkpoint)
+    self._tokenizer = tokenizer
+    self._labels = labels
+    self._max_seq_length = max_seq_length
+
+    def build(input_ids, input_mask, segment_ids):
+      none = tf.zeros_like(input_ids)
+      _, losses, logits, _ = tagging_head.create_model(
+        config, False, input_ids, input_mask, segment_ids, none, none, len(labels), False
+      )
+      return tagging_head.predictions(losses, logits)
+
+    self._predictor = Predictor(build, checkpoint)
+
+  @classmethod
+  def from_directory(cls, output_dir: str) -> "Tagger":
+    """The model of a directory that run_ner.py has trained.
+
+    Raises:
+      files.InputError: the directory is not complete, or of another script.
+    """
+    found = model_directory.load_trained(output_dir, "run_ner")
+    if found.labels is None:
+      raise files.InputError(
+        f"{output_dir} has no {model_directory.LABEL_FILE}; train a model there first"
+      )
+    with files.input_checks():
+      casing = found.flags.get("do_lower_case", True)
+      tokenizer = tokenization.FullTokenizer(found.vocab_file, casing)
+    length = found.flags_among(["max_seq_length"])
+    return cls(output_dir, found.config, tokenizer, found.labels, **length)
+
+  def tag(self, text: str) -> dict:
+    """Finds the entities of a text.
+
+    Args:
+      text: of any length; a sentence is best, as the model was trained on sentences.
+
+    Returns:
+      See tagging.prediction_record.
+
+    Raises:
+      files.InputError: the model's outputs are NaN.
+    """
+    sentences = [tagging.split_text(text)]
+    windows = tagging.make_windows(sentences, self._tokenizer, self._max_seq_length)
+    rows = self._predictor.run([(w.input_ids, [0] * len(w.input_ids)) for w in windows])
+    checkpoints.check_finite((row["losses"] for row in rows), self._directory)
+    label_ids = [row["label_ids"] for row in rows]
+    (tags,) = tagging.join_tags(sentences, windows, label_ids, self._labels)
+    return tagging.prediction_record(sentences[0], tags)
+
+
+def entity_lines(record: dict) -> list[str]:
+  """The entities of a tagged text as lines.
+
+    Lisbon  LOC  (characters 13 to 19)
+
+  Args:
+    record: from tagging.prediction_record.
+
+  Returns:
+    One line per entity; the line "no entities" if there is none.
+  """
+  return [
+    f"{' '.join(entity['text'].split())}  {entity['type']}  "
+    f"(characters {entity['start_char']} to {entity['end_char']})"
+    for entity in record["entities"]
+  ] or ["no entities"]
