@@ -19,28 +19,34 @@ feature_files.py describes what is written. The same vectors in Python, the mode
 
 from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
 
+import codecs  # noqa: F401, this and three more for programs that import * from here
+import collections  # noqa: F401
 import itertools
+import json  # noqa: F401
 import os
+import re  # noqa: F401
 import sys
 from typing import NamedTuple
 
-from absl import flags, logging
+from absl import logging
 from tqdm import tqdm
 
+import modeling  # noqa: F401
+import tokenization  # noqa: F401
 from toolkit.formats import checkpoints, feature_files
 from toolkit.records import input_pipeline, tf_records
-from toolkit.serving.feature_extractor import (  # noqa: F401, names that were always importable from here
+from toolkit.serving.feature_extractor import (  # noqa: F401
   FeatureExtractor,
   find_model,
   load_model,
   unit_length,
   windows,
 )
-from toolkit.support import files, precision, processes
+from toolkit.support import command_line, files, precision, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import vectors
-from toolkit.tasks.classification import _truncate_seq_pair  # noqa: F401, always importable from here
-from toolkit.tasks.vectors import (  # noqa: F401, names that were always importable from here
+from toolkit.tasks.classification import _truncate_seq_pair  # noqa: F401
+from toolkit.tasks.vectors import (  # noqa: F401
   POOLINGS,
   InputExample,
   InputFeatures,
@@ -51,67 +57,51 @@ from toolkit.tasks.vectors import (  # noqa: F401, names that were always import
   stream_examples,
   values_of,
 )
-from toolkit.tasks.vectors_head import (  # noqa: F401, names that were always importable from here
+from toolkit.tasks.vectors_head import (  # noqa: F401
   create_model,
   pool,
   text_mask,
 )
-from toolkit.training import common_flags, estimators
+from toolkit.training import estimators, run_flags
 
-FLAGS = flags.FlagValues()
+flags = command_line.ScriptFlags()
+FLAGS = flags.FLAGS
 flags.DEFINE_string(
-  "input_file",
-  None,
-  "Text file: a line is a text, or a pair of them with ` ||| ` between.",
-  flag_values=FLAGS,
+  "input_file", None, "Text file: a line is a text, or a pair of them with ` ||| ` between."
 )
-flags.DEFINE_string(
-  "output_file", None, "Where the vectors go; .gz at the end compresses JSON.", flag_values=FLAGS
-)
+flags.DEFINE_string("output_file", None, "Where the vectors go; .gz at the end compresses JSON.")
 flags.DEFINE_string(
   "model_dir",
   None,
   "Directory with bert_config.json, vocab.txt and a checkpoint, such as an --output_dir of "
   "training, in place of the four flags below.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_string(
-  "bert_config_file",
-  None,
-  "JSON file with the model's architecture (bert_config.json).",
-  flag_values=FLAGS,
+  "bert_config_file", None, "JSON file with the model's architecture (bert_config.json)."
 )
-flags.DEFINE_string(
-  "vocab_file", None, "Vocabulary, one word piece a line (vocab.txt).", flag_values=FLAGS
-)
+flags.DEFINE_string("vocab_file", None, "Vocabulary, one word piece a line (vocab.txt).")
 flags.DEFINE_string(
   "init_checkpoint",
   None,
   "The weights: a checkpoint's prefix (bert_model.ckpt), its .index file, or a directory with one.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_bool(
   "do_lower_case",
   True,
   "Whether text is lower-cased: True for uncased models, False for cased ones.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_string(
   "layers",
   "-1,-2,-3,-4",
   "Which layers' vectors are wanted, with commas between: 0 is the first, -1 the last.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_integer(
   "max_seq_length",
   128,
   "Longest input in word pieces, [CLS] and [SEP] included. Longer lines are cut.",
   lower_bound=3,
-  flag_values=FLAGS,
 )
-flags.DEFINE_integer(
-  "batch_size", 32, "Lines that run through the model at once.", lower_bound=1, flag_values=FLAGS
-)
+flags.DEFINE_integer("batch_size", 32, "Lines that run through the model at once.", lower_bound=1)
 flags.DEFINE_enum(
   "pooling",
   "none",
@@ -119,36 +109,24 @@ flags.DEFINE_enum(
   "How a line becomes one vector: that of [CLS], the mean or the maximum over its word pieces, or "
   "both of these one after the other; of several layers, one after the other. A line without word "
   "pieces gets zeros. none: all vectors of the word pieces.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_bool(
   "pool_special_tokens",
   False,
   "Whether mean and max take in [CLS] and [SEP], as sentence-transformers does.",
-  flag_values=FLAGS,
 )
 flags.DEFINE_enum(
-  "output_format",
-  "jsonl",
-  feature_files.FORMATS,
-  "JSON lines, or compact arrays for numpy.load.",
-  flag_values=FLAGS,
+  "output_format", "jsonl", feature_files.FORMATS, "JSON lines, or compact arrays for numpy.load."
 )
-flags.DEFINE_integer(
-  "shard_size", 1000, "npz: lines in a file, at most.", lower_bound=1, flag_values=FLAGS
-)
-flags.DEFINE_bool(
-  "float16", False, "npz: whether numbers take 2 bytes instead of 4.", flag_values=FLAGS
-)
+flags.DEFINE_integer("shard_size", 1000, "npz: lines in a file, at most.", lower_bound=1)
+flags.DEFINE_bool("float16", False, "npz: whether numbers take 2 bytes instead of 4.")
 flags.DEFINE_bool(
   "use_one_hot_embeddings",
   False,
   "Whether embeddings are looked up by products of matrices, which TPUs are faster at.",
-  flag_values=FLAGS,
 )
-common_flags.define_device_flags(FLAGS, loops=False)
-common_flags.define_precision_flag(FLAGS)
-common_flags.finish(FLAGS)
+run_flags.define_device_flags(flags, loops=False)
+run_flags.define_precision_flag(flags)
 
 
 # Flags that --model_dir can stand for.
@@ -205,16 +183,10 @@ def model_fn_builder(
     del labels, params
     if mode != tf.estimator.ModeKeys.PREDICT:
       raise ValueError(f"only PREDICT is supported, not {mode}")
-    outputs = create_model(
-      bert_config,
-      features["input_ids"],
-      features["input_mask"],
-      features["input_type_ids"],
-      layer_indexes,
-      use_one_hot_embeddings,
-      pooling,
-      pool_special_tokens,
-    )
+    inputs = [features[name] for name in ("input_ids", "input_mask", "input_type_ids")]
+    options = (layer_indexes, use_one_hot_embeddings, pooling, pool_special_tokens)
+    with estimators.building(mode):
+      outputs = create_model(bert_config, *inputs, *options)
     initialized, scaffold_fn = estimators.load_init_checkpoint(init_checkpoint, use_tpu)
     estimators.log_variables(tf.trainable_variables(), initialized)
     return tf.estimator.tpu.TPUEstimatorSpec(
@@ -230,14 +202,16 @@ def model_fn_builder(
 
 
 class Job(NamedTuple):
-  """What a run works with.
+  """Inputs of a run, all of them checked.
 
   Attributes:
+    settings: command_line.Settings.
     layers: list of int, as --layers gives them.
     num_lines: int, lines of the input.
     devices: estimators.Devices.
   """
 
+  settings: command_line.Settings
   layers: list
   num_lines: int
   devices: estimators.Devices
@@ -247,7 +221,7 @@ def main(_):
   """Writes the vectors of --input_file to --output_file."""
   processes.prepare_process()
   job = prepare()
-  on_this_machine = not (FLAGS.use_tpu or FLAGS.master)
+  on_this_machine = not (job.settings.use_tpu or job.settings.master)
   write(job, run_predictor(job) if on_this_machine else run_estimator(job))
 
 
@@ -260,18 +234,19 @@ def prepare():
   Raises:
     files.InputError: the first thing that is missing or wrong.
   """
-  if FLAGS.model_dir:
-    common_flags.adopt(FLAGS, find_model(FLAGS.model_dir), MODEL_FLAGS)
+  settings = flags.settings()
+  if settings.model_dir:
+    settings = settings.adopt(find_model(settings.model_dir))
   needed = ["input_file", "output_file", "bert_config_file", "vocab_file", "init_checkpoint"]
-  common_flags.require(FLAGS, needed, "every run")
-  check_output()
-  devices = estimators.Devices(**common_flags.device_settings(FLAGS))
+  settings.require(needed, "every run")
+  check_output(settings)
+  devices = estimators.Devices.of(settings)
   devices.check(
-    {name: FLAGS[name].value for name in ("output_file", "init_checkpoint")},
-    {"batch_size": FLAGS.batch_size},
+    {name: settings[name] for name in ("output_file", "init_checkpoint")},
+    {"batch_size": settings.batch_size},
   )
   devices.find_tpu()
-  return Job(parse_layers(FLAGS.layers), count_lines(FLAGS.input_file), devices)
+  return Job(settings, parse_layers(settings.layers), count_lines(settings.input_file), devices)
 
 
 def parse_layers(text):
@@ -302,54 +277,56 @@ def count_lines(path):
   return num_lines
 
 
-def check_output():
+def check_output(settings):
   """Makes sure that the flags of the output go together.
 
   Raises:
     files.InputError: they do not, or --output_file would take the place of the input.
   """
-  path, output_format = FLAGS.output_file, FLAGS.output_format
+  path, output_format = settings.output_file, settings.output_format
   if (output_format == "npz") != path.endswith(".npz"):
     raise files.InputError(
       f"--output_file: {path} is no name for --output_format={output_format}; names of npz files, "
       "and of no others, end in .npz"
     )
   for name in ("float16", "shard_size"):
-    if output_format != "npz" and FLAGS[name].value != FLAGS[name].default:
+    if output_format != "npz" and settings[name] != FLAGS[name].default:
       raise files.InputError(f"--{name} needs --output_format=npz")
   if files.is_directory(path):
     raise files.InputError(f"--output_file: {path} is a directory; give the name of a file")
-  if os.path.realpath(path) == os.path.realpath(FLAGS.input_file):
+  if os.path.realpath(path) == os.path.realpath(settings.input_file):
     raise files.InputError(f"--output_file: {path} is the input file; give another name")
 
 
-def stream_features(tokenizer):
+def stream_features(settings, tokenizer):
   """Yields InputFeatures of the lines of --input_file."""
-  for example in stream_examples(FLAGS.input_file):
-    yield convert_example(example, FLAGS.max_seq_length, tokenizer)
+  for example in stream_examples(settings.input_file):
+    yield convert_example(example, settings.max_seq_length, tokenizer)
 
 
-def _model_flags():
+def _model_settings(settings):
   names = (*MODEL_FLAGS, "max_seq_length")
-  return {name: FLAGS[name].value for name in names}
+  return {name: settings[name] for name in names}
 
 
 def run_predictor(job):
   """Loads the model and returns an iterator like FeatureExtractor.run's over the whole input."""
+  settings = job.settings
   extractor = FeatureExtractor(
-    **_model_flags(),
+    **_model_settings(settings),
     layers=job.layers,
-    pooling=FLAGS.pooling,
-    include_special_tokens=FLAGS.pool_special_tokens,
-    batch_size=FLAGS.batch_size,
-    use_one_hot_embeddings=FLAGS.use_one_hot_embeddings,
-    amp=FLAGS.amp,
+    pooling=settings.pooling,
+    include_special_tokens=settings.pool_special_tokens,
+    batch_size=settings.batch_size,
+    use_one_hot_embeddings=settings.use_one_hot_embeddings,
+    amp=settings.amp,
   )
 
   def results():
     bar = tqdm(total=job.num_lines, desc="Extracting", unit="line", disable=not sys.stderr.isatty())
     with bar:
-      yield from extractor.run(vectors.logged(stream_features(extractor.tokenizer)), bar.update)
+      features = stream_features(settings, extractor.tokenizer)
+      yield from extractor.run(vectors.logged(features), bar.update)
 
   return results()
 
@@ -359,19 +336,20 @@ def run_estimator(job):
 
   The file is beside --output_file, where a TPU can read it, and is deleted in the end.
   """
-  config, tokenizer = load_model(**_model_flags(), layers=job.layers)
-  checkpoints.check_checkpoint(config, FLAGS.init_checkpoint, "init_checkpoint")
+  settings = job.settings
+  config, tokenizer = load_model(**_model_settings(settings), layers=job.layers)
+  checkpoints.check_checkpoint(config, settings.init_checkpoint, "init_checkpoint")
   model_fn = model_fn_builder(
     config,
-    FLAGS.init_checkpoint,
+    settings.init_checkpoint,
     job.layers,
-    FLAGS.use_tpu,
-    FLAGS.use_one_hot_embeddings,
-    FLAGS.pooling,
-    FLAGS.pool_special_tokens,
+    settings.use_tpu,
+    settings.use_one_hot_embeddings,
+    settings.pooling,
+    settings.pool_special_tokens,
   )
-  batch_sizes = {"train_batch_size": FLAGS.batch_size, "predict_batch_size": FLAGS.batch_size}
-  plan = precision.find(FLAGS.amp, use_xla=False, use_tpu=FLAGS.use_tpu)
+  batch_sizes = {"train_batch_size": settings.batch_size, "predict_batch_size": settings.batch_size}
+  plan = precision.find(settings.amp, use_xla=False, use_tpu=settings.use_tpu)
   plan.log()
   estimator = estimators.make_estimator(
     model_fn,
@@ -381,18 +359,18 @@ def run_estimator(job):
     batch_sizes,
     session_config=plan.session_config(is_training=False),
   )
-  table = record_features(FLAGS.max_seq_length)
-  path = f"{FLAGS.output_file}.tf_record"
+  table = record_features(settings.max_seq_length)
+  path = f"{settings.output_file}.tf_record"
 
   def results():
     try:
-      features = vectors.logged(stream_features(tokenizer))
-      tf_records.write_records(path, _full_batches(features), table)
+      features = vectors.logged(stream_features(settings, tokenizer))
+      tf_records.write_records(path, _full_batches(settings, features), table)
       input_fn = input_pipeline.read_input_fn(
-        path, table, is_training=False, drop_remainder=FLAGS.use_tpu
+        path, table, is_training=False, drop_remainder=settings.use_tpu
       )
       rows = estimators.predict(estimator, input_fn, job.num_lines, "Extracting")
-      for feature, row in zip(stream_features(tokenizer), rows):
+      for feature, row in zip(stream_features(settings, tokenizer), rows):
         yield feature, values_of(row, len(feature.tokens))
     finally:
       if files.exists(path):
@@ -401,14 +379,14 @@ def run_estimator(job):
   return results()
 
 
-def _full_batches(features):
+def _full_batches(settings, features):
   """Yields a row of each of the features, and the last one again until a TPU's batch is full."""
   number, row = 0, None
   for feature in features:
     number, row = number + 1, vectors.feature_row(feature)
     yield row
-  if FLAGS.use_tpu:
-    yield from itertools.repeat(row, -number % FLAGS.batch_size)
+  if settings.use_tpu:
+    yield from itertools.repeat(row, -number % settings.batch_size)
 
 
 def write(job, results):
@@ -421,11 +399,12 @@ def write(job, results):
   Raises:
     files.InputError: the file cannot be written, or what the results raise.
   """
-  path = FLAGS.output_file
+  settings = job.settings
+  path = settings.output_file
   files.make_directory(os.path.dirname(path) or ".", "output_file")
-  if FLAGS.output_format == "npz":
+  if settings.output_format == "npz":
     writer = feature_files.NpzWriter(
-      path, job.layers, job.num_lines, FLAGS.shard_size, FLAGS.float16
+      path, job.layers, job.num_lines, settings.shard_size, settings.float16
     )
   else:
     writer = feature_files.JsonLinesWriter(path, job.layers)
@@ -439,10 +418,10 @@ def write(job, results):
       "%d of %d lines were longer than --max_seq_length=%d and were cut",
       num_truncated,
       job.num_lines,
-      FLAGS.max_seq_length,
+      settings.max_seq_length,
     )
   logging.info("Wrote the vectors of %d lines to %s", job.num_lines, path)
 
 
 if __name__ == "__main__":
-  common_flags.run(main, FLAGS)
+  command_line.run(main, flags)
