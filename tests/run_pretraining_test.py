@@ -380,22 +380,6 @@ def test_many_texts_are_like_each_alone(filler):
       assert [p for _, p in got] == pytest.approx([p for _, p in want], abs=1e-5)
 
 
-def test_a_text_with_its_segments():
-  pieces = ["the", "[MASK]", "[SEP]", "it"]
-  assert list(run_pretraining.parts_with_masks(pieces, 6)) == [
-    (["[CLS]", "the", "[MASK]", "[SEP]", "it", "[SEP]"], [0, 0, 0, 0, 1, 1], [2])
-  ]
-
-
-def test_of_long_text_there_is_a_part_around_each_mask():
-  pieces = ["a", "[MASK]", "b", "c", "[SEP]", "d", "e", "[MASK]", "f", "g", "h", "[MASK]"]
-  assert list(run_pretraining.parts_with_masks(pieces, 7)) == [
-    (["[CLS]", "a", "[MASK]", "b", "c", "[SEP]", "[SEP]"], [0] * 7, [2]),
-    (["[CLS]", "d", "e", "[MASK]", "f", "g", "[SEP]"], [0, 1, 1, 1, 1, 1, 1], [3]),
-    (["[CLS]", "[MASK]", "f", "g", "h", "[MASK]", "[SEP]"], [0, 1, 1, 1, 1, 1, 1], [5]),
-  ]
-
-
 def test_words_for_text_and_file(trained, tmp_path, capsys):
   again = copied(trained, tmp_path)
   lines = tmp_path / "lines.txt"

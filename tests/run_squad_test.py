@@ -320,17 +320,6 @@ def test_questions_that_are_typed(trained, capsys, monkeypatch):
   assert len(set(typed)) > 1  # else the same answer to all would do
 
 
-def test_an_answer_as_a_line():
-  answer = squad_answers.BestAnswer("Ann Lee", 0.934, 11, 18, 1.0)
-  line = run_squad.answer_line(answer, "Founded by Ann Lee.", 0.0)
-  assert line == "Ann Lee  (probability 0.93; characters 11 to 18: Founded by [Ann Lee].)"
-  line = run_squad.answer_line(answer._replace(start_char=61, end_char=68), "It is so. " * 10, 0.0)
-  assert line.endswith("[t is so]. It is so. It is so. It is so...)")
-  nothing = squad_answers.BestAnswer("", 0.7, None, None, 2.5)
-  line = run_squad.answer_line(nothing, "Founded.", -1.0)
-  assert line == "no answer  (probability 0.70; null odds 2.50, threshold -1.00)"
-
-
 # ---- As a library -------------------------------------------------------------------------------
 
 
