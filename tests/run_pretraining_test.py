@@ -27,7 +27,7 @@ import modeling
 import run_pretraining
 from toolkit.records import input_pipeline, tf_records
 from toolkit.support import command_line, files
-from toolkit.tasks import pretraining
+from toolkit.tasks import pretraining, pretraining_head
 from toolkit.training import estimators
 
 ANIMALS = ["dog", "cat", "cow", "duck", "frog", "owl"]
@@ -297,7 +297,7 @@ def test_rows_that_fill_up_a_batch_do_not_count(half_trained, data):
     [str(data / "dev")], LENGTH, PREDICTIONS, is_training=False
   )
   found = estimator.evaluate(input_fn, steps=3)
-  found["loss"] = found[run_pretraining.BATCH_LOSS]
+  found["loss"] = found[pretraining_head.BATCH_LOSS]
   expect_scores(found, dense_scores(half_trained, make_rows(11)), 4)
 
 

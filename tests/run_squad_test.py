@@ -25,7 +25,6 @@ import run_squad
 from toolkit.formats import model_directory
 from toolkit.metrics import squad_scores
 from toolkit.support import command_line, files
-from toolkit.tasks import squad_answers
 from toolkit.training import distillation, estimators
 
 COLOURS = ["red", "blue", "green", "black", "white", "pink"]
@@ -224,17 +223,6 @@ def test_a_threshold_is_found_and_applied_without_the_model(
   assert metrics["null_score_diff_threshold"] == metrics["best_f1_thresh"]
   assert metrics["f1"] == pytest.approx(metrics["best_f1"])
   assert metrics["best_f1"] == read(trained, "eval_metrics.json")["best_f1"]
-
-
-@pytest.mark.parametrize(("odds", "want"), [((-3.0, -2.0), -4.0), ((1.0, 2.0), 0.0)])
-def test_a_threshold_with_which_nothing_is_answered(odds, want):
-  """Both predictions are wrong, so the best is to answer neither question."""
-  qas = [{"id": name, "question": "?", "answers": []} for name in "ab"]
-  dataset = {"data": [{"paragraphs": [{"context": "text", "qas": qas}]}]}
-  answers = squad_answers.Answers({"a": "text", "b": "text"}, {}, dict(zip("ab", odds)))
-  best = run_squad.best_thresholds(dataset, answers)
-  assert (best["best_f1"], best["best_f1_thresh"], best["best_exact_thresh"]) == (100.0, want, want)
-  assert all(value > want for value in odds)
 
 
 def test_answers_to_another_file_are_not_used_again(trained, data, tmp_path, model_must_not_run):
