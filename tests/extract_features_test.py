@@ -1,21 +1,19 @@
 """Vectors of text, from files to files and from Python, with a tiny untrained model."""
 
-import concurrent.futures
 import gzip
 import json
-import types
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from tensorflow.python.eager import context
 from tiny_runs import SPECIAL, config_of, save_checkpoint, save_model, snapshot, start_flags
 
 import extract_features
 import modeling
 import tokenization
-from extract_features import FeatureExtractor, InputExample
-from toolkit.support import command_line, files, precision
+from extract_features import InputExample
+from toolkit.serving import feature_extractor
+from toolkit.support import command_line, files
 
 WORDS = ["old", "mill", "river", "lamp", "keeper", "storm", "un", "##easy", "."]
 VOCAB = [*SPECIAL, *WORDS]
@@ -37,20 +35,6 @@ def _model(tmp_path_factory):
   directory = tmp_path_factory.mktemp("model")
   save_model(directory, VOCAB, initializer_range=0.5)
   return directory
-
-
-@pytest.fixture(name="extractor", scope="module")
-def _extractor(model):
-  """Gives FeatureExtractors of the model, each made once."""
-  made = {}
-
-  def get(**options):
-    key = tuple(sorted(options.items()))
-    if key not in made:
-      made[key] = FeatureExtractor.from_directory(str(model), max_seq_length=32, **options)
-    return made[key]
-
-  return get
 
 
 def run(model, tmp_path, lines=LINES, **flags):
@@ -106,27 +90,6 @@ def directly(model, inputs):
       yield np.concatenate(layers)
 
 
-# ---- Examples and features ----------------------------------------------------------------------
-
-
-def test_windows():
-  features = [types.SimpleNamespace(tokens=[""] * n) for n in (3, 3, 9, 1, 1, 1, 1)]
-  sizes = [[len(f.tokens) for f in window] for window in extract_features.windows(features, 6)]
-  assert sizes == [[3, 3], [9], [1, 1, 1, 1]]
-
-
-def test_windows_are_read_when_they_are_needed():
-  taken = []
-
-  def features():
-    for number in range(10**9):
-      taken.append(number)
-      yield types.SimpleNamespace(tokens=[""])
-
-  assert len(next(extract_features.windows(features(), np.inf))) == 4096
-  assert len(taken) == 4097
-
-
 # ---- Whole runs ---------------------------------------------------------------------------------
 
 
@@ -157,16 +120,16 @@ def assert_same(rows, others):
 
 
 def test_several_windows_give_the_same(model, tmp_path, rows, monkeypatch):
-  monkeypatch.setattr(extract_features, "_WINDOW_BYTES", 4 * 2 * 16 * 12)  # 12 word pieces
+  monkeypatch.setattr(feature_extractor, "_WINDOW_BYTES", 4 * 2 * 16 * 12)  # 12 word pieces
   sizes = []
-  windows = extract_features.windows
+  windows = feature_extractor.windows
 
   def counted(*arguments):
     for window in windows(*arguments):
       sizes.append(len(window))
       yield window
 
-  monkeypatch.setattr(extract_features, "windows", counted)
+  monkeypatch.setattr(feature_extractor, "windows", counted)
   assert_same(read_lines(run(model, tmp_path)), rows)
   assert len(sizes) > 3 and sum(sizes) == len(LINES)
 
@@ -236,91 +199,6 @@ def test_cut_lines_are_counted(model, tmp_path, log):
   run(model, tmp_path)
   assert "3 of 8 lines were longer than --max_seq_length=8 and were cut" in log.text
   assert log.text.count("*** Example ***") == 5
-
-
-# ---- From Python --------------------------------------------------------------------------------
-
-TEXTS = ["old mill", "river storm keeper . uneasy", "", ("keeper", "storm lamp"), "lamp"]
-
-
-def test_layers_stand_one_after_the_other(model, extractor):
-  (layers,) = directly(model, [["[CLS]", "old", "mill", "[SEP]"]])
-  text = layers[:, 1:3]
-  for options, want in (
-    ({"pooling": "mean_max"}, np.hstack([text.mean(axis=1), text.max(axis=1)])),
-    ({"pooling": "mean", "include_special_tokens": True}, layers.mean(axis=1)),
-  ):
-    encoder = extractor(layers=(0, -1), **options)
-    got = encoder.encode(TEXTS)
-    assert got.dtype == np.float32 and got.shape == (len(TEXTS), encoder.width)
-    np.testing.assert_allclose(got[0], want.reshape(-1), atol=1e-5)
-
-
-def test_one_by_one_is_the_same(extractor):
-  encoder = extractor()
-  together = encoder.encode(TEXTS * 9)
-  singly = np.concatenate([encoder.encode([text]) for text in TEXTS] * 9)
-  np.testing.assert_allclose(together, singly, atol=1e-5)
-  assert encoder.encode([]).shape == (0, 16)
-
-
-def test_a_notebook_that_runs_eagerly(model, extractor):
-  want = extractor().encode(TEXTS)
-  with context.eager_mode():
-    got = FeatureExtractor.from_directory(str(model), max_seq_length=32).encode(TEXTS)
-  np.testing.assert_array_equal(got, want)
-
-
-def test_unit_length(extractor):
-  vectors = extractor(normalize=True).encode(TEXTS)
-  np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 1, 0, 1, 1], atol=1e-6)
-  plain = extractor().encode(TEXTS)
-  cosine = plain[0] @ plain[1] / np.linalg.norm(plain[0]) / np.linalg.norm(plain[1])
-  assert vectors[0] @ vectors[1] == pytest.approx(cosine, abs=1e-5)
-
-
-def test_threads(extractor):
-  encoder = extractor()
-  jobs = [[" ".join(WORDS[i:j])] * 5 for i in range(3) for j in range(4, 9)] * 4
-  want = list(map(encoder.encode, jobs))
-  with concurrent.futures.ThreadPoolExecutor(4) as pool:
-    got = list(pool.map(encoder.encode, jobs))
-  for one, other in zip(got, want):
-    np.testing.assert_allclose(one, other, atol=1e-6)
-
-
-def test_wrong_calls(model, extractor):
-  with pytest.raises(TypeError, match="not one str"):
-    extractor().encode("a text")
-  with pytest.raises(files.InputError, match="pooling: found 'sum'; there are none, cls, mean"):
-    FeatureExtractor.from_directory(str(model), pooling="sum")
-  with pytest.raises(files.InputError, match="another pooling than none"):
-    extractor(pooling="none").encode(["a"])
-  with pytest.raises(files.InputError, match="max_seq_length: 2 leaves no room"):
-    FeatureExtractor.from_directory(str(model), max_seq_length=2)
-  with pytest.raises(files.InputError, match=r"--model_dir: the directory .* has no checkpoint"):
-    FeatureExtractor.from_directory(str(model.parent))
-
-
-def test_a_directory_tells_its_casing(model, tmp_path):
-  assert extract_features.find_model(str(model))["do_lower_case"] is True
-  save_model(tmp_path, VOCAB)
-  (tmp_path / "run.json").write_text('{"script": "run_ner", "flags": {"do_lower_case": false}}')
-  assert extract_features.find_model(str(tmp_path))["do_lower_case"] is False
-  encoder = FeatureExtractor.from_directory(str(tmp_path), max_seq_length=32)
-  assert encoder.tokenizer.tokenize("Old old") == ["[UNK]", "old"]
-
-
-def test_a_checkpoint_without_pooler(model, tmp_path, extractor):
-  reader = tf.train.load_checkpoint(str(model / "bert_model.ckpt"))
-  weights = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-  rest = {name: value for name, value in weights.items() if "pooler" not in name}
-  assert len(rest) == len(weights) - 2
-  prefix = save_checkpoint(tmp_path / "model.ckpt", rest)
-  files_of_model = {name: str(path) for name, path in start_flags(model).items()}
-  options = {**files_of_model, "init_checkpoint": prefix, "max_seq_length": 32}
-  encoder = FeatureExtractor(**options)
-  np.testing.assert_array_equal(encoder.encode(TEXTS), extractor().encode(TEXTS))
 
 
 # ---- The parts that notebooks use ---------------------------------------------------------------
@@ -475,7 +353,7 @@ def test_memory_errors_name_flags(model, tmp_path, monkeypatch):
   def fail(*_):
     raise tf.errors.ResourceExhaustedError(None, None, "OOM")
 
-  monkeypatch.setattr(extract_features.Predictor, "run", fail)
+  monkeypatch.setattr(feature_extractor.Predictor, "run", fail)
   with pytest.raises(files.InputError, match="out of memory; lower --batch_size or"):
     run(model, tmp_path)
 
@@ -488,21 +366,3 @@ def test_the_wrong_casing_is_warned_of(model, tmp_path, log):
 def test_a_tpu_needs_files_that_it_can_reach(model, tmp_path):
   with pytest.raises(files.InputError, match="--output_file: the TPU far cannot read or write"):
     run(model, tmp_path, use_tpu=True, tpu_name="far")
-
-
-def test_mixed_precision_reaches_the_model(model, monkeypatch, log):
-  chosen = []
-
-  def choose(use_tpu):
-    chosen.append(use_tpu)
-    return precision.BFLOAT16, "a test"
-
-  monkeypatch.setattr(precision, "_precision", choose)
-  made = []
-  monkeypatch.setattr(extract_features, "Predictor", lambda *args: made.append(args[-1]))
-  FeatureExtractor.from_directory(str(model), max_seq_length=32, amp=True)
-  FeatureExtractor.from_directory(str(model), max_seq_length=32)
-  options = made[0].graph_options.rewrite_options
-  assert options.auto_mixed_precision_onednn_bfloat16 == options.ON
-  assert made[1] is None and chosen == [False]
-  assert "Mixed precision (--amp): on, bfloat16: a test" in log.text

@@ -27,7 +27,7 @@ import modeling
 import run_pretraining
 from toolkit.records import input_pipeline, tf_records
 from toolkit.support import command_line, files
-from toolkit.tasks import pretraining
+from toolkit.tasks import pretraining, pretraining_head
 from toolkit.training import estimators
 
 ANIMALS = ["dog", "cat", "cow", "duck", "frog", "owl"]
@@ -297,7 +297,7 @@ def test_rows_that_fill_up_a_batch_do_not_count(half_trained, data):
     [str(data / "dev")], LENGTH, PREDICTIONS, is_training=False
   )
   found = estimator.evaluate(input_fn, steps=3)
-  found["loss"] = found[run_pretraining.BATCH_LOSS]
+  found["loss"] = found[pretraining_head.BATCH_LOSS]
   expect_scores(found, dense_scores(half_trained, make_rows(11)), 4)
 
 
@@ -378,22 +378,6 @@ def test_many_texts_are_like_each_alone(filler):
     for got, want in zip(masks, filler.fill(text)):
       assert [word for word, _ in got] == [word for word, _ in want]
       assert [p for _, p in got] == pytest.approx([p for _, p in want], abs=1e-5)
-
-
-def test_a_text_with_its_segments():
-  pieces = ["the", "[MASK]", "[SEP]", "it"]
-  assert list(run_pretraining.parts_with_masks(pieces, 6)) == [
-    (["[CLS]", "the", "[MASK]", "[SEP]", "it", "[SEP]"], [0, 0, 0, 0, 1, 1], [2])
-  ]
-
-
-def test_of_long_text_there_is_a_part_around_each_mask():
-  pieces = ["a", "[MASK]", "b", "c", "[SEP]", "d", "e", "[MASK]", "f", "g", "h", "[MASK]"]
-  assert list(run_pretraining.parts_with_masks(pieces, 7)) == [
-    (["[CLS]", "a", "[MASK]", "b", "c", "[SEP]", "[SEP]"], [0] * 7, [2]),
-    (["[CLS]", "d", "e", "[MASK]", "f", "g", "[SEP]"], [0, 1, 1, 1, 1, 1, 1], [3]),
-    (["[CLS]", "[MASK]", "f", "g", "h", "[MASK]", "[SEP]"], [0, 1, 1, 1, 1, 1, 1], [5]),
-  ]
 
 
 def test_words_for_text_and_file(trained, tmp_path, capsys):

@@ -25,7 +25,6 @@ import run_squad
 from toolkit.formats import model_directory
 from toolkit.metrics import squad_scores
 from toolkit.support import command_line, files
-from toolkit.tasks import squad_answers
 from toolkit.training import distillation, estimators
 
 COLOURS = ["red", "blue", "green", "black", "white", "pink"]
@@ -226,17 +225,6 @@ def test_a_threshold_is_found_and_applied_without_the_model(
   assert metrics["best_f1"] == read(trained, "eval_metrics.json")["best_f1"]
 
 
-@pytest.mark.parametrize(("odds", "want"), [((-3.0, -2.0), -4.0), ((1.0, 2.0), 0.0)])
-def test_a_threshold_with_which_nothing_is_answered(odds, want):
-  """Both predictions are wrong, so the best is to answer neither question."""
-  qas = [{"id": name, "question": "?", "answers": []} for name in "ab"]
-  dataset = {"data": [{"paragraphs": [{"context": "text", "qas": qas}]}]}
-  answers = squad_answers.Answers({"a": "text", "b": "text"}, {}, dict(zip("ab", odds)))
-  best = run_squad.best_thresholds(dataset, answers)
-  assert (best["best_f1"], best["best_f1_thresh"], best["best_exact_thresh"]) == (100.0, want, want)
-  assert all(value > want for value in odds)
-
-
 def test_answers_to_another_file_are_not_used_again(trained, data, tmp_path, model_must_not_run):
   again = copied(trained, tmp_path)
   other = write_json(tmp_path / "other.json", dataset(3))
@@ -318,17 +306,6 @@ def test_questions_that_are_typed(trained, capsys, monkeypatch):
   typed = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
   assert typed == answers + other_answers
   assert len(set(typed)) > 1  # else the same answer to all would do
-
-
-def test_an_answer_as_a_line():
-  answer = squad_answers.BestAnswer("Ann Lee", 0.934, 11, 18, 1.0)
-  line = run_squad.answer_line(answer, "Founded by Ann Lee.", 0.0)
-  assert line == "Ann Lee  (probability 0.93; characters 11 to 18: Founded by [Ann Lee].)"
-  line = run_squad.answer_line(answer._replace(start_char=61, end_char=68), "It is so. " * 10, 0.0)
-  assert line.endswith("[t is so]. It is so. It is so. It is so...)")
-  nothing = squad_answers.BestAnswer("", 0.7, None, None, 2.5)
-  line = run_squad.answer_line(nothing, "Founded.", -1.0)
-  assert line == "no answer  (probability 0.70; null odds 2.50, threshold -1.00)"
 
 
 # ---- As a library -------------------------------------------------------------------------------

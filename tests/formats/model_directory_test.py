@@ -71,6 +71,18 @@ def test_what_is_saved_is_read_back(model, tmp_path):
   assert list(tokenizer.vocab) == VOCAB and tokenizer.tokenize("The films") == VOCAB[5:]
 
 
+def test_a_trained_model(model, tmp_path):
+  model_directory.save(str(tmp_path), *model(), ["a", "b"], "run_x", {"seed": 3, "name": None})
+  found = model_directory.load_trained(str(tmp_path), "run_x")
+  assert found.config.hidden_size == 4 and found.labels == ["a", "b"]
+  assert files.read_text(found.vocab_file).split() == VOCAB
+  assert found.flags_among(["seed", "other"]) == {"seed": 3}
+  with pytest.raises(files.InputError, match=r"was made by run_x.py, not by run_y.py"):
+    model_directory.load_trained(str(tmp_path), "run_y")
+  (tmp_path / "run.json").unlink()
+  assert model_directory.load_trained(str(tmp_path), "run_y").flags == {}
+
+
 def test_saving_into_the_directory_that_was_read(model, tmp_path):
   model_directory.save(str(tmp_path), *model(), None, "run_x", {})
   paths = [str(tmp_path / name) for name in ("bert_config.json", "vocab.txt")]

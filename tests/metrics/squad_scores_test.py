@@ -253,3 +253,14 @@ def test_mistakes_are_named(data, predictions, na_probs, message):
 def test_version_1_measures_need_answers():
   with pytest.raises(files.InputError, match="question q has no answer"):
     evaluate_v1(dataset(q=[]), {"q": "x"})
+
+
+@pytest.mark.parametrize(("odds", "want"), [((-3.0, -2.0), -4.0), ((1.0, 2.0), 0.0)])
+def test_a_threshold_with_which_nothing_is_answered(odds, want):
+  """Both predictions are wrong, so the best is to answer neither question."""
+  qas = [{"id": name, "question": "?", "answers": []} for name in "ab"]
+  data = {"data": [{"paragraphs": [{"context": "text", "qas": qas}]}]}
+  predictions = {"a": "text", "b": "text"}
+  best = squad_scores.best_thresholds(data, predictions, dict(zip("ab", odds)))
+  assert (best["best_f1"], best["best_f1_thresh"], best["best_exact_thresh"]) == (100.0, want, want)
+  assert all(value > want for value in odds)

@@ -1,4 +1,4 @@
-"""What an output directory holds beside checkpoints, so that it explains itself.
+"""The files of an output directory beside checkpoints, which describe its model.
 
 bert_config.json   the model's architecture
 vocab.txt          its vocabulary
@@ -66,7 +66,7 @@ HEADS = {
 
 
 def save(output_dir, config_file, vocab_file, labels, script, flags):
-  """Writes the files that explain a directory.
+  """Writes the files that describe a directory's model.
 
   Args:
     output_dir: an existing directory.
@@ -92,7 +92,7 @@ def save(output_dir, config_file, vocab_file, labels, script, flags):
 
 
 def load_flags(output_dir, script, flag="output_dir"):
-  """The flags that a directory was made with; an empty dict when it does not say.
+  """The flags that a directory was made with; an empty dict without run.json.
 
   Args:
     output_dir: str.

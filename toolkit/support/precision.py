@@ -1,4 +1,4 @@
-"""Mixed precision and XLA: what the hardware and TensorFlow offer, and how they are asked for.
+"""Mixed precision and XLA: the offers of hardware and TensorFlow, and sessions that use them.
 
 Both are rewritings of the graph that a session is about to run. Weights, Adam's slots and so
 checkpoints stay in float32; a softmax, a loss, sums and means (those of LayerNorm) are computed in
@@ -33,12 +33,12 @@ XLA_ON_CPU = "--tf_xla_cpu_global_jit"
 
 
 class Plan(NamedTuple):
-  """What a session uses.
+  """The precision of a session, and its use of XLA.
 
   Attributes:
     precision: FLOAT16, BFLOAT16, or None for float32 throughout.
     xla: bool.
-    lines: list of str, what is on or off and why, one line for each that was asked for.
+    lines: one str for each flag that was given: on or off, and why.
   """
 
   precision: Optional[str] = None
@@ -55,10 +55,10 @@ class Plan(NamedTuple):
     return START_LOSS_SCALE if self.precision == FLOAT16 else 0.0
 
   def session_config(self, is_training=True):
-    """What a session is told.
+    """The configuration of a session.
 
     Args:
-      is_training: bool. XLA is for training alone: the batches of a prediction have many shapes,
+      is_training: bool. XLA is used only in training: the batches of a prediction have many shapes,
         each of which it would compile anew.
 
     Returns:
@@ -122,7 +122,7 @@ def _measured_bfloat16(instructions):
   """The same pair for a CPU with these instructions.
 
   Processors with AMX multiply several times as fast in bfloat16; with AVX-512 alone some do so
-  twice as fast and some at half the speed, which no flag of theirs tells.
+  twice as fast and some at half the speed, which none of their flags indicates.
   """
   # In turns, of which the best counts: other work may slow one of them.
   turns = [(product_speed(tf.bfloat16), product_speed(tf.float32)) for _ in range(3)]
@@ -148,7 +148,7 @@ def product_speed(dtype):
     kernels = [
       tf.Variable(tf.ones([width, units], dtype), trainable=False) for _ in range(PROBE_PRODUCTS)
     ]
-    # Of each product one element is asked for: what nothing asks for is not computed.
+    # One element of each product is fetched: TensorFlow skips operations that nothing depends on.
     products = tf.add_n([tf.matmul(matrix, kernel)[0, 0] for kernel in kernels])
     with tf.Session(config=tf.ConfigProto(device_count={"GPU": 0})) as session:
       session.run([variable.initializer for variable in (matrix, *kernels)])
