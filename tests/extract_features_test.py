@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import types
 
 import numpy as np
 import pytest
@@ -142,11 +143,10 @@ def test_the_estimator_gives_the_same(model, tmp_path, rows):
   assert sorted(path.name for path in tmp_path.iterdir()) == ["input.txt", "output.jsonl"]
 
 
-def test_batches_of_a_tpu_are_full(monkeypatch):
-  monkeypatch.setattr(extract_features.FLAGS["use_tpu"], "value", True)
-  monkeypatch.setattr(extract_features.FLAGS["batch_size"], "value", 4)
+def test_batches_of_a_tpu_are_full():
+  settings = types.SimpleNamespace(use_tpu=True, batch_size=4)
   features = [extract_features.InputFeatures(n, [], [], [], []) for n in range(5)]
-  rows = extract_features._full_batches(features)
+  rows = extract_features._full_batches(settings, features)
   assert [row["unique_ids"] for row in rows] == [0, 1, 2, 3, 4, 4, 4, 4]
 
 
