@@ -37,6 +37,7 @@ import run_pretraining
 import run_squad
 from toolkit.formats import checkpoints, model_directory
 from toolkit.support import command_line, files
+from toolkit.tasks import pretraining_head
 
 LABELS = {
   "BertForSequenceClassification": ["no", "maybe", "yes"],
@@ -332,7 +333,7 @@ def build_logits(scope, config, inputs):
     pooled = model.get_pooled_output()
     return run_pretraining.get_next_sentence_output(config, pooled, ids[:, 0] * 0)[2]
   hidden = model.get_sequence_output()[0]  # of the only sequence
-  return run_pretraining.masked_lm_logits(config, hidden, model.get_embedding_table())[tf.newaxis]
+  return pretraining_head.masked_lm_logits(config, hidden, model.get_embedding_table())[tf.newaxis]
 
 
 def scripts_logits(scope, directory, ids, types):

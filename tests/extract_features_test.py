@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import types
 
 import numpy as np
 import pytest
@@ -143,7 +144,7 @@ def test_the_estimator_gives_the_same(model, tmp_path, rows):
 
 
 def test_batches_of_a_tpu_are_full():
-  settings = extract_features.flags.settings().replace(use_tpu=True, batch_size=4)
+  settings = types.SimpleNamespace(use_tpu=True, batch_size=4)
   features = [extract_features.InputFeatures(n, [], [], [], []) for n in range(5)]
   rows = extract_features._full_batches(settings, features)
   assert [row["unique_ids"] for row in rows] == [0, 1, 2, 3, 4, 4, 4, 4]

@@ -4,41 +4,65 @@ import pathlib
 import subprocess
 import sys
 
+import absl.flags
 import pytest
-from absl import flags
 
-import optimization
-from toolkit.support import files
-from toolkit.training import common_flags
+from toolkit.support import command_line, files
+from toolkit.training import estimators, run_flags
 
-
-@pytest.fixture(name="values")
-def _values():
-  values = flags.FlagValues()
-  common_flags.define_model_flags(values, max_seq_length=77)
-  common_flags.define_training_flags(values)
-  common_flags.define_device_flags(values)
-  common_flags.finish(values)
-  return values
+ROOT = pathlib.Path(command_line.__file__).parents[2]
 
 
-def test_defaults_can_be_read_without_a_command_line(values):
+@pytest.fixture(name="script")
+def _script():
+  """command_line.ScriptFlags with the flags of a training script."""
+  script = command_line.ScriptFlags()
+  run_flags.define_model_flags(script, max_seq_length=77)
+  run_flags.define_training_flags(script)
+  run_flags.define_device_flags(script)
+  return script
+
+
+def test_defaults_can_be_read_without_a_command_line(script):
+  values = script.FLAGS
   assert values.max_seq_length == 77
   assert values.output_dir is None and values.do_lower_case is True
   assert (values.train_batch_size, values.learning_rate, values.num_train_epochs) == (32, 5e-5, 3.0)
   assert (values.warmup_proportion, values.save_checkpoints_steps) == (0.1, 1000)
   assert (values.use_tpu, values.num_tpu_cores, values.iterations_per_loop) == (False, 8, 1000)
-  assert optimization.Options(**common_flags.step_settings(values)) == optimization.DEFAULTS
-  assert values["lr_schedule"].parser.enum_values == list(optimization.SCHEDULES)
 
 
-def test_a_parse_forgets_the_one_before(values):
-  common_flags.parse(values, ["--learning_rate=0.5", "--nodo_lower_case", "--output_dir", "x"])
+def test_a_parse_forgets_the_one_before(script):
+  values = script.FLAGS
+  command_line.parse(script, ["--learning_rate=0.5", "--nodo_lower_case", "--output_dir", "x"])
   assert (values.learning_rate, values.do_lower_case, values.output_dir) == (0.5, False, "x")
-  assert values["learning_rate"].present
-  common_flags.parse(values, ["--train_batch_size=4"])
+  assert script.settings().is_given("learning_rate")
+  command_line.parse(script, ["--train_batch_size=4"])
   assert (values.learning_rate, values.do_lower_case, values.output_dir) == (5e-5, True, None)
-  assert values.train_batch_size == 4 and not values["learning_rate"].present
+  assert values.train_batch_size == 4 and not script.settings().is_given("learning_rate")
+
+
+@pytest.mark.parametrize(
+  "argument, value",
+  [
+    ("--do_lower_case=False", False),
+    ("--do_lower_case=0", False),
+    ("-do_lower_case=true", True),
+    ("--nodo_lower_case", False),
+    ("-nodo_lower_case", False),
+  ],
+)
+def test_spellings_of_a_switch(script, argument, value):
+  command_line.parse(script, ["--do_lower_case", argument])  # the last one counts
+  assert script.settings().do_lower_case is value
+
+
+def test_a_file_of_flags(script, tmp_path):
+  (tmp_path / "flags.txt").write_text("# mine\n--max_seq_length=9\n--output_dir=x\n")
+  command_line.parse(script, [f"--flagfile={tmp_path / 'flags.txt'}", "--output_dir=y"])
+  settings = script.settings()
+  assert (settings.max_seq_length, settings.output_dir) == (9, "y")
+  command_line.parse(script, ["--undefok=other", "--other=3"])
 
 
 @pytest.mark.parametrize(
@@ -64,36 +88,63 @@ def test_a_parse_forgets_the_one_before(values):
     ("output_dir=x", r"'output_dir=x' is not a flag; flags are written --name=value"),
   ],
 )
-def test_mistakes_are_one_line(values, argument, match):
+def test_mistakes_are_one_line(script, argument, match):
   with pytest.raises(files.InputError, match=match) as caught:
-    common_flags.parse(values, [argument])
+    command_line.parse(script, [argument])
   assert "\n" not in str(caught.value)
-  common_flags.parse(values, [])  # and the flags can be used again
-  assert values.train_batch_size == 32
+  command_line.parse(script, [])  # and the flags can be used again
+  assert script.FLAGS.train_batch_size == 32
 
 
-def test_scripts_do_not_share_values(values):
-  others = flags.FlagValues()
-  common_flags.define_model_flags(others, max_seq_length=5)
-  common_flags.finish(others)
-  common_flags.parse(values, ["--max_seq_length=9"])
-  assert (values.max_seq_length, others.max_seq_length) == (9, 5)
-  assert "max_seq_length" not in flags.FLAGS
+def test_scripts_do_not_share_values(script):
+  other = command_line.ScriptFlags()
+  run_flags.define_model_flags(other, max_seq_length=5)
+  command_line.parse(script, ["--max_seq_length=9"])
+  assert (script.FLAGS.max_seq_length, other.FLAGS.max_seq_length) == (9, 5)
+  assert "max_seq_length" not in absl.flags.FLAGS
 
 
-def test_adopted_values_give_way_to_the_command_line(values):
-  common_flags.parse(values, ["--max_seq_length=9"])
-  saved = {"max_seq_length": 20, "do_lower_case": False, "learning_rate": 0.5}
-  common_flags.adopt(values, saved, ["max_seq_length", "do_lower_case", "vocab_file"])
-  assert (values.max_seq_length, values.do_lower_case) == (9, False)
-  assert (values.learning_rate, values.vocab_file) == (5e-5, None)
+# ---- Settings -----------------------------------------------------------------------------------
 
 
-def test_required_flags(values):
-  common_flags.parse(values, ["--output_dir=x", "--vocab_file="])
-  common_flags.require(values, ["output_dir"], "every run")
+def test_settings_are_frozen(script):
+  command_line.parse(script, ["--max_seq_length=9"])
+  settings = script.settings()
+  with pytest.raises(AttributeError, match="frozen"):
+    settings.max_seq_length = 3
+  with pytest.raises(AttributeError):
+    _ = settings.no_such_flag
+  script.FLAGS.max_seq_length = 5
+  assert settings.max_seq_length == settings["max_seq_length"] == 9
+  assert settings.replace(max_seq_length=4).max_seq_length == 4
+  assert settings.max_seq_length == 9
+  assert not {"help", "h"} & set(settings.as_dict())
+  assert "learning_rate" in settings and "text" not in settings
+
+
+def test_adopted_values_give_way_to_the_command_line(script):
+  command_line.parse(script, ["--max_seq_length=9"])
+  saved = {"max_seq_length": 20, "do_lower_case": False, "unknown": 1}
+  settings = script.settings().adopt(saved)
+  assert (settings.max_seq_length, settings.do_lower_case) == (9, False)
+  assert (settings.learning_rate, settings.vocab_file) == (5e-5, None)
+  assert "unknown" not in settings
+
+
+def test_roles_stand_where_a_flag_is_defined(script):
+  script.DEFINE_string("task", None, "A task.", remembered=True, identity=True)
+  settings = script.settings()
+  assert settings.names("remembered") == ["do_lower_case", "max_seq_length", "task"]
+  assert (settings.names("identity"), settings.names("shared")) == (["task"], ["do_lower_case"])
+  assert settings.replace(task="x").names("identity") == ["task"]
+
+
+def test_required_flags(script):
+  command_line.parse(script, ["--output_dir=x", "--vocab_file="])
+  settings = script.settings()
+  settings.require(["output_dir"], "every run")
   with pytest.raises(files.InputError, match="--vocab_file is missing: a model needs it"):
-    common_flags.require(values, ["output_dir", "vocab_file"], "a model")
+    settings.require(["output_dir", "vocab_file"], "a model")
 
 
 @pytest.mark.parametrize(
@@ -105,9 +156,9 @@ def test_required_flags(values):
     (["--save_checkpoints_steps=70"], 320, (70, None)),
   ],
 )
-def test_checkpoint_interval(values, arguments, num_examples, want):
-  common_flags.parse(values, arguments)
-  assert common_flags.checkpoint_interval(values, num_examples) == want
+def test_checkpoint_interval(script, arguments, num_examples, want):
+  command_line.parse(script, arguments)
+  assert run_flags.checkpoint_interval(script.settings(), num_examples) == want
 
 
 @pytest.mark.parametrize(
@@ -119,50 +170,43 @@ def test_checkpoint_interval(values, arguments, num_examples, want):
     (["--num_warmup_steps=31"], 31),
   ],
 )
-def test_warmup_as_a_share_or_as_steps(values, arguments, want):
-  common_flags.parse(values, arguments)
-  assert common_flags.num_warmup_steps(values, 31) == want
+def test_warmup_as_a_share_or_as_steps(script, arguments, want):
+  command_line.parse(script, arguments)
+  assert run_flags.num_warmup_steps(script.settings(), 31) == want
 
 
-def test_warmup_that_contradicts(values):
+def test_warmup_that_contradicts(script):
   with pytest.raises(files.InputError, match="num_warmup_steps=2: only one of them may be given"):
-    common_flags.parse(values, ["--num_warmup_steps=2", "--warmup_proportion=0.1"])
-  common_flags.parse(values, ["--num_warmup_steps=32"])
+    command_line.parse(script, ["--num_warmup_steps=2", "--warmup_proportion=0.1"])
+  command_line.parse(script, ["--num_warmup_steps=32"])
   with pytest.raises(files.InputError, match="--num_warmup_steps=32 is more than the 31 steps"):
-    common_flags.num_warmup_steps(values, 31)
+    run_flags.num_warmup_steps(script.settings(), 31)
 
 
-def test_step_settings(values):
-  arguments = ["--lr_schedule=cosine", "--gradient_clip_norm=2.5", "--layerwise_lr_decay=0.9"]
-  common_flags.parse(values, [*arguments, "--freeze_layers=3", "--freeze_embeddings"])
-  options = optimization.Options(**common_flags.step_settings(values))
-  assert options == optimization.Options(2.5, "cosine", 0.9, 3, True)
-
-
-def test_values_and_device_settings(values):
-  common_flags.parse(values, ["--use_tpu", "--tpu_name=local"])
-  assert common_flags.values(values)["tpu_name"] == "local"
-  assert not {"help", "h"} & set(common_flags.values(values))
-  settings = common_flags.device_settings(values)
-  assert settings["use_tpu"] is True and settings["iterations_per_loop"] == 1000
-  without_loops = flags.FlagValues()
-  common_flags.define_device_flags(without_loops, loops=False)
-  common_flags.finish(without_loops)
-  assert "iterations_per_loop" not in common_flags.device_settings(without_loops)
+def test_devices(script):
+  command_line.parse(script, ["--use_tpu", "--tpu_name=local"])
+  devices = estimators.Devices.of(script.settings())
+  assert (devices.use_tpu, devices.tpu_name, devices.iterations_per_loop) == (True, "local", 1000)
+  without_loops = command_line.ScriptFlags()
+  run_flags.define_device_flags(without_loops, loops=False)
+  assert "iterations_per_loop" not in without_loops.settings()
+  assert estimators.Devices.of(without_loops.settings()) == estimators.Devices()
 
 
 # ---- A script's end -----------------------------------------------------------------------------
 
 SCRIPT = '''"""A script for tests."""
 import sys
-from absl import flags, logging
-from toolkit.support import files
-from toolkit.training import common_flags
+import tensorflow.compat.v1 as tf
+from absl import flags as absl_flags
+from absl import logging
+from toolkit.support import command_line, files
+from toolkit.training import run_flags
 
-FLAGS = flags.FlagValues()
-flags.DEFINE_string("end", "well", "How to end.", flag_values=FLAGS)
-common_flags.define_model_flags(FLAGS, max_seq_length=5)
-common_flags.finish(FLAGS)
+flags = command_line.ScriptFlags()
+FLAGS = flags.FLAGS
+flags.DEFINE_string("end", "well", "How to end.")
+run_flags.define_model_flags(flags, max_seq_length=5)
 
 def main(_):
   logging.info("running to end %s", FLAGS.end)
@@ -174,9 +218,15 @@ def main(_):
     raise SystemExit(143)
   if FLAGS.end == "bug":
     raise ZeroDivisionError("a bug")
+  if FLAGS.end == "global":
+    print(tf.flags.FLAGS.max_seq_length, absl_flags.FLAGS.max_seq_length, absl_flags.FLAGS.mine)
+    tf.flags.FLAGS.max_seq_length = 8
+    print(FLAGS.max_seq_length)
+    FLAGS.max_seq_length = 9
+    print(tf.flags.FLAGS.max_seq_length, absl_flags.FLAGS.max_seq_length)
 
 if __name__ == "__main__":
-  common_flags.run(main, FLAGS)
+  command_line.run(main, flags)
 '''
 
 
@@ -191,7 +241,7 @@ def _run(tmp_path):
       capture_output=True,
       text=True,
       timeout=60,
-      env={"PYTHONPATH": str(pathlib.Path(common_flags.__file__).parents[2])},
+      env={"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
       check=False,
     )
     return done.returncode, done.stdout, done.stderr
@@ -230,3 +280,96 @@ def test_help(run):
   assert (status, stderr) == (0, "")
   assert "A script for tests." in stdout
   assert "--end: How to end." in stdout and "--max_seq_length:" in stdout
+
+
+def test_absls_own_flags_are_known(run):
+  for flag in (
+    *("--alsologtostderr", "--logtostderr", "-v=1", "--verbosity=0", "--stderrthreshold=error"),
+    *("--nopdb_post_mortem", "--run_with_pdb=false", "--log_dir=/tmp"),
+  ):
+    status, _, stderr = run(flag)
+    assert status == 0 and "running to end well" in stderr, (flag, stderr)
+  status, _, stderr = run("--verbosity=-1")
+  assert status == 0 and "running to end" not in stderr
+
+
+def test_arguments_alone_can_be_checked(run):
+  status, stdout, stderr = run("--only_check_args")
+  assert (status, stdout) == (0, "") and "running to end" not in stderr
+  assert run("--only_check_args", "--max_seq_length=2")[0] == 1
+
+
+@pytest.mark.parametrize("flag", ["--helpshort", "--helpfull"])
+def test_absls_own_help(run, flag):
+  _, stdout, _ = run(flag)
+  assert "--end: How to end." in stdout and "--max_seq_length:" in stdout
+  assert ("only_check_args" in stdout) == (flag == "--helpfull")
+
+
+PROGRAM = """
+import runpy
+import tensorflow.compat.v1 as tf
+tf.flags.DEFINE_string("mine", "", "A flag of a program's own.")
+tf.flags.DEFINE_string("vocab_file", "", "A name that the script has, too.")
+runpy.run_path("script.py", run_name="__main__")
+"""
+
+
+def test_a_programs_flags_are_in_the_global_ones(tmp_path, run):
+  """The same values both ways, and flags that another program has defined there."""
+  program = tmp_path / "mine.py"
+  program.write_text(PROGRAM)
+  done = subprocess.run(
+    [sys.executable, str(program), "--end=global", "--mine=m", "--max_seq_length=7"],
+    capture_output=True,
+    text=True,
+    timeout=60,
+    cwd=tmp_path,
+    env={"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.split() == ["7", "7", "m", "8", "9", "9"]
+
+
+SERVER = """
+import sys
+import tensorflow.compat.v1 as tf
+import run_classifier
+from run_squad import *
+from run_squad import FLAGS, flags
+
+flags.DEFINE_string("ip", "127.0.0.1", "Address.")
+flags.DEFINE_integer(flag_name="port", default_value=1, docstring="Port.")
+flags.mark_flag_as_required("vocab_file")
+tf.flags.DEFINE_string("own", "", "A global flag.")
+
+def main(_):
+  print(FLAGS.ip, FLAGS.port, FLAGS.vocab_file, FLAGS.doc_stride, tf.flags.FLAGS.own)
+  print(run_classifier.FLAGS.vocab_file, run_classifier.flags.FLAGS.max_seq_length)
+  print("vocab_file" in tf.flags.FLAGS, flags.FLAGS is FLAGS)
+
+if __name__ == "__main__":
+  tf.app.run()
+"""
+
+
+def test_a_server_of_its_own_on_flags_of_a_script(tmp_path):
+  """Defines flags beside a script's, and runs tf.app.run; two scripts are imported."""
+  (tmp_path / "server.py").write_text(SERVER)
+
+  def serve(*arguments):
+    return subprocess.run(
+      [sys.executable, str(tmp_path / "server.py"), *arguments],
+      capture_output=True,
+      text=True,
+      timeout=60,
+      env={"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"},
+      check=False,
+    )
+
+  done = serve("--port=80", "--vocab_file=v.txt", "--own=o", "--unknown=1")
+  assert done.returncode == 0, done.stderr
+  want = ("127.0.0.1 80 v.txt 128 o", "v.txt 128", "False True")
+  assert tuple(done.stdout.splitlines()) == want
+  assert "vocab_file must have a value" in serve().stderr
