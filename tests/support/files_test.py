@@ -68,7 +68,7 @@ def test_an_input_error_is_a_value_error():
 
 
 def test_input_checks_turn_plain_value_errors_alone():
-  with pytest.raises(files.InputError, match="^a: wrong$"), files.input_checks():
+  with pytest.raises(files.InputError, match=r"^a: wrong$"), files.input_checks():
     raise ValueError("a: wrong")
   for error in (UnicodeError("b"), KeyError("c"), files.InputError("d")):
     with pytest.raises(type(error)) as caught, files.input_checks():
