@@ -1,9 +1,11 @@
 """The encoder: recorded outputs of the classic implementation, variables, and refusals."""
 
+import contextlib
 import itertools
 import json
 import logging
 import os
+import re
 
 import numpy as np
 import pytest
@@ -179,18 +181,221 @@ def test_dropout_acts_in_training_alone():
     np.testing.assert_array_equal(session.run(inference), session.run(inference))
 
 
+# ---- The same for programs that replace functions -----------------------------------------------
+
+
+@pytest.fixture(name="form", params=["plain", "fast"])
+def _form(request):
+  """A context in which a model is built: none, or the one of the scripts."""
+  return contextlib.nullcontext if request.param == "plain" else modeling.fast_forms
+
+
+def set_weights(session):
+  """Gives the trainable variables values that do not depend on the rest of the graph."""
+  for place, variable in enumerate(tf.trainable_variables()):
+    variable.load(np.random.default_rng(place).normal(size=variable.shape) * 0.2, session)
+
+
+def outputs_of(is_training, form, ids=((7, 8, 9), (7, 3, 0)), mask=((1, 1, 1), (1, 1, 0))):
+  """Sequence output of a tiny model, whose weights are always the same, by unknown shapes."""
+  with tf.Graph().as_default(), tf.Session() as session, form():
+    inputs = [tf.placeholder(tf.int32, [None, None]) for _ in range(2)]
+    config = tiny_config(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.1)
+    model = modeling.BertModel(config, is_training, *inputs)
+    read = [model.get_sequence_output(), model.get_pooled_output()]
+    set_weights(session)
+    return session.run(read, dict(zip(inputs, (ids, mask))))
+
+
+def largest_uint16(shape, seed):
+  del seed
+  return tf.fill(shape, tf.constant(2**16 - 1, tf.uint16))
+
+
+def no_dropout(input_tensor, dropout_prob):
+  del dropout_prob
+  return input_tensor
+
+
+def causal_mask(from_tensor, to_mask):
+  length = tf.shape(to_mask)[1]
+  lower = tf.linalg.band_part(tf.ones([length, length]), -1, 0)
+  return lower * tf.cast(to_mask, tf.float32)[:, tf.newaxis, :] + 0.0 * tf.cast(
+    from_tensor[:, :, tf.newaxis], tf.float32
+  )
+
+
+def mean_attention(
+  from_tensor,
+  to_tensor,
+  attention_mask=None,
+  num_attention_heads=1,
+  size_per_head=512,
+  query_act=None,
+  key_act=None,
+  value_act=None,
+  attention_probs_dropout_prob=0.0,
+  initializer_range=0.02,
+  do_return_2d_tensor=False,
+  batch_size=None,
+  from_seq_length=None,
+  to_seq_length=None,
+):
+  return from_tensor
+
+
+def doubling_stack(
+  input_tensor,
+  attention_mask=None,
+  hidden_size=768,
+  num_hidden_layers=12,
+  num_attention_heads=12,
+  intermediate_size=3072,
+  intermediate_act_fn=modeling.gelu,
+  hidden_dropout_prob=0.1,
+  attention_probs_dropout_prob=0.1,
+  initializer_range=0.02,
+  do_return_all_layers=False,
+):
+  layers = [input_tensor * 2.0**layer for layer in range(1, num_hidden_layers + 1)]
+  return layers if do_return_all_layers else layers[-1]
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+@pytest.mark.parametrize(
+  ("name", "function"),
+  [
+    ("gelu", lambda x: x),
+    ("create_attention_mask_from_input_mask", causal_mask),
+    ("attention_layer", mean_attention),
+    ("transformer_model", doubling_stack),
+  ],
+)
+def test_replaced_functions_take_effect(name, function, is_training, form, monkeypatch):
+  monkeypatch.setattr(modeling, "_random_uint16", largest_uint16)
+  before, _ = outputs_of(is_training, form)
+  monkeypatch.setattr(modeling, name, function)
+  after, pooled = outputs_of(is_training, form)
+  assert np.abs(after - before)[:, 0].max() > 1e-3
+  assert np.isfinite(pooled).all()
+  if name == "create_attention_mask_from_input_mask":  # what comes later changes nothing
+    longer, _ = outputs_of(is_training, form, ids=((7, 8, 5), (7, 3, 9)))
+    np.testing.assert_allclose(longer[:, :2], after[:, :2], atol=1e-5)
+
+
+def test_a_replaced_dropout_takes_effect(form, monkeypatch):
+  dropped, _ = outputs_of(True, form)
+  monkeypatch.setattr(modeling, "dropout", no_dropout)
+  kept, _ = outputs_of(True, form)
+  want, _ = outputs_of(False, form)
+  np.testing.assert_allclose(kept, want, atol=1e-5)
+  assert np.abs(dropped - kept)[:, 0].max() > 1e-2
+  monkeypatch.setattr(modeling, "dropout", lambda input_tensor, dropout_prob: input_tensor * 0.5)
+  assert np.abs(outputs_of(False, form)[0] - want).max() > 1e-2  # called in evaluation, too
+
+
+# ---- The plain form -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.float32, bool])
+def test_masks_may_be_of_any_type(dtype, form):
+  mask = np.array([[1, 1, 1], [1, 1, 0]])
+  with tf.Graph().as_default(), tf.Session() as session, form():
+    tf.set_random_seed(1)
+    ids = tf.placeholder(tf.int32, [None, None])
+    typed = tf.placeholder(dtype, [None, None])
+    config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    with tf.variable_scope("shared", reuse=tf.AUTO_REUSE):
+      want = modeling.BertModel(config, False, ids, tf.constant(mask), scope="bert")
+      got = modeling.BertModel(config, True, ids, typed, scope="bert")
+    session.run(tf.global_variables_initializer())
+    values = {ids: [[7, 8, 9], [7, 3, 5]], typed: mask.astype(dtype)}
+    got, want = session.run([got.get_sequence_output(), want.get_sequence_output()], values)
+  np.testing.assert_allclose(got[mask > 0], want[mask > 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [[2, 3], [None, None]])
+def test_padding_is_the_same_function_in_training_and_evaluation(shape):
+  with tf.Graph().as_default(), tf.Session() as session:
+    inputs = [tf.placeholder(tf.int32, shape) for _ in range(2)]
+    config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    with tf.variable_scope("shared", reuse=tf.AUTO_REUSE):
+      outputs = [
+        modeling.BertModel(config, is_training, *inputs, scope="bert").get_all_encoder_layers()
+        for is_training in (True, False)
+      ]
+    session.run(tf.global_variables_initializer())
+    values = dict(zip(inputs, ([[7, 8, 9], [7, 0, 0]], [[1, 1, 1], [1, 0, 0]])))
+    training, evaluation = session.run(outputs, values)
+  np.testing.assert_allclose(training, evaluation, atol=1e-5)
+  assert np.abs(np.array(training)[:, 1, 1:]).min(axis=(0, 1)).max() > 0
+
+
+@pytest.mark.parametrize("shape", [[2, 3], [None, None]])
+def test_pooled_output_is_computed_from_the_sequence_output(shape):
+  with tf.Graph().as_default(), tf.Session() as session:
+    ids = tf.placeholder(tf.int32, shape)
+    model = modeling.BertModel(tiny_config(), True, ids)
+    sequence, pooled = model.get_sequence_output(), model.get_pooled_output()
+    (gradient,) = tf.gradients(pooled, sequence)
+    read = model.get_output_at(tf.constant([[2, 0], [1, 1]]))
+    session.run(tf.global_variables_initializer())
+    with tf.variable_scope("bert/pooler/dense", reuse=True):
+      weights = [tf.get_variable("kernel"), tf.get_variable("bias")]
+    values = {ids: [[7, 8, 9], [7, 3, 4]]}
+    fetches = [sequence, pooled, gradient, read, weights]
+    sequence, pooled, gradient, read, (kernel, bias) = session.run(fetches, values)
+  np.testing.assert_allclose(pooled, np.tanh(sequence[:, 0] @ kernel + bias), atol=1e-6)
+  np.testing.assert_array_equal(read, sequence[[[0], [1]], [[2, 0], [1, 1]]])
+  assert np.any(gradient[:, 0]) and not np.any(gradient[:, 1:])
+
+
+def test_operations_have_the_names_that_clients_read(form):
+  with tf.Graph().as_default() as graph, form():
+    modeling.BertModel(tiny_config(), False, tf.placeholder(tf.int32, [None, None]))
+    names = {op.name for op in graph.get_operations()}
+  assert {"bert/pooler/dense/Tanh", "bert/pooler/Squeeze"} <= names
+  for layer in ("bert/encoder/layer_0", "bert/encoder/layer_1"):
+    assert f"{layer}/attention/self/Softmax" in names
+    for part in ("attention/output/dense", "intermediate/dense", "output/dense"):
+      assert f"{layer}/{part}/BiasAdd" in names
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_all_operations_are_reachable_from_the_outputs(is_training):
+  with tf.Graph().as_default() as graph:
+    ids = tf.placeholder(tf.int32, [13, 7])
+    model = modeling.BertModel(tiny_config(), is_training, ids, ids, ids)
+    layers = model.get_all_encoder_layers()
+    outputs = [model.get_embedding_output(), model.get_sequence_output(), model.get_pooled_output()]
+    waiting = [tensor.op for tensor in (*outputs, *layers)]
+    waiting += [tf.global_variables_initializer()]
+    found = set()
+    while waiting:
+      op = waiting.pop()
+      if op not in found:
+        found.add(op)
+        waiting += [*(tensor.op for tensor in op.inputs), *op.control_inputs]
+    left = {op.name for op in graph.get_operations() if op not in found}
+  # A resource variable has a reading, and a test whether it is initialised, of its own.
+  of_variables = re.compile(r".*/(Read/ReadVariableOp|IsInitialized/VarIsInitializedOp)$")
+  assert not [name for name in left if not of_variables.match(name)]
+
+
+# ---- The fast forms -----------------------------------------------------------------------------
+
+
 def trained_on(shape, mask):
   """Outputs of real tokens, and all gradients, in training with inputs of a declared shape."""
   ids = np.random.default_rng(0).integers(5, 50, mask.shape)
-  with tf.Graph().as_default(), tf.Session() as session:
-    tf.set_random_seed(1)
+  with tf.Graph().as_default(), tf.Session() as session, modeling.fast_forms():
     inputs = [tf.placeholder(tf.int32, shape) for _ in range(2)]
     config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     model = modeling.BertModel(config, True, *inputs)
     outputs = tf.boolean_mask(tf.stack(model.get_all_encoder_layers(), 2), inputs[1])
     loss = tf.reduce_sum(outputs**3) + tf.reduce_sum(model.get_pooled_output())
     gradients = [tf.convert_to_tensor(g) for g in tf.gradients(loss, tf.trainable_variables())]
-    session.run(tf.global_variables_initializer())
+    set_weights(session)
     return session.run([outputs, *gradients], dict(zip(inputs, (ids, mask))))
 
 
@@ -203,7 +408,7 @@ def test_skipping_padding_changes_nothing():
 
 
 def test_training_skips_padding():
-  with tf.Graph().as_default(), tf.Session() as session:
+  with tf.Graph().as_default(), tf.Session() as session, modeling.fast_forms():
     inputs = [tf.placeholder(tf.int32, [None, None]) for _ in range(2)]
     model = modeling.BertModel(tiny_config(), True, *inputs)
     session.run(tf.global_variables_initializer())
@@ -218,13 +423,13 @@ def read_at(places, is_cut, recompute=False):
   Args:
     places: list of lists of int.
     is_cut: bool, whether the last block is computed there alone, and padding is skipped.
-    recompute: see modeling.building.
+    recompute: see modeling.fast_forms.
   """
   mask = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]])
   ids = np.random.default_rng(0).integers(5, 50, mask.shape)
-  with tf.Graph().as_default(), tf.Session() as session, modeling.fast_forms(recompute=recompute):
-    tf.set_random_seed(1)
-    inputs = [tf.placeholder(tf.int32, [None, None] if is_cut else mask.shape) for _ in range(2)]
+  form = modeling.fast_forms(recompute=recompute) if is_cut else contextlib.nullcontext()
+  with tf.Graph().as_default(), tf.Session() as session, form:
+    inputs = [tf.placeholder(tf.int32, [None, None]) for _ in range(2)]
     config = tiny_config(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     model = modeling.BertModel(config, True, *inputs)
     if is_cut:
@@ -236,7 +441,7 @@ def read_at(places, is_cut, recompute=False):
       pooled = tf.tanh(model.get_sequence_output()[:, 0] @ weights + bias)
     loss = tf.reduce_sum(read**3) + tf.reduce_sum(pooled)
     gradients = [tf.convert_to_tensor(g) for g in tf.gradients(loss, tf.trainable_variables())]
-    session.run(tf.global_variables_initializer())
+    set_weights(session)
     return session.run([read, pooled, *gradients], dict(zip(inputs, (ids, mask))))
 
 
@@ -287,7 +492,7 @@ def rows_computed(output, layer):
 
 
 def test_the_last_block_is_computed_where_it_is_read():
-  with tf.Graph().as_default():
+  with tf.Graph().as_default(), modeling.fast_forms():
     model = modeling.BertModel(tiny_config(), False, tf.ones([2, 7], tf.int32))
     assert rows_computed(model.get_pooled_output(), 0) == {14}
     assert rows_computed(model.get_pooled_output(), 1) == {2}
@@ -360,7 +565,7 @@ def test_rank_2_and_rank_3_attention_agree():
   np.testing.assert_allclose(flat.reshape(2, 5, 8), whole, atol=1e-6)
 
 
-@pytest.mark.parametrize("gelu", [modeling.gelu, modeling.fusible_gelu])
+@pytest.mark.parametrize("gelu", [modeling.gelu, modeling._trained_gelu])
 def test_gelu_is_the_tanh_form(gelu):
   with tf.Graph().as_default(), tf.Session() as session:
     got = session.run(gelu(tf.constant([-1.0, 0.0, 1.0, 3.0])))
@@ -378,13 +583,13 @@ def gradients_of(function, *arrays):
 
 def test_gelu_has_the_gradient_of_its_formula():
   x = np.linspace(-6, 6, 25)
-  wanted, got = gradients_of(modeling.fusible_gelu, x), gradients_of(modeling.gelu, x)
+  wanted, got = gradients_of(modeling.gelu, x), gradients_of(modeling._trained_gelu, x)
   np.testing.assert_allclose(got, wanted, atol=1e-4)  # the weights go up to 24
 
 
 @pytest.mark.parametrize("is_training", [True, False])
 def test_gelu_becomes_part_of_the_dense_layer_before_where_nothing_trains(is_training):
-  with tf.Graph().as_default(), tf.Session() as session:
+  with tf.Graph().as_default(), tf.Session() as session, modeling.fast_forms():
     ids = tf.placeholder(tf.int32, [None, None])
     output = modeling.BertModel(tiny_config(), is_training, ids).get_sequence_output()
     session.run(tf.global_variables_initializer())

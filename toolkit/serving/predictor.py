@@ -1,4 +1,4 @@
-"""A trained model, loaded once, that answers many calls: in a prompt, a notebook or a server."""
+"""A trained model, loaded once for many calls: in a prompt, a notebook or a server."""
 
 import os
 
@@ -11,18 +11,18 @@ from toolkit.support import files, processes
 
 # The batch size up to which operations are too short for threads of their own.
 FEW = 8
-# Up to this many multiplications in the dense layers, a second thread takes longer to wake than it
-# saves: measured with 6 layers of width 384, where it is 48 tokens. No model is loaded twice for
+# Up to this number of multiplications in the dense layers, waking a second thread takes longer than
+# it saves: measured with 6 layers of width 384, where it is 48 tokens. No model is loaded twice for
 # inputs of less than SHORT tokens.
 ONE_THREAD_PRODUCTS = 5e8
 SHORT = 16
 
 
 class Predictor:
-  """A model in a graph and a session of its own; calls may come from several threads.
+  """A model in a graph and a session of its own; several threads may call it.
 
-  Inputs have any lengths: they run in order of length, in batches cut to their longest. For short
-  ones a small model on a CPU is loaded a second time, in a session of one thread.
+  Inputs of any lengths run in order of length, in batches cut to their longest. On a CPU, a small
+  model is loaded a second time for short ones, in a session of one thread.
   """
 
   def __init__(self, build, checkpoint, batch_size=8, flag="output_dir", session_config=None):
@@ -32,9 +32,9 @@ class Predictor:
       build: function of (input_ids, input_mask, segment_ids), int32 [B, S], to a dict of name ->
         tensor [B, ...]. It makes a model's graph without dropout.
       checkpoint: str, a path as checkpoints.resolve_checkpoint takes it.
-      batch_size: int, most inputs that run at once.
+      batch_size: int, the largest number of inputs that run at once.
       flag: str, the flag that gave the checkpoint, for messages.
-      session_config: tf.ConfigProto, such as acceleration.Plan.session_config gives for mixed
+      session_config: tf.ConfigProto, such as precision.Plan.session_config gives for mixed
         precision; default: float32.
 
     Raises:
@@ -43,7 +43,7 @@ class Predictor:
     """
     self._batch_size = batch_size
     graph = tf.Graph()
-    with graph.as_default(), modeling.fast_forms(join_projections=True):
+    with graph.as_default(), modeling.fast_forms():
       self._inputs = [
         tf.placeholder(tf.int32, [None, None], name=name)
         for name in ("input_ids", "input_mask", "segment_ids")
@@ -51,23 +51,17 @@ class Predictor:
       self._outputs = build(*self._inputs)
       prefix = checkpoints.resolve_checkpoint(checkpoint, flag)
       variables = _variables_behind(self._outputs.values())
-      sources = {variable: _saved_names(variable.op.name) for variable in variables}
-      _check_fit(sources, prefix, flag)
-      saver = tf.train.Saver([variable for variable in variables if len(sources[variable]) == 1])
+      _check_fit(variables, prefix, flag)
+      saver = tf.train.Saver(variables)
     config = _threads(session_config, batch_size)
-    self._session = _restored_session(graph, config, saver, sources, prefix)
+    self._session = _restored_session(graph, config, saver, prefix)
     self._one_thread_tokens = _one_thread_tokens(variables, batch_size)
     self._short_session = self._session
     if self._one_thread_tokens:
       one_thread = tf.ConfigProto(intra_op_parallelism_threads=1)
       one_thread.MergeFrom(config)
-      self._short_session = _restored_session(graph, one_thread, saver, sources, prefix)
+      self._short_session = _restored_session(graph, one_thread, saver, prefix)
     graph.finalize()
-
-  @classmethod
-  def from_directory(cls, build, output_dir, batch_size=8):
-    """The model of a finished output directory; see __init__ for the arguments."""
-    return cls(build, os.path.join(output_dir, ""), batch_size)
 
   def run(self, rows, on_batch=None):
     """Runs the model.
@@ -77,8 +71,8 @@ class Predictor:
       on_batch: function that is called after each batch with the number of its rows, or None.
 
     Returns:
-      List of dicts of name -> array, one a row in their order. Outputs [B, S, ...] of the graph are
-      padded to the longest input that ran with the row.
+      List of dicts of name -> array, one per row in their order. Outputs [B, S, ...] of the graph
+      are padded to the longest input that ran with the row.
     """
     results = [None] * len(rows)
     order = sorted(range(len(rows)), key=lambda place: len(rows[place][0]))
@@ -92,7 +86,7 @@ class Predictor:
     return results
 
   def _run_batch(self, rows):
-    """Dict of name -> array of the outputs for rows that are padded to the longest."""
+    """Runs rows, padded to the longest; returns a dict of name -> array."""
     length = max(len(input_ids) for input_ids, _ in rows)
     is_short = len(rows) * length <= self._one_thread_tokens
     session = self._short_session if is_short else self._session
@@ -110,10 +104,10 @@ class Predictor:
 
 
 def _threads(session_config, batch_size):
-  """A copy of a tf.ConfigProto, or of None, for a session that runs so many inputs at once.
+  """Copies a tf.ConfigProto, or None, for a session that runs `batch_size` inputs at once.
 
-  A few are run by one operation after another in the thread that calls: short operations take less
-  time than it takes to hand them to other threads. Within an operation there are still as many
+  For a few inputs, operations run one after another in the calling thread: handing short operations
+  to other threads takes longer than running them. Within an operation there are still as many
   threads as processors.
   """
   config = tf.ConfigProto(inter_op_parallelism_threads=-1 if batch_size <= FEW else 0)
@@ -123,7 +117,7 @@ def _threads(session_config, batch_size):
 
 
 def _one_thread_tokens(variables, batch_size):
-  """Up to how many tokens a batch runs in one thread; 0 if a second session is not worth it."""
+  """Finds the largest batch, in tokens, to run in one thread; 0 for no second session."""
   shares_threads = os.environ.get(processes.OWN_THREADS) != "1"
   if shares_threads or batch_size > FEW or tf.config.list_physical_devices("GPU"):
     return 0
@@ -132,20 +126,19 @@ def _one_thread_tokens(variables, batch_size):
   return tokens if tokens >= SHORT else 0
 
 
-def _restored_session(graph, config, saver, sources, prefix):
-  """A session in which the variables have the checkpoint's values."""
+def _restored_session(graph, config, saver, prefix):
+  """Makes a session in which the variables have the checkpoint's values."""
   session = tf.Session(graph=graph, config=config)
   try:
-    with graph.as_default():  # else a notebook's eager mode would have the saver look at that
+    with graph.as_default():  # needed where a notebook's eager mode is on
       saver.restore(session, prefix)
-      _restore_joined(session, sources, prefix)
   except tf.errors.OpError as error:
     raise files.InputError(f"{prefix} is damaged: {files.describe(error)}") from error
   return session
 
 
 def _variables_behind(tensors):
-  """The trainable variables that tensors depend on: without a pooler that nothing asks for."""
+  """Lists the trainable variables that tensors depend on, so without an unused pooler."""
   found, waiting = set(), [tensor.op for tensor in tensors]
   while waiting:
     op = waiting.pop()
@@ -155,22 +148,9 @@ def _variables_behind(tensors):
   return [variable for variable in tf.trainable_variables() if variable.op in found]
 
 
-def _saved_names(name):
-  """The names in a checkpoint of what a variable holds side by side; most hold one thing."""
-  joined = f"/{modeling.JOINED_PROJECTIONS}/"
-  if joined not in name:
-    return [name]
-  return [name.replace(joined, f"/{part}/") for part in modeling.PROJECTIONS]
-
-
-def _check_fit(sources, prefix, flag):
+def _check_fit(variables, prefix, flag):
+  shapes = {variable.op.name: variable.shape.as_list() for variable in variables}
   saved = checkpoints.checkpoint_shapes(prefix, flag)
-  shapes = {}
-  for variable, names in sources.items():
-    shape = variable.shape.as_list()
-    if len(names) > 1:
-      shape[-1] //= len(names)
-    shapes.update(dict.fromkeys(names, shape))
   coverage = checkpoints.compare(shapes, saved, prefix, flag)
   others = {name: found for name, _, found in coverage.reshaped}
   for name in (*others, *coverage.missing):
@@ -178,12 +158,3 @@ def _check_fit(sources, prefix, flag):
       f"--{flag}: {prefix} does not fit the model: {name} is {others.get(name, 'not there')}, "
       f"should be {shapes[name]}"
     )
-
-
-def _restore_joined(session, sources, prefix):
-  """Sets the variables that hold several of the checkpoint's."""
-  reader = tf.train.load_checkpoint(prefix)
-  for variable, names in sources.items():
-    if len(names) > 1:
-      value = np.concatenate([reader.get_tensor(name) for name in names], axis=-1)
-      session.run(variable.initializer, {variable.initial_value: value})
