@@ -148,10 +148,12 @@ def from_huggingface(directory, vocab_file=None, do_lower_case=None, allow_unpla
   tokenizer = huggingface_config.read_tokenizer_config(directory, do_lower_case)
   config.huggingface["tokenizer_config"] = tokenizer
   path, tensors = read_weights(directory)
-  ignored = _drop_doubles(tensors, family, path)
+  ignored = _drop_copies(tensors, family, path)
   plan = _plan_from_huggingface(tensors, config)
   labels = huggingface_config.find_labels(described, plan.num_labels, config_path)
-  converted, rows = carry(tensors, plan, path, allow_unplaced, _why_no_head(family, described))
+  converted, rows = convert_tensors(
+    tensors, plan, path, allow_unplaced, _unplaced_reason(family, described)
+  )
   rows += _add_token_types(converted, config)
   texts = {
     VOCAB_FILE: vocab,
@@ -187,8 +189,8 @@ def to_huggingface(
   vocab = _read_vocab(vocab_file or _beside(directory, VOCAB_FILE, "vocab_file"), config.vocab_size)
   tensors, ignored = read_checkpoint(prefix)
   plan = _plan_to_huggingface(tensors, config)
-  ignored += _drop_what_is_lacking(tensors, plan.family)
-  converted, rows = carry(tensors, plan, prefix, allow_unplaced)
+  ignored += _drop_lacking(tensors, plan.family)
+  converted, rows = convert_tensors(tensors, plan, prefix, allow_unplaced)
   rows += _add_untied_copies(converted, config, plan)
   trained = _trained_flags(directory)
   if do_lower_case is None:
@@ -303,7 +305,7 @@ def _num_labels(head, side, tensors):
   return tensors[names[side]].size if names else None
 
 
-def _why_no_head(family, described):
+def _unplaced_reason(family, described):
   """What there is to say about tensors on top of an encoder from HuggingFace without a place."""
   architectures = huggingface_config.architectures(described)
   if family is DISTILBERT and "DistilBertForSequenceClassification" in architectures:
@@ -311,7 +313,7 @@ def _why_no_head(family, described):
   return f"config.json says it is {', '.join(map(str, architectures)) or 'no architecture'}"
 
 
-def _drop_doubles(tensors, family, origin):
+def _drop_copies(tensors, family, origin):
   """Removes buffers and copies of other tensors; returns how many.
 
   A copy whose original is not in the file takes its place.
@@ -368,7 +370,7 @@ def _lacking(tensors, family):
   return [name for name in tensors if (name + "/").startswith(prefixes)]
 
 
-def _drop_what_is_lacking(tensors, family):
+def _drop_lacking(tensors, family):
   """Removes the variables that a family has not, all zeros; returns how many."""
   names = _lacking(tensors, family)
   for name in names:
@@ -379,7 +381,7 @@ def _drop_what_is_lacking(tensors, family):
 # ---- Tensors on their way -----------------------------------------------------------------------
 
 
-def carry(tensors, plan, origin, allow_unplaced, reason=""):
+def convert_tensors(tensors, plan, origin, allow_unplaced, reason=""):
   """Sends tensors along their routes.
 
   Args:

@@ -182,7 +182,7 @@ def download(name, output_dir):
   archive = directory + ".zip"
   if not os.path.exists(archive):
     fetch(address(name), archive)
-  with files.explained_write_errors(directory):
+  with files.converted_write_errors(directory):
     unpack(archive, directory)
   os.remove(archive)
   return directory

@@ -155,7 +155,7 @@ class NpzWriter:
   def write(self, number, tokens, values):
     """Appends a line; see JsonLinesWriter.write."""
     layers = values if values.ndim == 3 else [values]
-    with files.explained_write_errors(self._path):
+    with files.converted_write_errors(self._path):
       if not self._spools:
         directory = None if files.is_remote(self._path) else os.path.dirname(self._path) or "."
         self._spools = [tempfile.TemporaryFile(dir=directory) for _ in layers]  # noqa: SIM115

@@ -132,7 +132,7 @@ def trained_checkpoint(output_dir):
   return best or tf.train.latest_checkpoint(output_dir)
 
 
-def explanations(output_dir):
+def description_files(output_dir):
   """Paths of those files of `save` that a directory has."""
   names = (CONFIG_FILE, VOCAB_FILE, LABEL_FILE, RUN_FILE)
   paths = [os.path.join(output_dir, name) for name in names]

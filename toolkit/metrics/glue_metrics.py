@@ -86,7 +86,7 @@ def multi_label_metrics(truth, predictions, label_names):
   Raises:
     ValueError: there is no example, there are fewer than two labels, or shapes differ.
   """
-  truth, predictions = _checked_marks(truth, predictions, len(label_names))
+  truth, predictions = _checked_multi_hot(truth, predictions, len(label_names))
   _, _, micro_f1, _ = metrics.precision_recall_fscore_support(
     truth, predictions, average="micro", zero_division=0.0
   )
@@ -176,7 +176,7 @@ def _checked_classes(label_ids, predictions, num_labels):
   return label_ids.astype(np.int64), predictions.astype(np.int64)
 
 
-def _checked_marks(truth, predictions, num_labels):
+def _checked_multi_hot(truth, predictions, num_labels):
   """Both as bool [N, L], after the checks that multi_label_metrics promises."""
   truth, predictions = np.asarray(truth, bool), np.asarray(predictions, bool)
   wanted = (len(truth), num_labels)

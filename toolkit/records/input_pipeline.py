@@ -104,7 +104,7 @@ def _row(record, features, place):
 
 
 @contextlib.contextmanager
-def explained_damage(paths):
+def converted_data_loss(paths):
   """Turns the error of a damaged record, met somewhere in reading, into one that names its file.
 
   Args:
@@ -226,7 +226,7 @@ def corpus_input_fn(
   def input_fn(params, input_context=None):
     batch_size = params["batch_size"]
     if is_training:
-      order = _known_seed(seed, input_context)
+      order = _seed_or_random(seed, input_context)
       ordered = _corpus_in_epochs(paths, num_parallel_files, order, num_seen, num_records)
     else:
       ordered = tf.data.TFRecordDataset(paths)
@@ -322,7 +322,7 @@ def training_batches(
   def epoch(number):
     return records.shuffle(num_records, seed=seed + number, reshuffle_each_iteration=False)
 
-  seed = _known_seed(seed, input_context)
+  seed = _seed_or_random(seed, input_context)
   if not bucket_by_length:
     ordered = _in_epochs(epoch, num_records, num_seen)
     return _batched(
@@ -336,7 +336,7 @@ def training_batches(
   return _cut(parts, features, trim_padding).prefetch(tf.data.AUTOTUNE)
 
 
-def _known_seed(seed, input_context):
+def _seed_or_random(seed, input_context):
   """The seed of an order, drawn if there is none and nobody else has to know it."""
   if seed is not None:
     return seed
@@ -386,7 +386,7 @@ def _by_length(ordered, batch_size, part_size, decode, seed, first_window):
     first_window: int, the number of the window that `ordered` begins with.
   """
 
-  def deal_out(number, window):
+  def bucket(number, window):
     examples = decode(window)
     by_length = tf.argsort(_lengths(examples), stable=True)
     draws = tf.random.stateless_uniform([BUCKET_WINDOW], seed=[seed, number])
@@ -395,7 +395,7 @@ def _by_length(ordered, batch_size, part_size, decode, seed, first_window):
     return {name: tf.gather(values, order) for name, values in examples.items()}
 
   windows = ordered.batch(BUCKET_WINDOW * batch_size, drop_remainder=True)
-  return windows.enumerate(first_window).map(deal_out, num_parallel_calls=1).unbatch()
+  return windows.enumerate(first_window).map(bucket, num_parallel_calls=1).unbatch()
 
 
 def _in_epochs(epoch, num_records, num_seen):

@@ -199,7 +199,7 @@ class RecordWriter:
     self._features = features
     # A store of objects shows an object only when it is complete.
     self._temporary = path if files.is_remote(path) else f"{path}.tmp{os.getpid()}"
-    with self._explained_errors():
+    with self._converted_errors():
       self._file = files.open_binary(self._temporary, "w")
       self._file.write(b"")  # a remote file is opened no earlier
 
@@ -210,18 +210,18 @@ class RecordWriter:
   def write_serialized(self, example: bytes):
     """Appends a row that `serialize` made."""
     record = framed(example)
-    with self._explained_errors():
+    with self._converted_errors():
       self._file.write(record)
 
   def close(self):
     """Completes the file."""
-    with self._explained_errors():
+    with self._converted_errors():
       self._file.close()
       if self._temporary != self._path:
         os.replace(self._temporary, self._path)
 
-  def _explained_errors(self):
-    return files.explained_write_errors(self._path, Exception)
+  def _converted_errors(self):
+    return files.converted_write_errors(self._path, Exception)
 
   def __enter__(self):
     return self

@@ -292,7 +292,7 @@ def write_bytes(path, data):
 
 
 @contextlib.contextmanager
-def explained_write_errors(path, kinds=OSError):
+def converted_write_errors(path, kinds=OSError):
   """Turns a failure of the disk into an InputError that names the file that was to be written.
 
   Args:
@@ -319,7 +319,7 @@ def new_file(path):
   """
   temporary = f"{path}.tmp{os.getpid()}"
   try:
-    with explained_write_errors(path):
+    with converted_write_errors(path):
       with open_binary(temporary, "w") as stored, _compressing(path, stored) as f:
         yield f
       if is_remote(path):

@@ -46,7 +46,7 @@ def _keep_freed_memory():
 
 
 @contextlib.contextmanager
-def explained_memory_errors(remedy: str):
+def converted_memory_errors(remedy: str):
   """Turns running out of memory into a files.InputError that names the flags to lower."""
   try:
     yield
