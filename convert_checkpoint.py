@@ -533,8 +533,8 @@ def save_safetensors(path: str, tensors: dict[str, np.ndarray]):
 def write(conversion: Conversion, directory: str, overwrite: bool = False):
   """Writes a converted model into a directory, which is made when it does not exist.
 
-  A description of another model is removed first and the new ones are written after the weights, so
-  that a directory never has parts of two models.
+  A description of another model is removed first; the new ones are written after the weights. So
+  a directory never has parts of two models.
 
   Raises:
     files.InputError: the directory cannot be written, or has another model and not `overwrite`.

@@ -1,7 +1,7 @@
 """Metrics of classification, multi-label classification and regression, as GLUE defines them.
 
-An undefined number (the precision of a class that was never predicted, the correlation with a
-constant) is 0.0, so that results can always be compared.
+Undefined numbers (the precision of a class that was never predicted, the correlation with a
+constant) are 0.0, so that results are comparable.
 """
 
 import numpy as np
@@ -101,8 +101,8 @@ def multi_label_metrics(truth, predictions, label_names) -> dict:
 def best_threshold(truth, probabilities) -> float:
   """Returns the threshold with the best micro F1; of equally good ones the highest.
 
-  It is one for all labels, the mean of the lowest probability that counts as a label and the next
-  lower one: with truth 1 1 0 and probabilities .9 .5 .1 it is .3.
+  It is the same for all labels, in the middle between the lowest predicted probability and the next
+  one: with truth 1 1 0 and probabilities .9 .5 .1 it is .3.
 
   Args:
     truth: multi-hot [N, L]. Without any label the threshold is 0.5.

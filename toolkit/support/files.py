@@ -145,7 +145,7 @@ def describe(error: Exception) -> str:
 
 
 def open_binary(path: str, mode: str = "r"):
-  """Opens a file for bytes; mode is "r", "w" or "a"."""
+  """Opens a file for bytes; mode is "r" or "w"."""
   return _gfile().GFile(path, mode + "b") if is_remote(path) else open(path, mode + "b")
 
 
@@ -297,7 +297,7 @@ def new_file(path: str):
   with new_file("results.jsonl.gz") as f:  # compressed, by its name
     f.write(b"...")
 
-  After an exception the file of that name, if there was one, is what it was before.
+  After an exception, an earlier file of that name is unchanged.
 
   Raises:
     InputError: the file cannot be written.
