@@ -49,7 +49,7 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 
 from toolkit.formats import checkpoints, huggingface_config, huggingface_names, model_directory
-from toolkit.formats.checkpoints import (  # noqa: F401, names that were always importable from here
+from toolkit.formats.checkpoints import (  # noqa: F401, public names of this module
   is_training_state,
   read_checkpoint,
 )
@@ -94,7 +94,7 @@ flags.DEFINE_bool(
 )
 flags.DEFINE_bool("overwrite", False, "Replace a model in --output.")
 
-# The flags that a mode takes besides --input, --output and --overwrite.
+# The flags of a mode besides --input, --output and --overwrite.
 MODE_FLAGS = {
   "from_huggingface": ("vocab_file", "do_lower_case", "allow_unplaced"),
   "to_huggingface": ("bert_config_file", "vocab_file", "do_lower_case", "allow_unplaced"),
@@ -110,11 +110,11 @@ class Conversion(NamedTuple):
 
   Attributes:
     weights: file name of the weights, CHECKPOINT or SAFETENSORS.
-    tensors: dict of name -> array.
-    texts: dict of file name -> content, None for a file that the model has not; the configuration,
-      without which a directory is no model, comes last.
-    rows: the table of what went where, tuples (source, its shape, target, its shape).
-    ignored: int, slots, steps, buffers and copies that are in no row.
+    tensors: name -> array.
+    texts: file name -> content, None for a file that the model lacks; the configuration, without
+      which a directory is no model, comes last.
+    rows: the conversions, tuples (source, its shape, target, its shape).
+    ignored: number of slots, steps, buffers and copies that are in no row.
   """
 
   weights: str
@@ -124,18 +124,17 @@ class Conversion(NamedTuple):
   ignored: int
 
 
-def from_huggingface(directory, vocab_file=None, do_lower_case=None, allow_unplaced=False):
-  """Converts a HuggingFace directory to a checkpoint.
+def from_huggingface(
+  directory, vocab_file=None, do_lower_case=None, allow_unplaced=False
+) -> Conversion:
+  """Converts a HuggingFace directory to a checkpoint with float32 arrays.
 
   Args:
     directory: str, with the weights (see huggingface_files.read_weights), config.json and vocab.txt
       (or tokenizer.json).
     vocab_file: str, the vocabulary if it is elsewhere.
-    do_lower_case: bool, the casing if tokenizer_config.json does not say it, or says it wrongly.
-    allow_unplaced: bool, leave out heads that cannot be converted instead of refusing them.
-
-  Returns:
-    Conversion with float32 arrays.
+    do_lower_case: bool, the casing if tokenizer_config.json lacks it, or has it wrong.
+    allow_unplaced: bool, leave out heads that cannot be converted instead of raising an error.
 
   Raises:
     files.InputError: a file is missing or damaged, the model is neither BERT nor DistilBERT,
@@ -148,10 +147,12 @@ def from_huggingface(directory, vocab_file=None, do_lower_case=None, allow_unpla
   tokenizer = huggingface_config.read_tokenizer_config(directory, do_lower_case)
   config.huggingface["tokenizer_config"] = tokenizer
   path, tensors = read_weights(directory)
-  ignored = _drop_doubles(tensors, family, path)
+  ignored = _drop_copies(tensors, family, path)
   plan = _plan_from_huggingface(tensors, config)
   labels = huggingface_config.find_labels(described, plan.num_labels, config_path)
-  converted, rows = carry(tensors, plan, path, allow_unplaced, _why_no_head(family, described))
+  converted, rows = convert_tensors(
+    tensors, plan, path, allow_unplaced, _unplaced_reason(family, described)
+  )
   rows += _add_token_types(converted, config)
   texts = {
     VOCAB_FILE: vocab,
@@ -163,19 +164,15 @@ def from_huggingface(directory, vocab_file=None, do_lower_case=None, allow_unpla
 
 def to_huggingface(
   checkpoint, bert_config_file=None, vocab_file=None, do_lower_case=None, allow_unplaced=False
-):
-  """Converts a checkpoint to a HuggingFace directory that from_pretrained reads.
+) -> Conversion:
+  """Converts a checkpoint to a HuggingFace directory for from_pretrained; float32 arrays.
 
   Args:
     checkpoint: str, prefix of the checkpoint or its directory.
-    bert_config_file: str, default the bert_config.json beside the checkpoint.
-    vocab_file: str, default the vocab.txt beside the checkpoint.
+    bert_config_file, vocab_file: str, default those beside the checkpoint.
     do_lower_case: bool, the casing if neither the run.json beside the checkpoint nor
-      bert_config.json knows it.
-    allow_unplaced: bool, leave out heads that cannot be converted instead of refusing them.
-
-  Returns:
-    Conversion with float32 arrays.
+      bert_config.json has it.
+    allow_unplaced: bool, leave out heads that cannot be converted instead of raising an error.
 
   Raises:
     files.InputError: see from_huggingface.
@@ -187,8 +184,8 @@ def to_huggingface(
   vocab = _read_vocab(vocab_file or _beside(directory, VOCAB_FILE, "vocab_file"), config.vocab_size)
   tensors, ignored = read_checkpoint(prefix)
   plan = _plan_to_huggingface(tensors, config)
-  ignored += _drop_what_is_lacking(tensors, plan.family)
-  converted, rows = carry(tensors, plan, prefix, allow_unplaced)
+  ignored += _drop_lacking(tensors, plan.family)
+  converted, rows = convert_tensors(tensors, plan, prefix, allow_unplaced)
   rows += _add_untied_copies(converted, config, plan)
   trained = _trained_flags(directory)
   if do_lower_case is None:
@@ -206,15 +203,12 @@ def to_huggingface(
   return Conversion(SAFETENSORS, converted, texts, rows, ignored)
 
 
-def strip(checkpoint, bert_config_file=None, vocab_file=None):
-  """Leaves out of a training checkpoint what only the training that wrote it needs.
+def strip(checkpoint, bert_config_file=None, vocab_file=None) -> Conversion:
+  """Removes optimizer slots and step from a training checkpoint; keeps its description files.
 
   Args:
     checkpoint: str, prefix of the checkpoint or its directory.
-    bert_config_file, vocab_file: str, to go with it; default those beside the checkpoint, if any.
-
-  Returns:
-    Conversion with all other tensors as they are, and the files of model_directory that are there.
+    bert_config_file, vocab_file: str, default those beside the checkpoint, if any.
 
   Raises:
     files.InputError: the checkpoint or a description cannot be read.
@@ -235,17 +229,14 @@ def strip(checkpoint, bert_config_file=None, vocab_file=None):
   return Conversion(CHECKPOINT, tensors, texts, rows, ignored)
 
 
-def find_checkpoint(path):
-  """The checkpoint that --input means, the best one of a directory that keeps it.
-
-  Args:
-    path: str, see checkpoints.resolve_checkpoint.
+def find_checkpoint(path: str) -> tuple[str, str]:
+  """Finds the checkpoint of --input, the best one of a directory that keeps it.
 
   Returns:
-    A pair of str: its prefix, and the directory with the files that explain it.
+    Its prefix, and the directory with the files that describe it.
 
   Raises:
-    files.InputError: there is no checkpoint.
+    files.InputError: there is no checkpoint; see checkpoints.resolve_checkpoint.
   """
   prefix = checkpoints.resolve_checkpoint(model_directory.trained_checkpoint(path) or path, "input")
   logging.info("The checkpoint is %s", prefix)
@@ -256,23 +247,21 @@ def find_checkpoint(path):
   return prefix, directory
 
 
-# ---- What a model is ----------------------------------------------------------------------------
+# ---- The structure of a model -------------------------------------------------------------------
 
 
 class Plan(NamedTuple):
-  """What is to be converted, and how.
+  """The conversion of a model.
 
   Attributes:
-    family: huggingface_names.Family.
     head: key of huggingface_names.HEADS.
-    num_labels: int, of the head; None for a head that has no labels.
-    routes: list of huggingface_names.Route.
+    num_labels: number of the head's labels; None for a head that has no labels.
   """
 
   family: Family
   head: str
   num_labels: Optional[int]
-  routes: list
+  routes: list[huggingface_names.Route]
 
 
 def _plan_from_huggingface(tensors, config):
@@ -298,21 +287,21 @@ def _plan_to_huggingface(tensors, config):
 
 
 def _num_labels(head, side, tensors):
-  """How many labels a head has, None without labels; `side` is 0 for TensorFlow's names, else 1."""
+  """Returns the number of a head's labels or None; `side` is 0 for TensorFlow's names, else 1."""
   names = huggingface_names.label_bias(head)
   return tensors[names[side]].size if names else None
 
 
-def _why_no_head(family, described):
-  """What there is to say about tensors on top of an encoder from HuggingFace without a place."""
+def _unplaced_reason(family, described):
+  """Returns the reason why tensors on top of a HuggingFace encoder have no place."""
   architectures = huggingface_config.architectures(described)
   if family is DISTILBERT and "DistilBertForSequenceClassification" in architectures:
     return "its classifier has a layer with ReLU where BERT's has the pooler with tanh"
   return f"config.json says it is {', '.join(map(str, architectures)) or 'no architecture'}"
 
 
-def _drop_doubles(tensors, family, origin):
-  """Removes buffers and copies of other tensors; returns how many.
+def _drop_copies(tensors, family, origin):
+  """Removes buffers and copies of other tensors; returns their number.
 
   A copy whose original is not in the file takes its place.
   """
@@ -332,7 +321,7 @@ def _drop_doubles(tensors, family, origin):
 
 
 def _add_untied_copies(converted, config, plan):
-  """Adds the copies that a configuration without tied weights asks for; returns their rows."""
+  """Adds the copies that a configuration without tied weights requires; returns their rows."""
   _, described = huggingface_config.origin_of(config)
   if "masked_lm" not in HEADS[plan.head] or described.get("tie_word_embeddings") is not False:
     return []
@@ -342,7 +331,7 @@ def _add_untied_copies(converted, config, plan):
 
 
 def _add_token_types(converted, config):
-  """Adds to a checkpoint the token types that DistilBERT does without: zeros; returns their row."""
+  """Adds the token types that DistilBERT lacks to a checkpoint, as zeros; returns their row."""
   if TOKEN_TYPES in converted:
     return []
   converted[TOKEN_TYPES] = np.zeros([config.type_vocab_size, config.hidden_size], np.float32)
@@ -350,7 +339,7 @@ def _add_token_types(converted, config):
 
 
 def _find_family(config, tensors, head):
-  """The family that a checkpoint came from if it still has its form, else BERT."""
+  """Returns the original family of a checkpoint if it still has its form, else BERT."""
   family, _ = huggingface_config.origin_of(config)
   extra = [name for name in _lacking(tensors, family) if tensors[name].any()]
   if family is DISTILBERT and (extra or head not in family.heads):
@@ -363,34 +352,34 @@ def _find_family(config, tensors, head):
 
 
 def _lacking(tensors, family):
-  """Names of the encoder's variables that a family has not."""
+  """Returns the names of the encoder's variables that a family lacks."""
   prefixes = tuple(prefix.replace(".", "/") for prefix in family.lacks)
   return [name for name in tensors if (name + "/").startswith(prefixes)]
 
 
-def _drop_what_is_lacking(tensors, family):
-  """Removes the variables that a family has not, all zeros; returns how many."""
+def _drop_lacking(tensors, family):
+  """Removes the variables that a family lacks, all zeros; returns their number."""
   names = _lacking(tensors, family)
   for name in names:
     del tensors[name]
   return len(names)
 
 
-# ---- Tensors on their way -----------------------------------------------------------------------
+# ---- Tensors ------------------------------------------------------------------------------------
 
 
-def carry(tensors, plan, origin, allow_unplaced, reason=""):
-  """Sends tensors along their routes.
+def convert_tensors(tensors, plan, origin, allow_unplaced, reason=""):
+  """Converts tensors by the routes of a plan.
 
   Args:
     tensors: dict of source name -> array.
     plan: Plan.
-    origin: str, where the tensors come from, for messages.
-    allow_unplaced: bool, leave out heads that have no routes instead of refusing them.
+    origin: str, the path of the tensors, for messages.
+    allow_unplaced: bool, leave out heads that have no routes instead of raising an error.
     reason: str, why there are such, for the message.
 
   Returns:
-    A pair: dict of target name -> float32 array, and the rows of the table (see Conversion).
+    Dict of target name -> float32 array, and the rows of Conversion.
 
   Raises:
     files.InputError: tensors are missing, have no place, or have a wrong shape or type.
@@ -414,7 +403,7 @@ def carry(tensors, plan, origin, allow_unplaced, reason=""):
 
 
 def _without_missing_pooler(tensors, plan, origin):
-  """The routes whose sources exist. The whole pooler may be missing where no head stands on it."""
+  """Returns the routes with a source. The whole pooler may be missing if no head uses it."""
   missing = [route for route in plan.routes if route.source not in tensors]
   if not missing:
     return plan.routes
@@ -428,7 +417,7 @@ def _without_missing_pooler(tensors, plan, origin):
 
 
 def _find_unplaced(tensors, routes, origin, allow_unplaced, reason):
-  """Names without a route. Heads may be left out; an encoder without a part of it is another."""
+  """Returns the names without a route. Heads may be left out, parts of the encoder may not."""
   sources = {route.source for route in routes}
   unplaced = [name for name in tensors if name not in sources]
   encoder = [name for name in unplaced if huggingface_names.ENCODER_NAME.match(name)]
@@ -447,13 +436,13 @@ def _find_unplaced(tensors, routes, origin, allow_unplaced, reason):
 
 
 def _enumerate(names, most=12):
-  """Names in one line; with `most` 2, ["a", "b", "c"] -> "a, b and 1 more"."""
+  """Joins names to one line; with `most` 2, ["a", "b", "c"] -> "a, b and 1 more"."""
   more = f" and {len(names) - most} more" if len(names) > most else ""
   return ", ".join(names[:most]) + more
 
 
 def _widen(value, place):
-  """An array as float32, which holds every 16-bit float exactly."""
+  """Converts an array to float32, which represents every 16-bit float exactly."""
   if value.dtype not in (np.float32, np.float16, tf.bfloat16.as_numpy_dtype):
     raise bad_type(place, value.dtype)
   return value.astype(np.float32, copy=False)
@@ -463,7 +452,7 @@ def _widen(value, place):
 
 
 def _find_vocab(directory):
-  """Path of the vocabulary; recent versions of transformers write tokenizer.json alone."""
+  """Returns the path of the vocabulary; recent versions of transformers write only a JSON file."""
   for name in (VOCAB_FILE, "tokenizer.json"):
     path = os.path.join(directory, name)
     if files.exists(path):
@@ -472,7 +461,7 @@ def _find_vocab(directory):
 
 
 def _read_vocab(path, vocab_size):
-  """The text of vocab.txt, also out of a tokenizer.json."""
+  """Returns the text of a vocab.txt, or of one for the word pieces in a tokenizer.json."""
   text = _vocab_of_tokenizer(path) if path.endswith(".json") else _read_exactly(path)
   pieces = text.rstrip("\r\n").count("\n") + 1 if text.strip() else 0
   if not 0 < pieces <= vocab_size:
@@ -485,7 +474,7 @@ def _read_vocab(path, vocab_size):
 
 
 def _vocab_of_tokenizer(path):
-  """{"model": {"type": "WordPiece", "vocab": {"b": 1, "a": 0}}} -> "a\\nb\\n"."""
+  """Reads {"model": {"type": "WordPiece", "vocab": {"b": 1, "a": 0}}} to "a\\nb\\n"."""
   model = read_object(path).get("model") or {}
   vocab = model.get("vocab") or {}
   if model.get("type") != "WordPiece" or sorted(vocab.values()) != list(range(len(vocab))):
@@ -494,7 +483,7 @@ def _vocab_of_tokenizer(path):
 
 
 def _read_exactly(path):
-  """The text of a file with its own newlines; files.read_text would unify them."""
+  """Reads the text of a file with its own newlines, which files.read_text would unify."""
   return files.decode(files.read_bytes(path), path)
 
 
@@ -510,7 +499,7 @@ def _beside(directory, name, flag):
 
 
 def _read_labels(directory, plan):
-  """The labels of a checkpoint's head, None where they are not known."""
+  """Reads the labels of a checkpoint's head; None where they are not known."""
   has_labels = huggingface_names.label_bias(plan.head) is not None
   labels = model_directory.read_labels(directory) if has_labels else None
   if labels and len(labels) != plan.num_labels:
@@ -522,7 +511,7 @@ def _read_labels(directory, plan):
 
 
 def _trained_flags(directory):
-  """The flags of the training that made a directory, by its run.json; an empty dict without one."""
+  """Reads the flags of the training that made a directory; an empty dict without run.json."""
   path = os.path.join(directory, RUN_FILE)
   return read_object(path).get("flags", {}) if files.exists(path) else {}
 
@@ -530,13 +519,8 @@ def _trained_flags(directory):
 # ---- Weights on disk ----------------------------------------------------------------------------
 
 
-def save_safetensors(path, tensors):
-  """Writes a safetensors file as HuggingFace's libraries read it. It appears when it is complete.
-
-  Args:
-    path: str.
-    tensors: dict of name -> contiguous array.
-  """
+def save_safetensors(path: str, tensors: dict[str, np.ndarray]):
+  """Writes contiguous arrays to a HuggingFace safetensors file, whole or not at all."""
   temporary = path + ".tmp"
   with files.open_binary(temporary, "w") as f:
     f.write(safetensors.numpy.save(tensors, metadata={"format": "pt"}))
@@ -546,19 +530,14 @@ def save_safetensors(path, tensors):
 # ---- The command --------------------------------------------------------------------------------
 
 
-def write(conversion, directory, overwrite=False):
-  """Writes a converted model.
+def write(conversion: Conversion, directory: str, overwrite: bool = False):
+  """Writes a converted model into a directory, which is made when it does not exist.
 
-  A description of another model goes first and the new ones come after the weights, so that a
-  directory never holds parts of two models.
-
-  Args:
-    conversion: Conversion.
-    directory: str, made when it does not exist.
-    overwrite: bool, whether a model that is there may be replaced.
+  A description of another model is removed first; the new ones are written after the weights. So
+  a directory never has parts of two models.
 
   Raises:
-    files.InputError: the directory cannot be written, or holds another model.
+    files.InputError: the directory cannot be written, or has another model and not `overwrite`.
   """
   files.make_directory(directory, "output")
   weights = os.path.join(directory, conversion.weights)
@@ -589,8 +568,8 @@ def _refuse_existing(paths):
     )
 
 
-def table(conversion):
-  """The lines that say what went where, and a last one with the sums.
+def table(conversion: Conversion) -> list[str]:
+  """Returns one line per conversion, and a last one with the sums.
 
   bert.pooler.dense.bias [384] -> bert/pooler/dense/bias [384]
   cls.predictions.bias [30522] -> (left out)
@@ -615,7 +594,7 @@ def _name_and_shape(name, shape):
 
 
 def main(_):
-  """Converts as the flags say."""
+  """Converts a model by the flags."""
   settings = flags.settings()
   settings.require(("mode", "input", "output"), "a conversion")
   conversion = _convert(settings)
@@ -626,7 +605,7 @@ def main(_):
 def _convert(settings):
   mode = settings.mode
   options = MODE_FLAGS[mode]
-  for name in MODE_FLAGS["to_huggingface"]:  # which takes them all
+  for name in MODE_FLAGS["to_huggingface"]:  # which has them all
     if name not in options and settings.is_given(name):
       raise files.InputError(f"--{name} means nothing with --mode={mode}")
   convert = {"from_huggingface": from_huggingface, "to_huggingface": to_huggingface, "strip": strip}

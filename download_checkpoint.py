@@ -25,8 +25,8 @@ ADDRESS = "https://storage.googleapis.com/bert_models"
 SMALL_LAYERS = (2, 4, 6, 8, 10, 12)
 SMALL_WIDTHS = (128, 256, 512, 768)
 
-# Name of a checkpoint -> folder of ADDRESS. The 24 small models have the largest one's name too
-# (12 layers, 768 wide), which is trained otherwise than BERT-Base and is called by its folder here.
+# Name of a checkpoint -> folder of ADDRESS. The largest of the 24 small models has the name of
+# BERT-Base, but is trained otherwise; its folder is part of its name here.
 CHECKPOINTS = {
   "uncased_L-12_H-768_A-12": "2018_10_18",
   "uncased_L-24_H-1024_A-16": "2018_10_18",
@@ -44,7 +44,7 @@ for _layers in SMALL_LAYERS:
     _name = f"uncased_L-{_layers}_H-{_width}_A-{_width // 64}"
     CHECKPOINTS[f"{SMALL}/{_name}" if _name in CHECKPOINTS else _name] = SMALL
 
-# What an archive has, in a folder or not.
+# The content of an archive, in a folder or not.
 FILES = (
   "bert_config.json",
   "vocab.txt",
@@ -56,23 +56,15 @@ _BLOCK = 2**20  # bytes
 _TIMEOUT = 60  # seconds without a byte
 
 
-def address(name):
-  """The address of a checkpoint's archive.
-
-  Args:
-    name: str, a key of CHECKPOINTS.
-  """
+def address(name: str) -> str:
+  """Returns the address of the archive of a key of CHECKPOINTS."""
   return f"{ADDRESS}/{CHECKPOINTS[name]}/{name.rpartition('/')[2]}.zip"
 
 
-def fetch(url, path):
-  """Downloads a file, from where an earlier attempt has left off, if there was one.
+def fetch(url: str, path: str):
+  """Downloads a file, and continues an earlier attempt.
 
-  What has arrived is in `path`.part until all of it is there.
-
-  Args:
-    url: str.
-    path: str.
+  The data is in `path`.part until it is complete.
 
   Raises:
     files.InputError: the server cannot be reached, has no such file, or broke off.
@@ -84,7 +76,7 @@ def fetch(url, path):
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:
       _receive(response, part, done if response.status == 206 else 0)
   except urllib.error.HTTPError as error:
-    if error.code != 416:  # it has nothing behind what is there: all of it has come
+    if error.code != 416:  # range not satisfiable: the file is complete
       raise files.InputError(f"{url}: the server says: {error.code} {error.reason}") from error
   except OSError as error:
     reason = getattr(error, "reason", error)
@@ -96,7 +88,7 @@ def fetch(url, path):
 
 
 def _receive(response, part, done):
-  """Appends what a response brings to the first `done` bytes of a file."""
+  """Appends the data of a response to the first `done` bytes of a file."""
   expected = response.headers.get("Content-Length")
   total = None if expected is None else done + int(expected)
   bar = tqdm(
@@ -116,15 +108,11 @@ def _receive(response, part, done):
       raise OSError(f"the connection broke off after {f.tell():,} of {total:,} bytes")
 
 
-def unpack(archive, directory):
-  """Checks an archive and puts its files into a new directory.
+def unpack(archive: str, directory: str):
+  """Checks a zip file and extracts it into a new directory, whole or not at all.
 
-  Only the files of a checkpoint are taken, by their names without folders, so that nothing can get
-  anywhere else. The directory is there with all of them, or not at all.
-
-  Args:
-    archive: str, path of a zip file.
-    directory: str, does not exist.
+  Only the files of a checkpoint are extracted, by their names without folders, so that no path in
+  the archive can lead elsewhere.
 
   Raises:
     files.InputError: the archive is damaged, or is none of a checkpoint; a damaged one is deleted.
@@ -157,18 +145,14 @@ def _extract(opened, members, directory):
     os.replace(made, directory)
 
 
-def download(name, output_dir):
-  """Makes sure that a checkpoint is in a directory of its name.
-
-  Args:
-    name: str, a key of CHECKPOINTS.
-    output_dir: str, where that directory is to be.
+def download(name: str, output_dir: str) -> str:
+  """Downloads a key of CHECKPOINTS into a directory of its name, unless it is there.
 
   Returns:
-    str, the directory.
+    The directory, in `output_dir`.
 
   Raises:
-    files.InputError: see fetch and unpack; or the directory is there with other content.
+    files.InputError: see fetch and unpack; or the directory exists with other content.
   """
   directory = os.path.join(output_dir, name.replace("/", "_"))
   if os.path.isdir(directory):
@@ -182,24 +166,21 @@ def download(name, output_dir):
   archive = directory + ".zip"
   if not os.path.exists(archive):
     fetch(address(name), archive)
-  with files.explained_write_errors(directory):
+  with files.converted_write_errors(directory):
     unpack(archive, directory)
   os.remove(archive)
   return directory
 
 
 class _Parser(argparse.ArgumentParser):
-  """Reports mistakes as all of these scripts do."""
+  """Reports errors like the other scripts."""
 
   def error(self, message):
     raise files.InputError(message)
 
 
-def main(arguments):
-  """Does what a command line says.
-
-  Args:
-    arguments: list of str, without the program's name.
+def main(arguments: list[str]):
+  """Runs a command line, given without the program's name.
 
   Raises:
     files.InputError: a mistake in the command line, or see download.

@@ -14,6 +14,7 @@ the released weights go on with it.
 import collections
 import os
 import re
+from collections.abc import Collection, Iterable
 
 from absl import logging
 
@@ -22,11 +23,11 @@ from toolkit.support import command_line, files
 
 try:
   import tokenizers
-except ImportError:  # only learning needs it
+except ImportError:  # needed by `learn` alone
   tokenizers = None
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-# The tokenizer makes [UNK] of longer words, whatever the vocabulary.
+# The tokenizer maps longer words to [UNK], whatever the vocabulary.
 MAX_WORD_LENGTH = 200
 
 flags = command_line.ScriptFlags()
@@ -73,7 +74,7 @@ flags.DEFINE_integer(
 
 
 def main(_):
-  """Writes a vocabulary as the flags say."""
+  """Writes a vocabulary by the flags."""
   settings = flags.settings()
   settings.require(["input_file", "output_file"], "every run")
   _refuse(settings, ["vocab_size", "max_characters"] if settings.fill_unused_of else ["max_words"])
@@ -90,18 +91,18 @@ def main(_):
 
 
 def _refuse(settings, names):
-  """Makes sure that flags without effect are not given."""
+  """Checks that flags without effect are not given."""
   for name in names:
     if settings.is_given(name):
       mode = "with" if settings.fill_unused_of else "without"
       raise files.InputError(f"--{name} means nothing {mode} --fill_unused_of; leave it out")
 
 
-def check_output(output, inputs):
-  """Makes sure that the output file can be written, and is none of the inputs.
+def check_output(output: str, inputs: list[str]):
+  """Checks that the output file can be written, and is none of the inputs.
 
   Raises:
-    files.InputError: it cannot, or is.
+    files.InputError: it cannot be written, or is an input.
   """
   if os.path.realpath(output) in map(os.path.realpath, inputs):
     raise files.InputError(f"--output_file: {output} is read too; give another name")
@@ -113,19 +114,13 @@ def check_output(output, inputs):
 # ---- Words --------------------------------------------------------------------------------------
 
 
-def count_words(lines, do_lower_case):
-  """Counts what a vocabulary is looked up for: words and punctuation marks.
+def count_words(lines: Iterable[str], do_lower_case: bool) -> collections.Counter:
+  """Counts the words and punctuation marks of tokenization.BasicTokenizer.
 
     ["The dog, the cat"], True -> {"the": 2, "dog": 1, ",": 1, "cat": 1}
 
-  Memory goes by the number of different strings between spaces.
-
-  Args:
-    lines: iterable of str.
-    do_lower_case: bool, see tokenization.BasicTokenizer.
-
-  Returns:
-    Counter of words, those left out that are too long for any vocabulary.
+  Words over MAX_WORD_LENGTH are left out. Memory is proportional to the number of different strings
+  between spaces.
   """
   chunks = collections.Counter()
   for line in lines:
@@ -150,7 +145,7 @@ def _read_words(settings, paths):
 
 
 def _by_frequency(counts):
-  """The keys of a Counter, the most frequent first, those of one frequency in their order."""
+  """Sorts the keys of a Counter, the most frequent first, those of one frequency by themselves."""
   return sorted(counts, key=lambda key: (-counts[key], key))
 
 
@@ -158,7 +153,7 @@ def _by_frequency(counts):
 
 
 def learn(settings, paths):
-  """The text of a new vocabulary from the words of files, by the flags."""
+  """Returns the text of a new vocabulary from the words of files, by the flags."""
   check_library()
   pieces = learn_pieces(
     _read_words(settings, paths),
@@ -180,7 +175,7 @@ def learn(settings, paths):
 
 
 def check_library():
-  """Makes sure that the library for learning is there.
+  """Checks that the library of learn_pieces is installed.
 
   Raises:
     files.InputError: it is not.
@@ -192,14 +187,14 @@ def check_library():
 
 
 def learn_pieces(counts, vocab_size, min_frequency=1, max_characters=None):
-  """Learns word pieces: single characters, and what is merged of the most frequent neighbours.
+  """Learns word pieces: single characters, and merges of the most frequent neighbours.
 
   Args:
-    counts: dict of word -> how often it is seen.
+    counts: dict of word -> its number of occurrences.
     vocab_size: int, most pieces, special ones included.
-    min_frequency: int, how often a piece is seen at least, single characters too.
-    max_characters: int, how many characters are kept, the most frequent; None for all. Words with
-      others are left out, so that the tokenizer will make [UNK] of them.
+    min_frequency: int, least number of occurrences of a piece, single characters too.
+    max_characters: int, number of characters to keep, the most frequent; None for all. Words with
+      others are left out; the tokenizer maps them to [UNK].
 
   Returns:
     List of str: SPECIAL_TOKENS, characters, characters within words ("##a"), then longer pieces in
@@ -222,8 +217,8 @@ def learn_pieces(counts, vocab_size, min_frequency=1, max_characters=None):
       f"--vocab_size={vocab_size} is too small: special tokens and {len(kept)} different "
       f"characters need {len(single)} lines; raise it, or limit --max_characters"
     )
-  # Left to itself, the library numbers the characters in another order each time, and breaks ties
-  # between merges by these numbers.
+  # The characters are given because the library numbers them in a random order otherwise, and
+  # breaks ties between merges by these numbers.
   trainer = tokenizers.trainers.WordPieceTrainer(
     vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=single, show_progress=False
   )
@@ -235,7 +230,7 @@ def learn_pieces(counts, vocab_size, min_frequency=1, max_characters=None):
 
 
 def _as_text(counts, most=1000):
-  """Yields each word as often as it was counted: {"a": 3}, 2 -> "a a", "a"."""
+  """Yields each word as many times as it was counted: {"a": 3}, 2 -> "a a", "a"."""
   for word in sorted(counts):
     for done in range(0, counts[word], most):
       yield " ".join([word] * min(most, counts[word] - done))
@@ -245,7 +240,7 @@ def _as_text(counts, most=1000):
 
 
 def fill(settings, paths):
-  """The text of --fill_unused_of with words of files, by the flags."""
+  """Returns the text of --fill_unused_of with words of files, by the flags."""
   with files.input_checks():
     tokenization.validate_vocab(settings.fill_unused_of)
     vocab = tokenization.load_vocab(settings.fill_unused_of)
@@ -274,32 +269,22 @@ def fill(settings, paths):
   return text
 
 
-def missing_words(counts, vocab, min_frequency=1):
-  """The words that a vocabulary has no whole piece for, the most frequent first.
+def missing_words(counts: dict, vocab: Collection[str], min_frequency: int = 1) -> list[str]:
+  """Returns the words without a whole piece in a vocabulary, the most frequent first.
 
   Args:
-    counts: dict of word -> how often it is seen.
-    vocab: dict or set of word pieces.
-    min_frequency: int, how often a word is seen at least.
-
-  Returns:
-    List of str.
+    counts: word -> its number of occurrences.
+    vocab: word pieces.
+    min_frequency: least number of occurrences.
   """
   frequent = {word: count for word, count in counts.items() if count >= min_frequency}
   return [word for word in _by_frequency(frequent) if word not in vocab]
 
 
-def fill_unused(text, words):
-  """Puts words in place of the [unused...] lines of a vocabulary.
+def fill_unused(text: str, words: list[str]) -> tuple[str, int]:
+  """Replaces the [unused...] lines of a vocabulary by words; returns it and their number.
 
-    "[unused0]\\nthe\\n[unused1]\\n", ["stent"] -> "stent\\nthe\\n[unused1]\\n", 1
-
-  Args:
-    text: str, the vocabulary.
-    words: list of str.
-
-  Returns:
-    A pair: str, the new vocabulary, and int, the number of words that are in it.
+  "[unused0]\\nthe\\n[unused1]\\n", ["stent"] -> "stent\\nthe\\n[unused1]\\n", 1
   """
   lines = text.split("\n")
   slots = [i for i, line in enumerate(lines) if re.fullmatch(r"\s*\[unused\d+\]\s*", line)]

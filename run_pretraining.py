@@ -270,7 +270,7 @@ def train(job):
   watch = steps.make_watch(run, num_steps, train_set.num_records, dev_metrics)
   # The steps count here, and not the epochs, which may be very short: no checkpoint after each.
   save_examples = num_steps * batch_size
-  with input_pipeline.explained_damage(train_set.paths):
+  with input_pipeline.converted_data_loss(train_set.paths):
     return steps.train(run, estimator, make_train_input_fn, num_steps, save_examples, watch)
 
 
@@ -309,7 +309,7 @@ def measure(job, checkpoint=None):
   input_fn = make_input_fn(run, eval_set, False, trim_padding=not run.settings.use_tpu)
   checkpoint = checkpoint or model_directory.trained_checkpoint(run.settings.output_dir)
   estimator = steps.make_estimator(run, make_model_fn(run), eval_batch_size=batch_size)
-  with input_pipeline.explained_damage(eval_set.paths):
+  with input_pipeline.converted_data_loss(eval_set.paths):
     results = estimators.evaluate(estimator, input_fn, num_batches, "eval", checkpoint)
   results["loss"] = results.pop(pretraining_head.BATCH_LOSS)
   checkpoints.check_finite([results["loss"]], run.settings.output_dir)

@@ -15,19 +15,21 @@ from absl import logging
 from toolkit.support import files, tables
 
 
-def columns_to_squad(path):
-  """Makes SQuAD 2.0 of a table of questions.
+def columns_to_squad(path: str) -> dict:
+  """Converts a table of questions to SQuAD 2.0.
 
   Args:
-    path: str, a .csv or .tsv file with a header, or a .jsonl file. Columns question and context
-      must be there. answer: "" for a question that the context does not answer; without the column
-      no answers are known, which is enough for prediction. answer_start: place of the answer in the
-      context, in characters from 0; without it the first place is searched, and answers with
-      several are counted in the log. id: default the row's number, from 0.
+    path: a .csv or .tsv file with a header, or a .jsonl file, with these columns.
+      question, context: required.
+      answer: "" for a question that the context does not answer. Without the column no answers are
+        known, which is enough for prediction.
+      answer_start: place of the answer in the context, in characters from 0. Without it the first
+        place is used; a warning counts the answers with several.
+      id: default the row's number, from 0.
 
   Returns:
-    Dict for a SQuAD file. Questions with the same context share a paragraph, in the order of their
-    first question.
+    The content of a SQuAD file. Questions with the same context share a paragraph, in the order of
+    their first question.
 
   Raises:
     files.InputError: names the line of a row that cannot be used.
@@ -63,7 +65,7 @@ _COLUMNS = ("question", "context", "answer", "answer_start", "id")
 
 
 def _read_columns(path):
-  """List of (file:line, dict of column -> text or None) of a table's rows."""
+  """Returns file:line and a dict of column -> text or None per row of a table."""
   file_format = os.path.splitext(path)[1][1:].lower()
   if file_format not in tables.FORMATS:
     raise files.InputError(
@@ -88,11 +90,7 @@ def _filled(row, column, source):
 
 
 def _find_answer(row, context, source):
-  """The answer of a row as SQuAD has it, or None if there is none.
-
-  Raises:
-    files.InputError: it is not in its context.
-  """
+  """Returns the answer of a row in SQuAD's form, or None if there is none."""
   answer, start = row["answer"] or "", (row.get("answer_start") or "").strip()
   if not answer.strip():
     return None
@@ -114,7 +112,7 @@ def _find_answer(row, context, source):
 
 
 def main():
-  """The command: see the module's docstring."""
+  """Runs the command of the module's docstring."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -123,11 +121,8 @@ def main():
   arguments = parser.parse_args()
   try:
     squad = columns_to_squad(arguments.table)
-    try:
+    with files.converted_write_errors(arguments.output):
       files.write_json(arguments.output, squad)
-    except OSError as error:
-      reason = files.describe(error)
-      raise files.InputError(f"{arguments.output}: cannot be written: {reason}") from error
   except files.InputError as error:
     sys.exit(f"{os.path.basename(__file__)}: error: {error}")
   paragraphs = squad["data"][0]["paragraphs"]

@@ -24,7 +24,7 @@ from toolkit.support import files
 
 
 class _Parser(argparse.ArgumentParser):
-  """Reports mistakes as all of these scripts do."""
+  """Reports errors like the other scripts."""
 
   def error(self, message):
     raise files.InputError(message)
@@ -53,11 +53,8 @@ def _parse(arguments):
   return parser.parse_args(arguments)
 
 
-def main(arguments):
-  """Evaluates the files that the command line names.
-
-  Args:
-    arguments: list of str, without the program's name.
+def main(arguments: list[str]):
+  """Evaluates the files of a command line, given without the program's name.
 
   Raises:
     files.InputError: a mistake in the command line or in a file.

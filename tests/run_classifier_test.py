@@ -170,7 +170,7 @@ def test_a_run_writes_its_files(trained):
   assert checkpoint_steps(trained) == list(range(NUM_STEPS - 12, NUM_STEPS + 1, 3))
 
 
-def test_a_run_explains_itself(trained, model):
+def test_a_run_has_its_description(trained, model):
   assert json.loads((trained / "bert_config.json").read_text()) == CONFIG
   assert (trained / "vocab.txt").read_text() == (model / "vocab.txt").read_text()
   assert (trained / "label_list.txt").read_text() == "negative\npositive\n"

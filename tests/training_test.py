@@ -95,7 +95,7 @@ def test_the_best_of_the_history_is_kept_and_used(watched):
   assert len(list(watched.glob("model.ckpt-*.index"))) == 1
 
 
-def test_the_best_directory_explains_itself(watched, model, tmp_path):
+def test_the_best_directory_has_its_description(watched, model, tmp_path):
   output_dir = tmp_path / "copy"
   output_dir.mkdir()
   for name, content in snapshot(watched / "best").items():

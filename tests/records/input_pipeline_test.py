@@ -337,7 +337,7 @@ def test_damage_met_in_reading_names_its_file(paths):
     f.seek(40)
     f.write(b"?")
   match = f"{paths[2]}: cannot be read as TFRecord: corrupted record"
-  with pytest.raises(files.InputError, match=match), input_pipeline.explained_damage(paths):
+  with pytest.raises(files.InputError, match=match), input_pipeline.converted_data_loss(paths):
     read_corpus(paths, is_training=False)
-  with pytest.raises(ZeroDivisionError), input_pipeline.explained_damage(paths):
+  with pytest.raises(ZeroDivisionError), input_pipeline.converted_data_loss(paths):
     raise ZeroDivisionError

@@ -11,11 +11,11 @@ from toolkit.support import files, processes
 )
 def test_memory_that_runs_out(error):
   match = r"^out of memory; lower --train_batch_size$"
-  memory = processes.explained_memory_errors("--train_batch_size")
+  memory = processes.converted_memory_errors("--train_batch_size")
   with pytest.raises(files.InputError, match=match), memory:
     raise error
 
 
-def test_other_errors_are_not_explained():
-  with pytest.raises(ZeroDivisionError), processes.explained_memory_errors("--x"):
+def test_other_errors_are_not_converted():
+  with pytest.raises(ZeroDivisionError), processes.converted_memory_errors("--x"):
     raise ZeroDivisionError

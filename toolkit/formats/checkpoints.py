@@ -1,10 +1,4 @@
-"""TensorFlow checkpoints: found, compared with a model, read and written.
-
-resolve_checkpoint                  the prefix behind a path of a user
-compare, check_checkpoint, report   the match of a checkpoint and a model
-read_checkpoint, save_checkpoint    all weights as arrays
-saved_step, checkpoint_step         the global step
-"""
+"""Finds TensorFlow checkpoints, compares them with a model, reads and writes them."""
 
 import os
 import re
@@ -30,8 +24,8 @@ class Coverage(NamedTuple):
   Attributes:
     loaded: names found in both, with one shape.
     missing: names that the checkpoint lacks.
-    reshaped: list of (name, shape in the model, shape in the checkpoint), heads only.
-    unused: names that only the checkpoint has, optimizer slots left out.
+    reshaped: name, shape in the model and shape in the checkpoint, for heads only.
+    unused: names that only the checkpoint has, without optimizer slots.
   """
 
   loaded: list[str]
@@ -41,11 +35,11 @@ class Coverage(NamedTuple):
 
 
 def resolve_checkpoint(path: str, flag: str = "init_checkpoint") -> str:
-  """The prefix of the checkpoint that a path means.
+  """Returns the prefix of a checkpoint.
 
   Args:
     path: a prefix, the name of an .index or .data file, or a directory.
-    flag: the flag that gave it, for the message.
+    flag: the flag of the path, for the message.
 
   Raises:
     files.InputError: there is no checkpoint.
@@ -66,7 +60,7 @@ def resolve_checkpoint(path: str, flag: str = "init_checkpoint") -> str:
 
 
 def checkpoint_shapes(prefix: str, flag: str = "init_checkpoint") -> dict[str, list[int]]:
-  """The shape of each variable in a checkpoint.
+  """Returns the shape of each variable in a checkpoint.
 
   Raises:
     files.InputError: the file is no checkpoint.
@@ -85,13 +79,9 @@ def compare(
   prefix: str,
   flag: str = "init_checkpoint",
 ) -> Coverage:
-  """Compares a model's variables with a checkpoint's.
+  """Compares the shapes of a model's variables with a checkpoint's.
 
-  Args:
-    model_shapes: name -> shape.
-    saved_shapes: the same for the checkpoint.
-    prefix: name of the checkpoint, for messages.
-    flag: the flag that gave it, for messages.
+  `prefix` and `flag` name the checkpoint in messages.
 
   Raises:
     files.InputError: the checkpoint has none of the encoder's variables, or one of another shape.
@@ -119,7 +109,7 @@ def compare(
 
 
 def _other_shape(name, shape, saved_shape, prefix, flag):
-  """The message about an encoder variable of another shape, with its likely cause."""
+  """Returns the message about an encoder variable of another shape, with its likely cause."""
   rows_of = {
     "word_embeddings": "vocab_size",
     "position_embeddings": "max_position_embeddings",
@@ -135,12 +125,7 @@ def _other_shape(name, shape, saved_shape, prefix, flag):
 
 
 def check_checkpoint(config: modeling.BertConfig, checkpoint: str, flag: str):
-  """Compares an encoder with a checkpoint before any work is done.
-
-  Args:
-    config: the encoder's.
-    checkpoint: a path as resolve_checkpoint takes it.
-    flag: the flag that gave it, for messages.
+  """Compares an encoder with a checkpoint, a path as in resolve_checkpoint, before a run.
 
   Raises:
     files.InputError: there is no such checkpoint, or it does not fit.
@@ -153,12 +138,12 @@ def check_checkpoint(config: modeling.BertConfig, checkpoint: str, flag: str):
 
 
 def variable_shapes(variables: Iterable[tf.Variable]) -> dict[str, list[int]]:
-  """Name -> shape of variables of a graph."""
+  """Returns name -> shape of variables of a graph."""
   return {re.sub(r":\d+$", "", v.name): v.shape.as_list() for v in variables}
 
 
 def report(coverage: Coverage, prefix: str):
-  """Logs how much of a model comes from a checkpoint, and warns of an incomplete encoder."""
+  """Logs which variables come from a checkpoint, and warns of an incomplete encoder."""
   logging.info(
     "Loaded %d variables from %s; %d are new%s; %d in it are not used%s.",
     len(coverage.loaded),
@@ -172,7 +157,7 @@ def report(coverage: Coverage, prefix: str):
     logging.warning(
       "%s is initialised anew: its shape is %s here and %s in %s", name, shape, saved_shape, prefix
     )
-  # Without a pooler come encoders of question answering and tagging, which do not use it.
+  # Encoders of question answering and tagging may lack the pooler, which they do not use.
   encoder = [
     name for name in coverage.missing if name.startswith(ENCODER_SCOPE) and POOLER not in name
   ]
@@ -193,7 +178,7 @@ def _listed(names):
 
 
 def is_training_state(name: str) -> bool:
-  """True for a variable that only the training which wrote it needs: step or optimizer slot."""
+  """Returns True for the step and optimizer slots, which only the same training needs."""
   return name == "global_step" or name.endswith(SLOT_SUFFIXES)
 
 
@@ -212,7 +197,7 @@ def read_checkpoint(prefix: str) -> tuple[dict[str, np.ndarray], int]:
     kept = [name for name in names if not is_training_state(name)]
     tensors = {name: np.asarray(reader.get_tensor(name)) for name in kept}
   except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
-    # IndexError is what a data file cut short raises.
+    # A truncated data file raises IndexError.
     raise files.InputError(
       f"{prefix}: is no checkpoint or a damaged one: {files.describe(error)}"
     ) from error
@@ -234,23 +219,19 @@ def save_checkpoint(prefix: str, tensors: dict[str, np.ndarray]):
 
 
 def saved_step(output_dir: str) -> int:
-  """The step of the last checkpoint in a directory, 0 when there is none."""
+  """Returns the step of the last checkpoint in a directory, 0 when there is none."""
   checkpoint = tf.train.latest_checkpoint(output_dir)
   return 0 if checkpoint is None else checkpoint_step(checkpoint)
 
 
 def checkpoint_step(checkpoint: str) -> int:
-  """The global step of a checkpoint, given by its prefix; 0 if it has none."""
+  """Returns the global step of a checkpoint, given by its prefix; 0 if it has none."""
   reader = tf.train.load_checkpoint(checkpoint)
   return int(reader.get_tensor("global_step")) if reader.has_tensor("global_step") else 0
 
 
 def check_finite(values: Iterable[np.ndarray], directory: str):
-  """Checks that a model's outputs are finite numbers.
-
-  Args:
-    values: float arrays.
-    directory: the directory of the model's checkpoint.
+  """Checks the outputs of a model whose checkpoint is in a directory.
 
   Raises:
     files.InputError: they are NaN or infinite.

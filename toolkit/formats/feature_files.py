@@ -1,6 +1,6 @@
-"""Extracted features to files: JSON lines, or compact arrays in .npz shards.
+"""Writers of extracted features: JSON lines, or compact arrays in .npz shards.
 
-A line of JSON for each line of the input, with the vectors of its word pieces or one pooled vector:
+One line of JSON per line of the input, with the vectors of its word pieces or one pooled vector:
 
   {"linex_index": 0, "features": [{"token": "[CLS]", "layers": [{"index": -1, "values": [...]}]}]}
   {"linex_index": 0, "values": [...]}
@@ -29,7 +29,7 @@ FORMATS = ("jsonl", "npz")
 
 
 class JsonLinesWriter:
-  """Writes a file of JSON lines, whole or not at all; one named .gz is compressed.
+  """Writes a file of JSON lines whole or not at all; one named .gz is compressed.
 
   with JsonLinesWriter("features.jsonl", layers=[-1]) as writer:
     writer.write(0, ["[CLS]", "a", "[SEP]"], values)
@@ -46,12 +46,12 @@ class JsonLinesWriter:
   def __exit__(self, *error):
     return self._context.__exit__(*error)
 
-  def write(self, number, tokens, values):
+  def write(self, number: int, tokens: list[str], values: np.ndarray):
     """Appends a line.
 
     Args:
-      number: int, the line's number in the input, from 0.
-      tokens: list of T str, its word pieces.
+      number: the line's number in the input, from 0.
+      tokens: its T word pieces.
       values: float32 [L, T, H], the vectors of the word pieces; or [W], a pooled one.
     """
     if values.ndim == 1:
@@ -70,10 +70,10 @@ class JsonLinesWriter:
     return ", ".join(parts)
 
 
-# Parts of a number's text: -12.034500 is ", -12.", "034" and "5". Shorter ones are filled up with
-# NUL bytes, which are taken away in the end.
+# Parts of a number's text: -12.034500 is ", -12.", "034" and "5". Shorter ones are padded with NUL
+# bytes, which are removed in the end.
 _HEADS = np.array([f", {sign}{whole}." for sign in ("", "-") for whole in range(1000)], "S7")
-_FIRST_PLACES = np.array(  # what ends a number, then what more places follow
+_FIRST_PLACES = np.array(  # those that end a number, then those before more places
   [f"{places:03}".rstrip("0") or "0" for places in range(1000)]
   + [f"{places:03}" for places in range(1000)],
   "S3",
@@ -82,22 +82,15 @@ _LAST_PLACES = np.array([f"{places:03}".rstrip("0") for places in range(1000)], 
 _NUMBER = np.dtype([("head", "S7"), ("first", "S3"), ("last", "S3")])
 
 
-def decimal_rows(values):
-  """Numbers rounded to 6 places, as text.
+def decimal_rows(values: np.ndarray) -> list[str]:
+  """Formats rows of finite float32 [rows, N], rounded to 6 places.
 
-  It is the text that Python's round and json.dumps give, in a tenth of the time.
-
+  The text is that of Python's round and json.dumps, in a tenth of the time:
   [[1.5, -0.0416666], [0.00002, 3]] -> ["1.5, -0.041667", "2e-05, 3.0"]
-
-  Args:
-    values: float32 [rows, N], finite.
-
-  Returns:
-    List of str, one a row.
   """
-  values = values.astype(np.float64)  # it holds a float32 times a million exactly
+  values = values.astype(np.float64)  # represents a float32 times a million exactly
   millionths = np.rint(np.abs(values) * 1e6)
-  # Smaller numbers have an exponent, larger ones no head.
+  # Smaller numbers have an exponent, larger ones are not in _HEADS.
   is_plain = (millionths == 0) | ((millionths >= 100) & (millionths < 1e9))
   whole, places = np.divmod(np.where(is_plain, millionths, 0).astype(np.int32), 10**6)
   first, last = np.divmod(places, 1000)
@@ -116,20 +109,12 @@ def decimal_rows(values):
 class NpzWriter:
   """Writes .npz shards, each of them whole or not at all.
 
-  A single shard has the path itself as its name; several are called like
-  features-00000-of-00003.npz. They take the place of all shards of an earlier run.
+  A single shard is the file `path`, which ends in .npz; several are features-00000-of-00003.npz and
+  so on, with `shard_size` of `num_lines` lines each. They replace all shards of an earlier run.
+  `is_half` stores values as float16.
   """
 
   def __init__(self, path, layers, num_lines, shard_size, is_half=False):
-    """Begins.
-
-    Args:
-      path: str that ends in .npz.
-      layers: list of int, indexes of the layers.
-      num_lines: int, how many lines will be written in all.
-      shard_size: int, lines in a shard.
-      is_half: bool, whether values are stored as float16.
-    """
     self._path = path
     self._layers = layers
     self._shard_size = shard_size
@@ -140,7 +125,7 @@ class NpzWriter:
 
   def _begin_shard(self):
     self._numbers, self._tokens = [], []
-    self._spools = []  # files with the values so far: one of each layer, or of pooled vectors
+    self._spools = []  # files with the values so far: one per layer, or one of pooled vectors
     self._width = None  # numbers in a vector
 
   def __enter__(self):
@@ -155,7 +140,7 @@ class NpzWriter:
   def write(self, number, tokens, values):
     """Appends a line; see JsonLinesWriter.write."""
     layers = values if values.ndim == 3 else [values]
-    with files.explained_write_errors(self._path):
+    with files.converted_write_errors(self._path):
       if not self._spools:
         directory = None if files.is_remote(self._path) else os.path.dirname(self._path) or "."
         self._spools = [tempfile.TemporaryFile(dir=directory) for _ in layers]  # noqa: SIM115
@@ -186,7 +171,7 @@ class NpzWriter:
     self._num_written += 1
 
   def _write_values(self, archive, shape):
-    """Moves the values from the spools into an archive, without having them in memory."""
+    """Moves the values from the spools into an archive in blocks."""
     header = {
       "descr": np.lib.format.dtype_to_descr(np.dtype(self._dtype)),
       "fortran_order": False,

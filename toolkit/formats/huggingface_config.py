@@ -1,18 +1,19 @@
-"""What HuggingFace's files say of a model, read and written.
+"""Reads and writes HuggingFace's descriptions of a model.
 
 config.json has its architecture and labels, tokenizer_config.json its casing.
 
-Nothing that they say is lost on the way to BERT's configuration and back: what has no place in it
-is kept there in the attribute `huggingface`, {"config": {...}, "tokenizer_config": {...}}.
+Both survive the conversion to BERT's configuration and back: the other keys are kept in its
+attribute `huggingface`, {"config": {...}, "tokenizer_config": {...}}.
 """
 
 import os
+from typing import Optional
 
 from absl import logging
 
 import modeling
 from toolkit.formats.huggingface_files import read_object
-from toolkit.formats.huggingface_names import BERT, FAMILIES, HEADS, NO_HEAD
+from toolkit.formats.huggingface_names import BERT, FAMILIES, HEADS, NO_HEAD, Family
 from toolkit.formats.model_directory import LABEL_FILE
 from toolkit.support import files
 
@@ -26,7 +27,7 @@ ACTIVATIONS = {
   **{name: name for name in ("relu", "tanh", "linear")},
 }
 
-# What a HuggingFace model may say; others compute something else than BERT's encoder.
+# Values that a HuggingFace model may have; others compute something else than BERT's encoder.
 NECESSARY_SETTINGS = {
   "model_type": tuple(FAMILIES),
   "position_embedding_type": ("absolute",),
@@ -35,23 +36,20 @@ NECESSARY_SETTINGS = {
 }
 
 
-def read_config(path):
+def read_config(path: str) -> modeling.BertConfig:
   """Reads config.json.
 
-  Args:
-    path: str.
-
   Returns:
-    modeling.BertConfig with the attribute `huggingface`, a dict whose "config" holds the keys that
-    BERT has no place for, and the original hidden_act.
+    The configuration with the attribute `huggingface`, a dict whose "config" has the keys that are
+    not BERT's, and the original hidden_act.
 
   Raises:
-    files.InputError: the file is missing or damaged, or the model is no encoder that BERT can be.
+    files.InputError: the file is missing or damaged, or the model is not equivalent to a BERT.
   """
   values = read_object(path)
   _check_settings(values, path)
   family = FAMILIES[values.get("model_type", "bert")]
-  # What config.json does not name has HuggingFace's defaults: those of BERT-base, uncased.
+  # Keys that are not in config.json have HuggingFace's defaults: those of BERT-base, uncased.
   defaults = modeling.BertConfig(vocab_size=30522, type_vocab_size=2, **family.defaults).to_dict()
   keys = {key: family.keys.get(key, key) for key in defaults}
   present = {key: values[its_key] for key, its_key in keys.items() if its_key in values}
@@ -97,27 +95,20 @@ def _activation(activation, path):
     ) from None
 
 
-def origin_of(config):
-  """Where a model came from.
-
-  Args:
-    config: modeling.BertConfig.
-
-  Returns:
-    A pair: huggingface_names.Family, BERT by default, and the dict of what config.json said.
-  """
+def origin_of(config: modeling.BertConfig) -> tuple[Family, dict]:
+  """Returns the family of a converted model, BERT by default, and the kept part of config.json."""
   described = getattr(config, "huggingface", {}).get("config", {})
   return FAMILIES.get(described.get("model_type"), BERT), described
 
 
-def architectures(described):
-  """The architectures that config.json names, a list of str."""
+def architectures(described: dict) -> list[str]:
+  """Returns the architectures in config.json."""
   names = described.get("architectures")
   return [str(name) for name in names] if isinstance(names, list) else []
 
 
 def make_config(config, family=BERT, head=NO_HEAD, num_labels=None, labels=None, trained=None):
-  """The content of config.json for a model, with what it once said.
+  """Returns the content of config.json for a model, with the kept keys of its original.
 
   Args:
     config: modeling.BertConfig.
@@ -126,9 +117,6 @@ def make_config(config, family=BERT, head=NO_HEAD, num_labels=None, labels=None,
     num_labels: int, of the head; None for a head that has no labels.
     labels: list of str, None where they are not known.
     trained: dict, the flags of a script that has trained the model since; None or empty without.
-
-  Returns:
-    Dict.
   """
   values = config.to_dict()
   original = values.pop("huggingface", {}).get("config", {})
@@ -149,7 +137,7 @@ def make_config(config, family=BERT, head=NO_HEAD, num_labels=None, labels=None,
 
 
 def _architectures_now(original, family, head):
-  """What config.json said once, if the model can still be called so, else its architecture.
+  """Returns the original architectures if they still apply, else the model's.
 
   Files of BertForMaskedLM often have the whole head of pre-training.
   """
@@ -161,9 +149,9 @@ def _architectures_now(original, family, head):
 
 
 def _activation_now(original, hidden_act, is_trained):
-  """What config.json said once, if the model still computes so, else its activation.
+  """Returns the original activation if the model still computes it, else the present one.
 
-  The scripts train with the tanh GELU, whatever it was before.
+  The scripts train with the tanh GELU in place of the exact one.
   """
   activation = str(hidden_act or "linear").lower()
   before = original.get("hidden_act")
@@ -174,33 +162,33 @@ def _activation_now(original, hidden_act, is_trained):
 
 # ---- Labels -------------------------------------------------------------------------------------
 
-DEFAULT_NUM_LABELS = 2  # where config.json says nothing
+DEFAULT_NUM_LABELS = 2  # where config.json has none
 NUM_LABELS = {"ForQuestionAnswering": 2}  # the first and the last place of an answer
-SEVERAL_LABELS = "multi_label_classification"  # problem_type of a model that gives any number
+MULTI_LABEL = "multi_label_classification"  # a problem_type
 LABEL_KEYS = ("id2label", "label2id", "num_labels", "_num_labels", "problem_type")
 
 
-def find_labels(values, num_labels, path):
-  """The labels of a head.
+def find_labels(values: dict, num_labels: Optional[int], path: str) -> Optional[list[str]]:
+  """Returns the labels of a head in the order of their ids.
 
   {"id2label": {"0": "no", "1": "yes"}} -> ["no", "yes"]
 
   Args:
-    values: dict, of config.json.
-    num_labels: int, of the head; None for a head that has no labels.
-    path: str, of config.json, for messages.
+    values: content of config.json.
+    num_labels: number of the head's labels; None for a head that has no labels.
+    path: that of config.json, for messages.
 
   Returns:
-    List of str in the order of their ids; None for a head without labels, for the one output of
-    regression, and where the labels are not known: HuggingFace's own LABEL_0, LABEL_1 name nothing.
+    None for a head without labels, for the one output of regression, and for HuggingFace's
+    placeholders LABEL_0, LABEL_1.
 
   Raises:
-    files.InputError: the labels are not those of the head, or label_list.txt cannot hold them.
+    files.InputError: the labels are not those of the head, or impossible in label_list.txt.
   """
-  has_several = values.get("problem_type") == SEVERAL_LABELS
-  if num_labels is None or (num_labels == 1 and not has_several):
+  is_multi_label = values.get("problem_type") == MULTI_LABEL
+  if num_labels is None or (num_labels == 1 and not is_multi_label):
     return None
-  if has_several:
+  if is_multi_label:
     logging.warning("%s: a text has any number of labels: run_classifier.py --multi_label", path)
   id2label = values.get("id2label") or {}
   if not isinstance(id2label, dict):
@@ -223,33 +211,26 @@ def find_labels(values, num_labels, path):
 
 
 def _placeholders(num_labels):
-  """HuggingFace's names for labels without a name: LABEL_0, LABEL_1, ..."""
+  """Returns HuggingFace's names for labels without a name: LABEL_0, LABEL_1, ..."""
   return [f"LABEL_{number}" for number in range(num_labels)]
 
 
 def _named_labels(values):
-  """The labels in config.json; those without a number from 0 on are not among them."""
+  """Returns the labels in config.json; those without a number from 0 on are left out."""
   id2label = values.get("id2label") or {}
   numbers = [str(number) for number in range(len(id2label))]
   return [str(id2label[number]) for number in numbers if number in id2label]
 
 
 def _problem_type(num_labels, trained):
-  """What a classifier of ours predicts, as HuggingFace calls it."""
+  """Returns HuggingFace's name for the kind of output of run_classifier.py."""
   if trained.get("multi_label"):
-    return SEVERAL_LABELS
+    return MULTI_LABEL
   return "regression" if num_labels == 1 else "single_label_classification"
 
 
 def _set_labels(values, num_labels, labels, is_same):
-  """Sets the labels in a config.json unless it has them already.
-
-  Args:
-    values: dict, to be changed.
-    num_labels: int.
-    labels: list of str, None where they are not known.
-    is_same: bool, whether the model has the head that it had as HuggingFace's.
-  """
+  """Sets the labels (None: unknown) in a config.json unless it has them for the same head."""
   known = _named_labels(values) or _placeholders(values.get("num_labels", DEFAULT_NUM_LABELS))
   if is_same and len(known) == num_labels and labels in (None, known):
     return
@@ -265,15 +246,9 @@ def _set_labels(values, num_labels, labels, is_same):
 
 
 def make_tokenizer_config(config, family=BERT, do_lower_case=None):
-  """The content of tokenizer_config.json, empty when nothing is known.
+  """Returns the content of tokenizer_config.json, a dict, empty when nothing is known.
 
-  Args:
-    config: modeling.BertConfig.
-    family: huggingface_names.Family.
-    do_lower_case: bool, overrides what HuggingFace once said; None does not.
-
-  Returns:
-    Dict.
+  `do_lower_case`, unless it is None, overrides the original of the configuration.
   """
   original = getattr(config, "huggingface", {}).get("tokenizer_config", {})
   values = _with_casing(original, do_lower_case)
@@ -285,15 +260,12 @@ def make_tokenizer_config(config, family=BERT, do_lower_case=None):
   return values
 
 
-def read_tokenizer_config(directory, do_lower_case=None):
-  """Reads tokenizer_config.json, and warns of what the scripts tokenize in another way.
+def read_tokenizer_config(directory: str, do_lower_case: Optional[bool] = None) -> dict:
+  """Reads tokenizer_config.json, and warns of settings that the scripts' tokenizer lacks.
 
   Args:
-    directory: str.
-    do_lower_case: bool, the casing if the file does not say it, or says it wrongly.
-
-  Returns:
-    Dict, empty without the file.
+    directory: the model's. The result is empty without the file.
+    do_lower_case: the casing if the file lacks it, or has it wrong.
 
   Raises:
     files.InputError: the file is damaged.

@@ -1,4 +1,4 @@
-"""Reads the weights of HuggingFace directories, whole or in pieces, and never runs code in them."""
+"""Reads the weights of HuggingFace directories, whole or in pieces, and never runs their code."""
 
 import io
 import os
@@ -11,7 +11,7 @@ from toolkit.support import files
 
 SAFETENSORS = "model.safetensors"
 PYTORCH = "pytorch_model.bin"
-INDEX = ".index.json"  # {"weight_map": {name of a tensor: file that has it}}
+INDEX = ".index.json"  # {"weight_map": {name of a tensor: name of its file}}
 
 SAFETENSORS_TYPES = {
   "F32": np.float32,
@@ -20,19 +20,15 @@ SAFETENSORS_TYPES = {
   "I64": np.int64,  # buffers
 }
 
-# Before 2.6, a crafted file could run code in spite of weights_only.
+# In older versions, a crafted file can run code in spite of weights_only.
 PYTORCH_VERSION = (2, 6)
 
 
-def read_weights(directory):
-  """Reads the weights of a model: a safetensors file rather than PyTorch's, whole rather than cut.
-
-  Args:
-    directory: str.
+def read_weights(directory: str) -> tuple[str, dict[str, np.ndarray]]:
+  """Reads a model's weights: safetensors rather than PyTorch, one file rather than several.
 
   Returns:
-    A pair: str, the file that was read, or the index of several; dict of name -> array, in the
-    types of the file, but for PyTorch's 16-bit floats, which are widened to 32.
+    The file, or the index of several, and name -> array; see read_safetensors and read_pytorch.
 
   Raises:
     files.InputError: there is no such file, one is damaged or refused, or PyTorch is missing.
@@ -49,7 +45,7 @@ def read_weights(directory):
 
 
 def _read_pieces(index, read):
-  """The tensors of all files that an index names."""
+  """Reads the tensors of all files that an index names."""
   weight_map = read_object(index).get("weight_map")
   if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
     raise files.InputError(f"{index}: weight_map does not say which file has which tensor")
@@ -62,14 +58,8 @@ def _read_pieces(index, read):
   return tensors
 
 
-def read_safetensors(path):
-  """Reads a safetensors file.
-
-  Args:
-    path: str.
-
-  Returns:
-    Dict of name -> array, in the types of the file.
+def read_safetensors(path: str) -> dict[str, np.ndarray]:
+  """Reads a safetensors file to name -> array, in the types of the file.
 
   Raises:
     files.InputError: the file is missing, truncated or no safetensors file.
@@ -85,23 +75,16 @@ def read_safetensors(path):
 
 
 def _array(entry, place):
-  """The array of an entry that safetensors.deserialize returns.
-
-  safetensors.numpy.load would do but for bfloat16, which NumPy lacks and TensorFlow has.
-  """
+  """Converts an entry of safetensors.deserialize; safetensors.numpy.load lacks bfloat16."""
   if entry["dtype"] not in SAFETENSORS_TYPES:
     raise bad_type(place, entry["dtype"])
   return np.frombuffer(entry["data"], SAFETENSORS_TYPES[entry["dtype"]]).reshape(entry["shape"])
 
 
-def read_pytorch(path):
-  """Reads weights that PyTorch has saved, a pickle, of which only what makes tensors is allowed.
+def read_pytorch(path: str) -> dict[str, np.ndarray]:
+  """Reads weights of PyTorch to name -> array, 16-bit floats widened to 32.
 
-  Args:
-    path: str.
-
-  Returns:
-    Dict of name -> array, 16-bit floats widened to 32.
+  The file is a pickle, of which only those parts are allowed that make tensors.
 
   Raises:
     files.InputError: the file is missing, damaged, or has other things than tensors; or PyTorch is
@@ -126,7 +109,7 @@ def read_pytorch(path):
 
 
 def _import_pytorch(path):
-  """The module torch, which only models need that are not in a safetensors file."""
+  """Imports torch, which only models need that are not in a safetensors file."""
   wanted = ".".join(map(str, PYTORCH_VERSION))
   try:
     import torch  # pylint: disable=import-outside-toplevel
@@ -142,16 +125,16 @@ def _import_pytorch(path):
   return torch
 
 
-def bad_type(place, name):
-  """The error about a tensor at a place that has another type than those that can be converted."""
+def bad_type(place: str, name) -> files.InputError:
+  """Returns the error about a tensor at a place whose type cannot be converted."""
   return files.InputError(f"{place} is of type {name}; only 32- and 16-bit floats can be converted")
 
 
-def read_object(path):
-  """The dict of a JSON file.
+def read_object(path: str) -> dict:
+  """Reads a JSON file with an object.
 
   Raises:
-    files.InputError: the file cannot be read, or has something else.
+    files.InputError: the file cannot be read, or has another value.
   """
   value = files.read_json(path)
   if not isinstance(value, dict):

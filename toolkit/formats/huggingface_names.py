@@ -1,14 +1,15 @@
-"""The names of tensors in TensorFlow's checkpoints and in HuggingFace's files, as tables.
+"""Tables of the names of tensors in TensorFlow's checkpoints and in HuggingFace's files.
 
 bert/encoder/layer_0/output/dense/kernel [I, H] -> bert.encoder.layer.0.output.dense.weight [H, I]
                                     DistilBERT: -> distilbert.transformer.layer.0.ffn.lin2.weight
 cls/squad/output_weights [2, H]                 -> qa_outputs.weight [2, H]
 
-Names on HuggingFace's side are BERT's with the prefix "bert." unless Family.rename makes others.
+Names on HuggingFace's side are BERT's with the prefix "bert."; Family.rename returns DistilBERT's.
 """
 
 import re
-from typing import NamedTuple
+from collections.abc import Collection
+from typing import NamedTuple, Optional
 
 
 class Tensor(NamedTuple):
@@ -18,8 +19,8 @@ class Tensor(NamedTuple):
     scope: key in SCOPES.
     tensorflow: name of the variable in its scope.
     huggingface: name of the parameter in its scope.
-    shape: of the variable, a letter a dimension; see SIZES.
-    transposed: whether the parameter is the transposed variable. TensorFlow's dense layers multiply
+    shape: of the variable, one letter per dimension; see SIZES.
+    transposed: True if the parameter is the transposed variable. TensorFlow's dense layers multiply
       by [inputs, outputs], PyTorch's by [outputs, inputs].
   """
 
@@ -30,7 +31,7 @@ class Tensor(NamedTuple):
   transposed: bool = False
 
 
-SIZES = {  # besides, L is the number of labels, and 2 is 2
+SIZES = {  # L is the number of labels, and 2 is 2
   "V": "vocab_size",
   "T": "type_vocab_size",
   "P": "max_position_embeddings",
@@ -67,7 +68,7 @@ _SAME_NAMES = {"classes", "tags"}  # on HuggingFace's side
 
 
 def _dense(scope, outputs):
-  """The rows of an output layer, whose weights have PyTorch's order on both sides."""
+  """Returns the rows of an output layer, whose weights have PyTorch's order on both sides."""
   return (
     Tensor(scope, "output_weights", "weight", outputs + "H"),
     Tensor(scope, "output_bias", "bias", outputs),
@@ -111,10 +112,10 @@ TENSORS = (
 
 TOKEN_TYPES = "bert/embeddings/token_type_embeddings"
 POSITION_IDS = "bert.embeddings.position_ids"  # a buffer: 0, 1, 2, ...
-# How the names of an encoder's tensors begin, on both sides.
+# The beginning of the names of an encoder's tensors, on both sides.
 ENCODER_NAME = re.compile(r"bert/|(distil)?bert\.|(embeddings|encoder|transformer|pooler)\.")
 
-# Tensors of HuggingFace's that are others once more, and that many files leave out.
+# Tensors of HuggingFace's that are copies of others, and that many files leave out.
 COPIES = {
   "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
   "cls.predictions.decoder.bias": "cls.predictions.bias",
@@ -122,18 +123,16 @@ COPIES = {
 
 
 class Family(NamedTuple):
-  """A kind of HuggingFace model that is a BERT of other names.
+  """A kind of HuggingFace model that is a BERT with other names.
 
   Attributes:
-    model_type: str, as config.json has it.
-    prefix: str, how the names of its architectures begin.
-    heads: those keys of HEADS that compute here as they do in BERT.
-    keys: dict of BERT's key in the configuration -> the family's, where it is another; None where
-      there is none.
-    defaults: dict of BERT's key -> value for a configuration that does not name it, where it is
-      another than BERT's.
+    model_type: the value in config.json.
+    prefix: the beginning of the names of its architectures.
+    heads: the keys of HEADS that compute the same as in BERT.
+    keys: BERT's key in the configuration -> a different one of the family, None where it has none.
+    defaults: BERT's key -> a default that differs from BERT's.
     parts: pairs (part of a BERT name, the family's), to be replaced in this order.
-    lacks: how BERT names begin of tensors that the family does not have.
+    lacks: the beginnings of BERT names of tensors that the family does not have.
   """
 
   model_type: str
@@ -144,14 +143,14 @@ class Family(NamedTuple):
   parts: tuple
   lacks: tuple
 
-  def rename(self, name):
-    """The family's name of a tensor that BERT has on HuggingFace's side."""
+  def rename(self, name: str) -> str:
+    """Returns the family's name for a HuggingFace name of BERT."""
     for part, its_part in self.parts:
       name = name.replace(part, its_part)
     return name
 
-  def canonical_name(self, name):
-    """The name that a tensor of a file has in the table.
+  def canonical_name(self, name: str) -> str:
+    """Returns the name in the table for a tensor of a file.
 
     encoder.layer.0.output.LayerNorm.gamma -> bert.encoder.layer.0.output.LayerNorm.weight
     cls.predictions.bias                   -> cls.predictions.bias
@@ -163,34 +162,30 @@ class Family(NamedTuple):
       name,
     )
 
-  def copies(self):
-    """COPIES by the family's names."""
+  def copies(self) -> dict:
+    """Returns COPIES by the family's names."""
     pairs = [(self.rename(copy), self.rename(name)) for copy, name in COPIES.items()]
     return {copy: name for copy, name in pairs if copy != name}
 
-  def head_of(self, names, architectures):
-    """The head of a HuggingFace model.
+  def head_of(self, names: Collection[str], architectures: list[str]) -> str:
+    """Returns the head of a HuggingFace model, a key of HEADS; NO_HEAD for none of the family's.
 
     Args:
       names: canonical names of its tensors.
-      architectures: list of str as config.json has it; tells classes from tags, which have the same
-        names.
-
-    Returns:
-      Key of HEADS; "Model" where there is no head, or none of the family's heads.
+      architectures: those of config.json, to distinguish classes and tags, which share names.
     """
     declared = {scope for name in architectures for scope in self.scopes_of(name) or ()}
     scopes = _scopes_with(names, lambda row: self.rename(_full_name(row, 1)))
     head = _head_with(scopes - (_SAME_NAMES - declared))
     return head if head in self.heads else NO_HEAD
 
-  def scopes_of(self, architecture):
-    """The scopes of the head of an architecture: BertForMaskedLM -> (masked_lm,); None: unknown."""
+  def scopes_of(self, architecture: str) -> Optional[tuple]:
+    """Returns the scopes of a head: BertForMaskedLM -> (masked_lm,); None for an unknown one."""
     begins = architecture.startswith(self.prefix)
     return HEADS.get(architecture[len(self.prefix) :]) if begins else None
 
   def routes(self, config, head, num_labels):
-    """The routes of a model's tensors from TensorFlow to HuggingFace; see the function routes."""
+    """Returns the routes of a model's tensors to HuggingFace; see the function routes."""
     return [
       route._replace(target=self.rename(route.target))
       for route in routes(config, head, num_labels)
@@ -239,7 +234,7 @@ FAMILIES = {family.model_type: family for family in (BERT, DISTILBERT)}
 
 
 class Route(NamedTuple):
-  """The way of one tensor: names, the shape at its source, and whether it is transposed."""
+  """The conversion of one tensor: names, the shape of the source, and True to transpose it."""
 
   source: str
   target: str
@@ -247,21 +242,15 @@ class Route(NamedTuple):
   transposed: bool
 
   def reversed(self):
-    """The way back."""
+    """Returns the inverse conversion."""
     shape = self.shape[::-1] if self.transposed else self.shape
     return Route(self.target, self.source, shape, self.transposed)
 
 
 def routes(config, head=NO_HEAD, num_labels=None):
-  """The routes of all tensors of a BERT from TensorFlow to HuggingFace.
+  """Returns the Route of each tensor of a BERT from TensorFlow to HuggingFace, embeddings first.
 
-  Args:
-    config: modeling.BertConfig.
-    head: key of HEADS.
-    num_labels: int, of the head; None for a head without labels.
-
-  Returns:
-    List of Route, from the embeddings up.
+  `num_labels` are those of the head, a key of HEADS; None for a head without labels.
   """
   sizes = {letter: getattr(config, key) for letter, key in SIZES.items()}
   sizes.update({"L": num_labels, "2": 2})
@@ -279,17 +268,13 @@ def routes(config, head=NO_HEAD, num_labels=None):
   ]
 
 
-def head_of_checkpoint(names):
-  """The head of a TensorFlow model, a key of HEADS; "Model" for none, or none of HuggingFace's.
-
-  Args:
-    names: names of its variables.
-  """
+def head_of_checkpoint(names: Collection[str]) -> str:
+  """Returns the key of HEADS for a model with these variables; NO_HEAD for none of them."""
   return _head_with(_scopes_with(names, lambda row: _full_name(row, 0)))
 
 
-def label_bias(head):
-  """The pair of names of the tensor with a number for each label; None for other heads."""
+def label_bias(head: str) -> Optional[tuple[str, str]]:
+  """Returns both names of the bias with one number per label; None for other heads."""
   for row in TENSORS:
     if row.scope in HEADS[head] and row.shape == "L":
       return _full_name(row, 0), _full_name(row, 1)
@@ -301,11 +286,11 @@ def _full_name(row, side):
 
 
 def _scopes_with(names, name_of):
-  """The scopes of heads of which all tensors are there."""
+  """Returns the scopes of heads whose tensors are all among the names."""
   lacking = {row.scope for row in TENSORS if name_of(row) not in names}
   return set(HEAD_SCOPES) - lacking
 
 
 def _head_with(scopes):
-  """The head that consists of some scopes; no head has others."""
+  """Returns the head that consists of these scopes, NO_HEAD if there is none."""
   return next((head for head, its_scopes in HEADS.items() if set(its_scopes) == scopes), NO_HEAD)

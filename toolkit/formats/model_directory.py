@@ -2,7 +2,7 @@
 
 bert_config.json   the model's architecture
 vocab.txt          its vocabulary
-label_list.txt     its labels, one a line in the order of their ids, where there are labels
+label_list.txt     its labels, one per line in the order of their ids, where there are labels
 run.json           the script that trained it, its flags, and the versions it ran with
 best/              the same for the best checkpoint, where one is kept
 """
@@ -26,7 +26,7 @@ LABEL_FILE = "label_list.txt"
 RUN_FILE = "run.json"
 BEST = "best"
 
-# What a run may write, for those that start anew.
+# The files that a run may write; a run that starts anew deletes them.
 WRITTEN = (
   "checkpoint",
   "model.ckpt-*",
@@ -66,12 +66,10 @@ HEADS = {
 
 
 def save(output_dir, config_file, vocab_file, labels, script, flags):
-  """Writes the files that describe a directory's model.
+  """Writes the files that describe the model of an existing directory.
 
   Args:
-    output_dir: an existing directory.
-    config_file: path of the model's configuration.
-    vocab_file: path of the vocabulary, or None.
+    output_dir, config_file, vocab_file: paths; None for no vocabulary.
     labels: list of labels, or None.
     script: str, name of the script, without .py.
     flags: dict of flag name -> value.
@@ -91,13 +89,13 @@ def save(output_dir, config_file, vocab_file, labels, script, flags):
   files.write_json(os.path.join(output_dir, RUN_FILE), run)
 
 
-def load_flags(output_dir, script, flag="output_dir"):
-  """The flags that a directory was made with; an empty dict without run.json.
+def load_flags(output_dir: str, script: str, flag: str = "output_dir") -> dict:
+  """Reads the flags of the training in a directory; an empty dict without run.json.
 
   Args:
-    output_dir: str.
-    script: str, name of the script that is to have made it, without .py.
-    flag: str, the flag that gave the directory, for the message.
+    output_dir: the directory.
+    script: name of the script, without .py.
+    flag: the flag of the directory, for the message.
 
   Raises:
     files.InputError: another script made the directory.
@@ -114,35 +112,31 @@ def load_flags(output_dir, script, flag="output_dir"):
   return run["flags"]
 
 
-def read_labels(output_dir):
-  """The labels of a directory in the order of their ids, or None when it has none."""
+def read_labels(output_dir: str) -> Optional[list[str]]:
+  """Reads the labels of a directory in the order of their ids; None when it has none."""
   path = os.path.join(output_dir, LABEL_FILE)
   if not files.exists(path):
     return None
   return [label for _, label in files.read_lines(path)]
 
 
-def trained_checkpoint(output_dir):
-  """Prefix of the checkpoint to evaluate and predict with: the best one if kept, or the last.
-
-  Returns:
-    str, or None when the directory has no checkpoint.
-  """
+def trained_checkpoint(output_dir: str) -> Optional[str]:
+  """Returns the prefix of a directory's best checkpoint if kept, or the last; None without any."""
   best = tf.train.latest_checkpoint(os.path.join(output_dir, BEST))
   return best or tf.train.latest_checkpoint(output_dir)
 
 
-def explanations(output_dir):
-  """Paths of those files of `save` that a directory has."""
+def description_files(output_dir: str) -> list[str]:
+  """Returns the paths of those files of `save` that exist in a directory."""
   names = (CONFIG_FILE, VOCAB_FILE, LABEL_FILE, RUN_FILE)
   paths = [os.path.join(output_dir, name) for name in names]
   return [path for path in paths if files.exists(path)]
 
 
-def check_head(output_dir, script):
-  """Makes sure that the checkpoint in a directory is not another task's.
+def check_head(output_dir: str, script: str):
+  """Checks that the checkpoint in a directory is not another task's, by its variables.
 
-  Directories without run.json, as older toolkits left them, are known by their variables.
+  Directories of older toolkits have no run.json.
 
   Raises:
     files.InputError: names the script that the checkpoint belongs to.
@@ -159,12 +153,8 @@ def check_head(output_dir, script):
       )
 
 
-def check_length(max_seq_length, config):
-  """Makes sure that a model has positions for the longest input.
-
-  Args:
-    max_seq_length: int, in word pieces.
-    config: modeling.BertConfig.
+def check_length(max_seq_length: int, config: modeling.BertConfig):
+  """Checks that a model has positions for the longest input, in word pieces.
 
   Raises:
     files.InputError: it has not.
@@ -176,8 +166,8 @@ def check_length(max_seq_length, config):
     )
 
 
-def read_config(path):
-  """Reads a modeling.BertConfig.
+def read_config(path: str) -> modeling.BertConfig:
+  """Reads a configuration.
 
   Raises:
     files.InputError: see modeling.BertConfig.from_json_file.
@@ -187,12 +177,10 @@ def read_config(path):
 
 
 class Trained(NamedTuple):
-  """A model that a script has trained, as its directory describes it.
+  """A model that a script has trained, by the files of its directory.
 
   Attributes:
     directory: the output directory, which is a path for checkpoints.resolve_checkpoint.
-    config: the architecture.
-    vocab_file: path of the vocabulary.
     flags: flag name -> value of the training; empty for directories without run.json.
     labels: in the order of their ids, or None.
   """
@@ -204,7 +192,7 @@ class Trained(NamedTuple):
   labels: Optional[list[str]]
 
   def flags_among(self, names: Iterable[str]) -> dict:
-    """Those of the flags that have one of the names."""
+    """Selects the flags that have one of the names."""
     return {name: self.flags[name] for name in names if name in self.flags}
 
 
@@ -221,20 +209,19 @@ def load_trained(directory: str, script: str) -> Trained:
 
 
 def load_model(config_file, vocab_file, do_lower_case, max_seq_length, init_checkpoint):
-  """Reads a model's configuration and vocabulary, and makes sure that they go together.
+  """Reads a model's configuration and vocabulary, and checks that they belong together.
 
   Args:
-    config_file: path.
-    vocab_file: path, or None.
+    config_file, vocab_file: paths; None for no vocabulary.
     do_lower_case: bool, casing of the tokenizer.
     max_seq_length: int, the longest input in word pieces.
     init_checkpoint: str or None; a known name must agree with the casing.
 
   Returns:
-    A pair: modeling.BertConfig and tokenization.FullTokenizer, None without a vocabulary.
+    modeling.BertConfig, and tokenization.FullTokenizer or, without a vocabulary, None.
 
   Raises:
-    files.InputError: a file cannot be used, or they do not go together.
+    files.InputError: a file cannot be used, or they do not belong together.
   """
   config = read_config(config_file)
   check_length(max_seq_length, config)
@@ -261,20 +248,16 @@ def load_model(config_file, vocab_file, do_lower_case, max_seq_length, init_chec
   return config, tokenizer
 
 
-def clear(output_dir, init_checkpoint):
-  """Deletes what an earlier run left in a directory, and nothing else.
-
-  Args:
-    output_dir: str.
-    init_checkpoint: str, prefix of the checkpoint to start from, or None.
+def clear(output_dir: str, init_checkpoint: Optional[str]):
+  """Deletes the files of an earlier run in a directory, and nothing else.
 
   Raises:
-    files.InputError: the checkpoint to start from is among it.
+    files.InputError: `init_checkpoint`, the prefix of the one to start from, is among them.
   """
-  doomed = [path for name in WRITTEN for path in files.glob(os.path.join(output_dir, name))]
-  if init_checkpoint and any(path.startswith(f"{init_checkpoint}.") for path in doomed):
+  paths = [path for name in WRITTEN for path in files.glob(os.path.join(output_dir, name))]
+  if init_checkpoint and any(path.startswith(f"{init_checkpoint}.") for path in paths):
     raise files.InputError(
       f"--overwrite_output_dir would delete --init_checkpoint {init_checkpoint}; copy it elsewhere"
     )
-  for path in doomed:
+  for path in paths:
     files.remove(path)

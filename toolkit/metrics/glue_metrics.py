@@ -1,9 +1,7 @@
-"""Metrics of classification, with one label or several, and of regression.
+"""Metrics of classification, multi-label classification and regression, as GLUE defines them.
 
-They are as GLUE and common use define them.
-
-Pure functions of arrays. A number that is not defined (the precision of a class that was never
-predicted, the correlation with a constant) is 0.0, so that results can always be compared.
+Undefined numbers (the precision of a class that was never predicted, the correlation with a
+constant) are 0.0, so that results are comparable.
 """
 
 import numpy as np
@@ -11,7 +9,7 @@ from scipy import stats
 from sklearn import metrics
 
 
-def classification_metrics(label_ids, predictions, label_names):
+def classification_metrics(label_ids, predictions, label_names) -> dict:
   """Compares predicted classes with true ones.
 
   Args:
@@ -23,11 +21,11 @@ def classification_metrics(label_ids, predictions, label_names):
   Returns:
     Dict of int, float, str and lists of them, ready for JSON:
       examples: N.
-      accuracy: part of the examples that is right, 0 to 1.
-      f1: F1 of class 1 against class 0, as GLUE has it; only with two classes.
+      accuracy: fraction of correct examples, 0 to 1.
+      f1: F1 of class 1 against class 0, as in GLUE; only with two classes.
       macro_f1: mean of the F1 of all L classes, with 0.0 for a class that does not occur.
       matthews: Matthews correlation, -1 to 1; its generalisation (Gorodkin 2004) for L > 2.
-      per_class: for each class in order label, precision, recall, f1, support (true examples).
+      per_class: label, precision, recall, f1, support (true examples) of each class in order.
       confusion_matrix: [L][L] int; row: true class, column: predicted class.
 
   Raises:
@@ -51,7 +49,7 @@ def classification_metrics(label_ids, predictions, label_names):
 
 
 def _per_label(truth, predictions, label_names):
-  """List of dicts of label, precision, recall, f1, support; of classes [N] or of marks [N, L]."""
+  """Returns label, precision, recall, f1, support per label; of classes [N] or multi-hot [N, L]."""
   measures = metrics.precision_recall_fscore_support(
     truth, predictions, labels=list(range(len(label_names))), zero_division=0.0
   )
@@ -66,13 +64,13 @@ def _mean_f1(per_label):
   return float(np.mean([each["f1"] for each in per_label]))
 
 
-def multi_label_metrics(truth, predictions, label_names):
+def multi_label_metrics(truth, predictions, label_names) -> dict:
   """Compares predicted sets of labels with true ones.
 
     truth {a, b} {}, predicted {a} {c}: micro F1 2 * 1 / (2 + 2), exact match 0 of 2
 
   Args:
-    truth, predictions: bool [N, L], or 0 and 1: which labels an example has.
+    truth, predictions: multi-hot [N, L].
     label_names: list of L names, two or more.
 
   Returns:
@@ -80,13 +78,13 @@ def multi_label_metrics(truth, predictions, label_names):
       examples: N.
       micro_f1: F1 of all pairs of an example and a label together, 0 to 1.
       macro_f1: mean of the F1 of all L labels, with 0.0 for a label that does not occur.
-      exact_match: part of the examples whose predicted set is the true one (subset accuracy).
-      per_label: for each label in order label, precision, recall, f1, support (true examples).
+      exact_match: subset accuracy, the fraction of examples whose predicted set is the true one.
+      per_label: label, precision, recall, f1, support (true examples) of each label in order.
 
   Raises:
     ValueError: there is no example, there are fewer than two labels, or shapes differ.
   """
-  truth, predictions = _checked_marks(truth, predictions, len(label_names))
+  truth, predictions = _checked_multi_hot(truth, predictions, len(label_names))
   _, _, micro_f1, _ = metrics.precision_recall_fscore_support(
     truth, predictions, average="micro", zero_division=0.0
   )
@@ -100,18 +98,15 @@ def multi_label_metrics(truth, predictions, label_names):
   }
 
 
-def best_threshold(truth, probabilities):
-  """The threshold with the best micro F1, one for all labels; of equally good ones the highest.
+def best_threshold(truth, probabilities) -> float:
+  """Returns the threshold with the best micro F1; of equally good ones the highest.
 
-  It stands in the middle between the lowest probability that counts as a label and the next one:
-  with truth 1 1 0 and probabilities .9 .5 .1 it is .3.
+  It is the same for all labels, in the middle between the lowest predicted probability and the next
+  one: with truth 1 1 0 and probabilities .9 .5 .1 it is .3.
 
   Args:
-    truth: bool [N, L], or 0 and 1.
+    truth: multi-hot [N, L]. Without any label the threshold is 0.5.
     probabilities: float [N, L], from 0 to 1.
-
-  Returns:
-    float: a label is predicted from this probability on. 0.5 when no example has a label.
   """
   truth, probabilities = np.ravel(truth).astype(bool), np.ravel(probabilities)
   if not truth.any():
@@ -125,12 +120,8 @@ def best_threshold(truth, probabilities):
   return (float(found[best]) + float(next_lower)) / 2
 
 
-def regression_metrics(scores, predictions):
-  """Compares predicted numbers with true ones.
-
-  Args:
-    scores: float [N], true numbers.
-    predictions: float [N] or [N, 1].
+def regression_metrics(scores, predictions) -> dict:
+  """Compares predicted numbers, float [N] or [N, 1], with true ones, float [N].
 
   Returns:
     Dict, ready for JSON: examples (N), pearson, spearman (correlations, -1 to 1; of equal numbers
@@ -161,7 +152,7 @@ def _check_sizes(truth, predictions, max_rank):
 
 
 def _checked_classes(label_ids, predictions, num_labels):
-  """Both as int [N], after the checks that classification_metrics promises."""
+  """Returns both as int [N], after the checks of classification_metrics."""
   label_ids, predictions = np.asarray(label_ids), np.asarray(predictions)
   _check_sizes(label_ids, predictions, max_rank=2)
   if predictions.ndim == 2:
@@ -176,8 +167,8 @@ def _checked_classes(label_ids, predictions, num_labels):
   return label_ids.astype(np.int64), predictions.astype(np.int64)
 
 
-def _checked_marks(truth, predictions, num_labels):
-  """Both as bool [N, L], after the checks that multi_label_metrics promises."""
+def _checked_multi_hot(truth, predictions, num_labels):
+  """Returns both as bool [N, L], after the checks of multi_label_metrics."""
   truth, predictions = np.asarray(truth, bool), np.asarray(predictions, bool)
   wanted = (len(truth), num_labels)
   if not len(truth) or num_labels < 2 or not truth.shape == predictions.shape == wanted:
@@ -189,7 +180,7 @@ def _checked_marks(truth, predictions, num_labels):
 
 
 def _correlation(measure, a, b):
-  """A correlation of scipy.stats; 0.0 where it is not defined."""
+  """Returns a correlation of scipy.stats; 0.0 where it is undefined."""
   if np.ptp(a) == 0 or np.ptp(b) == 0:
     return 0.0
   # Scaled first, so that the squares of tiny or huge numbers can be represented.

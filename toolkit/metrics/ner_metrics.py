@@ -1,11 +1,10 @@
-"""Named entities in tags, and the measures of predicted ones, as the CoNLL shared tasks have them.
+"""Named entities in tags, and metrics of predicted ones, as in the CoNLL shared tasks.
 
   gold       B-PER I-PER O B-LOC    Entity("PER", 0, 2), Entity("LOC", 3, 4)
   predicted  B-PER I-ORG O B-LOC    Entity("PER", 0, 1), Entity("ORG", 1, 2), Entity("LOC", 3, 4)
   -> 1 of 3 predicted is right (precision), 1 of 2 is found (recall); 3 of 4 tags (accuracy)
 
-Tags are O, or a prefix, "-" and a type. A predicted entity is right if its type and both its ends
-are.
+A predicted entity is right if its type and both its ends are.
 """
 
 from typing import NamedTuple
@@ -18,47 +17,32 @@ from seqeval.metrics.sequence_labeling import (
 
 
 class Entity(NamedTuple):
-  """A name in a sentence.
-
-  Attributes:
-    type: str.
-    start, end: int, its first word and the word behind its last.
-  """
+  """A name in a sentence; `end` is the word after its last."""
 
   type: str
   start: int
   end: int
 
 
-def entities(tags):
-  """The entities of a sentence, by the rules of conlleval, which make sense of any tags.
+def entities(tags: list[str]) -> list[Entity]:
+  """Returns the entities of a sentence in order, by the rules of conlleval.
 
-  An entity begins at B- and S-, and also at an I- or E- behind O, E-, S- or another type. So IOB1,
-  IOB2 and BIOES are all understood:
+  Tags are O, or one of B-, I-, E-, S- and a type, in IOB1, IOB2 or BIOES. An entity begins at B-
+  and S-, and also at an I- or E- after O, E-, S- or another type:
     O I-PER I-LOC I-LOC B-LOC -> PER 1 to 2, LOC 2 to 4, LOC 4 to 5
-
-  Args:
-    tags: list of str, O or one of B-, I-, E-, S- and a type.
-
-  Returns:
-    List of Entity in order.
   """
   return [Entity(name, start, last + 1) for name, start, last in get_entities(tags)]
 
 
-def entity_metrics(gold, predicted):
-  """Compares predicted entities with true ones.
-
-  Args:
-    gold, predicted: lists of N lists of str, the tags of each sentence.
+def entity_metrics(gold: list[list[str]], predicted: list[list[str]]) -> dict:
+  """Compares predicted entities with true ones, given by the tags of N sentences.
 
   Returns:
-    Dict, ready for JSON, of numbers from 0 to 1; one that is not defined (the precision of a type
-    that was never predicted) is 0.0:
+    Dict, ready for JSON, of numbers from 0 to 1; an undefined one (the precision of a type that was
+    never predicted) is 0.0:
       precision, recall, f1: of all entities together.
-      accuracy: part of the tags that are equal.
-      per_type: for each type that occurs a dict of precision, recall, f1 and support (int, true
-        entities).
+      accuracy: fraction of the tags that are equal.
+      per_type: a dict of precision, recall, f1 and support (int, true entities) per type.
 
   Raises:
     ValueError: there is no word, or numbers of sentences or words differ.

@@ -1,4 +1,4 @@
-"""The measures of SQuAD 1.1 and 2.0: exact match, and F1 of the words, of predicted answers.
+"""Metrics of SQuAD 1.1 and 2.0: exact match, and F1 of the words, of predicted answers.
 
 answers "the Norman dynasty", "Normans"   prediction "Norman kings!"
   -> words [norman, dynasty] and [normans] against [norman, kings]
@@ -9,6 +9,7 @@ import collections
 import itertools
 import re
 import string
+from typing import Optional
 
 from absl import logging
 
@@ -21,27 +22,23 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 # ---- One answer ---------------------------------------------------------------------------------
 
 
-def normalize_answer(text):
-  """The part of an answer that is compared: "The U.S.,  a country" -> "us country".
+def normalize_answer(text: str) -> str:
+  """Normalizes an answer for comparison: "The U.S.,  a country" -> "us country".
 
-  Args:
-    text: str.
-
-  Returns:
-    str: lower case, without ASCII punctuation and English articles, with single spaces.
+  It becomes lower case, without ASCII punctuation and English articles, with single spaces.
   """
   return " ".join(_ARTICLES.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
-def exact_score(prediction, answer):
-  """1 if two texts are equal once normalized, else 0."""
+def exact_score(prediction: str, answer: str) -> int:
+  """Returns 1 if two texts are equal once normalized, else 0."""
   return int(normalize_answer(prediction) == normalize_answer(answer))
 
 
-def f1_score(prediction, answer):
-  """F1, 0 to 1, of the words that two texts have in common once normalized.
+def f1_score(prediction: str, answer: str) -> float:
+  """Returns the F1, 0 to 1, of the words that two texts have in common once normalized.
 
-  Words count as often as they occur. Two empty texts have 1.
+  Words count as often as they occur. The score of two empty texts is 1.
   """
   predicted, expected = normalize_answer(prediction).split(), normalize_answer(answer).split()
   if not predicted or not expected:
@@ -56,26 +53,17 @@ def f1_score(prediction, answer):
 # ---- A data set ---------------------------------------------------------------------------------
 
 
-def evaluate(dataset, predictions, na_probs=None, na_prob_thresh=1.0):
-  """Evaluates predictions by the rules of the data set's version.
-
-  Args:
-    dataset: dict, content of a SQuAD file.
-    predictions, na_probs, na_prob_thresh: see evaluate_v2; the last two are for SQuAD 2.0 alone.
-
-  Returns:
-    See evaluate_v2 and evaluate_v1.
-
-  Raises:
-    files.InputError: see evaluate_v2 and evaluate_v1.
-  """
+def evaluate(
+  dataset: dict, predictions: dict, na_probs: Optional[dict] = None, na_prob_thresh: float = 1.0
+) -> dict:
+  """Evaluates predictions by evaluate_v2 or evaluate_v1, according to the data set."""
   if is_version_2(dataset):
     return evaluate_v2(dataset, predictions, na_probs, na_prob_thresh)
   return evaluate_v1(dataset, predictions)
 
 
-def is_version_2(dataset):
-  """True for a SQuAD file's content with questions that may have no answer, as in SQuAD 2.0.
+def is_version_2(dataset: dict) -> bool:
+  """Returns True for a SQuAD file's content with questions that may have no answer.
 
   Raises:
     files.InputError: it is not SQuAD.
@@ -83,15 +71,15 @@ def is_version_2(dataset):
   return any("is_impossible" in qa or not qa["answers"] for qa in _questions(dataset))
 
 
-def evaluate_v1(dataset, predictions):
-  """The measures of SQuAD 1.1. A question without a prediction counts as wrong.
+def evaluate_v1(dataset: dict, predictions: dict) -> dict:
+  """Computes the metrics of SQuAD 1.1. A question without a prediction counts as wrong.
 
   Args:
-    dataset: dict, content of a SQuAD file.
-    predictions: dict of question id -> text.
+    dataset: content of a SQuAD file.
+    predictions: question id -> text.
 
   Returns:
-    Dict of exact_match and f1, in percent.
+    exact_match and f1, in percent.
 
   Raises:
     files.InputError: the data set is not SQuAD, a question has no answer or a prediction is not a
@@ -105,26 +93,27 @@ def evaluate_v1(dataset, predictions):
     if not answers:
       raise files.InputError(f"data set: question {qa['id']} has no answer; this is SQuAD 2.0")
     exact += max(exact_score(prediction, answer) for answer in answers)
-    if normalize_answer(prediction):  # nothing has no words in common, even with nothing
+    if normalize_answer(prediction):  # an empty one scores 0, even for an empty answer
       f1 += max(f1_score(prediction, answer) for answer in answers)
   return {"exact_match": 100.0 * exact / len(questions), "f1": 100.0 * f1 / len(questions)}
 
 
-def evaluate_v2(dataset, predictions, na_probs=None, na_prob_thresh=1.0):
-  """The measures of SQuAD 2.0. Questions without a prediction are left out.
+def evaluate_v2(
+  dataset: dict, predictions: dict, na_probs: Optional[dict] = None, na_prob_thresh: float = 1.0
+) -> dict:
+  """Computes the metrics of SQuAD 2.0. Questions without a prediction are left out.
 
   Args:
-    dataset: dict, content of a SQuAD file. A question with an empty list of answers has none.
-    predictions: dict of question id -> text, "" for no answer.
-    na_probs: dict of question id -> float, the higher the likelier that there is no answer: a
+    dataset: content of a SQuAD file.
+    predictions: question id -> text, "" for no answer.
+    na_probs: question id -> float, higher for a question that more likely has no answer: a
       probability, or the null odds of squad_answers.
-    na_prob_thresh: float; above it, "no answer" is taken as the prediction.
+    na_prob_thresh: above it, the prediction is no answer.
 
   Returns:
-    Dict of exact and f1 (percent) and total (questions); the same for questions that have an answer
-    (HasAns_exact, HasAns_f1, HasAns_total) and that have none (NoAns_...), where there are any.
-    With na_probs also best_exact, best_exact_thresh, best_f1 and best_f1_thresh: the results with
-    the thresholds that are best, see find_best_threshold.
+    exact and f1 (percent) and total (questions); HasAns_exact, HasAns_f1, HasAns_total for the
+    questions with an answer and NoAns_... for those without, if any. With na_probs also best_exact,
+    best_exact_thresh, best_f1 and best_f1_thresh, see find_best_threshold.
 
   Raises:
     files.InputError: the data set is not SQuAD, a prediction is not a text, no prediction is for a
@@ -153,23 +142,25 @@ def evaluate_v2(dataset, predictions, na_probs=None, na_prob_thresh=1.0):
   return result
 
 
-def find_best_threshold(predictions, scores, na_probs, has_answer):
-  """The threshold above which "no answer" should be taken as the prediction.
+def find_best_threshold(
+  predictions: dict, scores: dict, na_probs: dict, has_answer: dict
+) -> tuple[float, float]:
+  """Finds the threshold above which the prediction should be no answer.
 
-  The threshold is raised from below all numbers to the highest. At first all questions are taken as
-  having no answer, then one after the other as predicted. The first of equally good thresholds is
-  the best. Of questions with the same number only the first ones may count as predicted in the
-  best score, as in the official evaluation.
+  The threshold is raised from below all numbers to the highest. At first no question is answered,
+  then one after the other as predicted. The first of equally good thresholds is the best. Of
+  questions with the same number only the first ones may count as predicted in the best score, as
+  in the official evaluation.
 
   Args:
-    predictions: dict of question id -> text, "" for no answer.
-    scores: dict of question id -> float, 0 to 1, of the predictions; these questions count.
-    na_probs: dict of question id -> float.
-    has_answer: dict of question id -> bool, whether it has an answer.
+    predictions: question id -> text, "" for no answer.
+    scores: question id -> float, 0 to 1, of the predictions; these questions count.
+    na_probs: question id -> float.
+    has_answer: question id -> bool.
 
   Returns:
-    best: float, percent, the average score with the best threshold.
-    threshold: float, one of na_probs, or 0.0 if all are best taken as having no answer.
+    The average score with the best threshold, in percent, and the threshold: one of na_probs, or
+    0.0 if no question should be answered.
   """
   ids = [i for i in sorted(na_probs, key=na_probs.get) if i in scores]
   gains = (scores[i] if has_answer[i] else -bool(predictions[i]) for i in ids)
@@ -182,7 +173,7 @@ def find_best_threshold(predictions, scores, na_probs, has_answer):
 
 
 def _questions(dataset):
-  """List of the questions, dicts, of a SQuAD file's content; their ids are made str."""
+  """Returns the questions, dicts with ids of type str, of a SQuAD file's content."""
   try:
     questions = [
       {**qa, "id": str(qa["id"])}
@@ -204,15 +195,15 @@ def _questions(dataset):
 
 
 def _texts(qa):
-  """Texts of a question's answers."""
+  """Returns the texts of a question's answers."""
   try:
     return [str(answer["text"]) for answer in qa["answers"]]
   except (KeyError, TypeError) as error:
     raise files.InputError(f"data set: question {qa['id']} has an answer without text") from error
 
 
-def _with_predictions(questions, predictions, fate):
-  """List of the questions that have a prediction; the `fate` of the others is logged."""
+def _with_predictions(questions, predictions, consequence):
+  """Returns the questions that have a prediction; logs the consequence for the others."""
   if not isinstance(predictions, dict):
     raise files.InputError(
       f"predictions: found a {type(predictions).__name__}, should be an object of id and text"
@@ -231,7 +222,7 @@ def _with_predictions(questions, predictions, fate):
   if len(found) < len(questions):
     num_missing = len(questions) - len(found)
     logging.warning(
-      "%d of %d questions have no prediction and %s", num_missing, len(questions), fate
+      "%d of %d questions have no prediction and %s", num_missing, len(questions), consequence
     )
   return found
 
@@ -247,7 +238,7 @@ def _check_na_probs(na_probs, ids):
 
 
 def _best_scores(score, questions, predictions):
-  """Dict of question id -> score with the answer that fits best; answers without words are none."""
+  """Returns question id -> score with the best answer; answers without words do not count."""
   return {
     qa["id"]: max(
       score(predictions[qa["id"]], text)
@@ -258,7 +249,7 @@ def _best_scores(score, questions, predictions):
 
 
 def _averages(scores, ids, prefix):
-  """Dict of the averages of some questions, in percent, and their number; {} for no questions."""
+  """Returns the averages of some questions, in percent, and their number; {} for no questions."""
   if not ids:
     return {}
   result = {
@@ -268,21 +259,15 @@ def _averages(scores, ids, prefix):
 
 
 def best_thresholds(dataset: dict, predictions: dict, null_odds: dict) -> dict:
-  """Returns the highest possible scores, and their thresholds.
+  """Returns best_exact, best_exact_thresh, best_f1 and best_f1_thresh of evaluate_v2.
 
-  Args:
-    dataset: content of a SQuAD file.
-    predictions: dict of question id -> answer, however high its null odds.
-    null_odds: dict of question id -> float.
-
-  Returns:
-    Dict of best_exact, best_exact_thresh, best_f1 and best_f1_thresh.
+  `predictions` are answers, also where the null odds, question id -> float, are high.
   """
   metrics = evaluate_v2(dataset, predictions, null_odds)
   best = {name: value for name, value in metrics.items() if name.startswith("best_")}
   odds = null_odds.values()
   for name in ("best_exact_thresh", "best_f1_thresh"):
-    # 0.0 stands for no answer to any question. That holds for probabilities; odds go below 0.
+    # 0.0 stands for no answer to any question: correct for probabilities, but odds go below 0.
     if best[name] == 0.0 and 0.0 not in odds:
       best[name] = min(0.0, min(odds) - 1.0)
   return best
@@ -292,7 +277,7 @@ def check_scorable(path: str):
   """Checks that a file has the answers that --do_eval compares with.
 
   Raises:
-    files.InputError: it has not.
+    files.InputError: it lacks them, or cannot be read.
   """
   try:
     is_version_2(files.read_json(path))

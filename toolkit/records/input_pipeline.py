@@ -1,12 +1,13 @@
-"""TFRecord files to batches, in the order of training or of the input.
+"""Reads TFRecord files to batches, in the order of training or of the input.
 
-A table is a list of tf_records.Feature. The writer and the reader use the same table, so that no
-feature is written and not read.
+A table is a list of tf_records.Feature. The writer and the reader use the same table, so that each
+feature that is written is also read.
 """
 
 import contextlib
 import functools
 import itertools
+from collections.abc import Collection, Iterable, Iterator
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -14,39 +15,33 @@ import tensorflow.compat.v1 as tf
 from toolkit.records import tf_records
 from toolkit.support import files
 
-# Records of a set in many files are shuffled within a buffer of this many: some 200 MB of them.
-SHUFFLE_BUFFER = 100_000
-# Name of the feature that holds an example's place in the input, from 0.
-EXAMPLE_INDEX = "example_index"
-# Evaluation and prediction sort by length within windows of this many examples.
-SORT_WINDOW = 4096
-# Training by length deals out the examples of this many batches.
-BUCKET_WINDOW = 64
-# Cut batches are a multiple of this long, so that few different shapes occur.
-LENGTH_MULTIPLE = 8
+SHUFFLE_BUFFER = 100_000  # records of a set in many files, about 200 MB
+EXAMPLE_INDEX = "example_index"  # the feature of an example's place in the input, from 0
+SORT_WINDOW = 4096  # examples within which evaluation and prediction sort by length
+BUCKET_WINDOW = 64  # batches within which training with buckets sorts by length
+LENGTH_MULTIPLE = 8  # of the lengths of cut batches, so that few different shapes occur
 
 
-def add_features(input_path, output_path, rows, features):
-  """Copies a TFRecord file, and adds features to each of its records.
+def add_features(input_path: str, output_path: str, rows: Iterable[dict], features: list):
+  """Copies a TFRecord file, whole or not at all, and adds features to each of its records.
 
   Args:
-    input_path: str.
-    output_path: str, of another file, which is written whole or not at all.
-    rows: iterable of dicts of feature name -> number, list of numbers or tf_records.Packed, one a
-      record in their order.
-    features: table of Feature, those to add.
+    input_path: the file.
+    output_path: the copy.
+    rows: one per record in their order, see tf_records.serialize.
+    features: table of the features to add.
 
   Raises:
     files.InputError: a file cannot be read or written.
   """
   with tf_records.RecordWriter(output_path, features) as writer:
     for record, row in zip(_iterate(input_path), rows):
-      # Messages one after the other are one message with the fields of both.
+      # Concatenated messages are one message with the fields of both.
       writer.write_serialized(record + tf_records.serialize(row, features))
 
 
-def count_records(paths):
-  """Number of records in TFRecord files, which are read from end to end.
+def count_records(paths: Iterable[str]) -> int:
+  """Counts the records in TFRecord files, which are read from end to end.
 
   Raises:
     files.InputError: names a file that is damaged, or of another kind.
@@ -64,16 +59,8 @@ def _iterate(path):
     ) from error
 
 
-def read_some(path, features, limit=100):
-  """Reads the first records of a file, and makes sure that they are of the wanted kind.
-
-  Args:
-    path: the file.
-    features: table of Feature.
-    limit: int, how many are read.
-
-  Returns:
-    List of dicts of feature name -> list of numbers.
+def read_some(path: str, features: list, limit: int = 100) -> list[dict[str, list]]:
+  """Reads the first `limit` records of a file, and checks that they match a table.
 
   Raises:
     files.InputError: names the first feature that is missing or has another length; or the file is
@@ -84,7 +71,7 @@ def read_some(path, features, limit=100):
 
 
 def _row(record, features, place):
-  """A serialized tf.train.Example as a dict of lists; `place` names it in errors."""
+  """Parses a serialized tf.train.Example to a dict of lists; `place` names it in errors."""
   try:
     example = tf.train.Example.FromString(record)
   except Exception as error:  # protobuf's kind has no public name
@@ -104,15 +91,8 @@ def _row(record, features, place):
 
 
 @contextlib.contextmanager
-def explained_damage(paths):
-  """Turns the error of a damaged record, met somewhere in reading, into one that names its file.
-
-  Args:
-    paths: the TFRecord files that are read.
-
-  Raises:
-    files.InputError: see count_records.
-  """
+def converted_data_loss(paths: Iterable[str]):
+  """Converts TensorFlow's error about a damaged record in files to that of count_records."""
   try:
     yield
   except tf.errors.DataLossError:
@@ -120,16 +100,8 @@ def explained_damage(paths):
     raise
 
 
-def parse_records(serialized, features):
-  """Decodes a batch of records.
-
-  Args:
-    serialized: string [B].
-    features: table of Feature.
-
-  Returns:
-    Dict of name -> int32 or float32 [B, ...].
-  """
+def parse_records(serialized: tf.Tensor, features: list) -> dict[str, tf.Tensor]:
+  """Decodes a batch of records, string [B], to name -> int32 or float32 [B, ...]."""
   stored = {
     f.name: tf.FixedLenFeature(f.shape, tf.float32 if f.dtype is np.float32 else tf.int64)
     for f in features
@@ -148,22 +120,20 @@ def read_input_fn(
   num_seen=0,
   bucket_by_length=False,
 ):
-  """Makes the input_fn of an estimator that reads a TFRecord file.
+  """Returns the input_fn of an estimator that reads a TFRecord file.
 
   Args:
     path: the file.
     features: table of Feature.
     is_training: bool; the examples come shuffled and without end, or once and in order.
-    drop_remainder: bool, whether a last batch that is not full is left out.
-    trim_padding: bool, whether batches are cut to their longest sequence. Examples that are not for
-      training then come sorted by length, with their place in the input as EXAMPLE_INDEX.
-    seed: int or None, of the order of training.
-    num_seen: int, examples that training has seen already: their part of the order is skipped.
-    bucket_by_length: bool, see training_batches.
+    drop_remainder: bool, leave out a last batch that is not full.
+    trim_padding: bool, cut batches to their longest sequence. Examples that are not for training
+      then come sorted by length, with their place in the input as EXAMPLE_INDEX.
+    seed, num_seen, bucket_by_length: see training_batches.
 
   Returns:
-    Function of params, a dict with "batch_size", to a tf.data.Dataset of batches; and of the
-    input_context of a training on several replicas, see own_parts.
+    Function of params, a dict with "batch_size", to a tf.data.Dataset of batches. Its second
+    parameter is the input_context of a training on several replicas, see own_parts.
   """
   decode = functools.partial(parse_records, features=features)
 
@@ -200,23 +170,21 @@ def corpus_input_fn(
   num_seen=0,
   num_records=None,
 ):
-  """Makes the input_fn of an estimator that reads a set of any size, in any number of files.
+  """Returns the input_fn of an estimator for a set of any size, in any number of files.
 
-  Training goes through the files in a new order each epoch, reads several at a time, a record from
-  each in turn, and shuffles within SHUFFLE_BUFFER records. Otherwise each record comes once, in
-  order.
+  Training reads the files in a new order per epoch, several at a time, a record from each in turn,
+  and shuffles within SHUFFLE_BUFFER records. Otherwise each record comes once, in order.
 
   Args:
     paths: list of str, TFRecord files.
     features: table of Feature, input_mask among them.
     is_training: bool.
     num_parallel_files: int, files that are read at a time; the order of training depends on it.
-    trim_padding: bool, whether batches are cut to their longest sequence, and the last one of
-      evaluation to the examples that are left. Otherwise all have the same shape: the last one is
-      filled up with examples that are 0 throughout, input_mask and weights included.
-    seed: int or None; with one, the order of training depends on it and on the epoch alone.
-    num_seen: int, examples that training has seen already: their part of the order is skipped.
-    num_records: int, how many there are; None to count them if it must be known.
+    trim_padding: bool, cut batches to their longest sequence, and the last one of evaluation to
+      the remaining examples. Otherwise all have the same shape: the last one is filled up with
+      examples that are 0 throughout, input_mask and weights included.
+    seed, num_seen: see training_batches.
+    num_records: int; None to count the records where the number is needed.
 
   Returns:
     Function like read_input_fn's.
@@ -226,7 +194,7 @@ def corpus_input_fn(
   def input_fn(params, input_context=None):
     batch_size = params["batch_size"]
     if is_training:
-      order = _known_seed(seed, input_context)
+      order = _seed_or_random(seed, input_context)
       ordered = _corpus_in_epochs(paths, num_parallel_files, order, num_seen, num_records)
     else:
       ordered = tf.data.TFRecordDataset(paths)
@@ -263,13 +231,7 @@ def _corpus_in_epochs(paths, num_parallel_files, seed, num_seen, num_records):
 
 
 def slices_input_fn(rows, features, is_training, drop_remainder):
-  """Makes an input_fn like read_input_fn's, of rows in memory.
-
-  Args:
-    rows: list of dicts of feature name -> number or list of numbers.
-    features: table of Feature.
-    is_training, drop_remainder: as read_input_fn has them.
-  """
+  """Returns an input_fn like read_input_fn's, of dicts of name -> number or list of numbers."""
   columns = {
     f.name: np.array([row[f.name] for row in rows], f.dtype).reshape(-1, *f.shape) for f in features
   }
@@ -297,21 +259,21 @@ def training_batches(
   bucket_by_length=False,
   input_context=None,
 ):
-  """Batches without end, the whole set in a new order each epoch; a batch may span two epochs.
+  """Returns batches without end, the set in a new order per epoch; a batch may span two epochs.
 
   Args:
     records: tf.data.Dataset of single records.
-    num_records: int, how many there are.
+    num_records: int, their number.
     batch_size: int, examples of an optimizer step, over all replicas together.
     features: table of Feature.
     decode: function of a batch of records to a dict of name -> tensor [B, ...].
-    drop_remainder: bool; whether the batches' shape is static (none is ever cut short).
-    trim_padding: bool, whether batches are cut to their longest sequence.
-    seed: int or None; with one, the order depends on it and on the epoch alone.
-    num_seen: int, examples at the beginning of the order that are skipped; a multiple of batch_size
-      with bucket_by_length.
-    bucket_by_length: bool, whether the examples of BUCKET_WINDOW batches are dealt out anew, so
-      that those of a batch have similar lengths. The batches come in random order.
+    drop_remainder: bool, give the batches a static shape; none is shorter in either case.
+    trim_padding: bool, cut batches to their longest sequence.
+    seed: int or None; with a seed, the order depends on it and on the epoch alone.
+    num_seen: int, examples at the beginning of the order to skip: those of an earlier run. A
+      multiple of batch_size with bucket_by_length.
+    bucket_by_length: bool, sort the examples of BUCKET_WINDOW batches by length, so that those of
+      a batch have similar lengths. The batches come in random order.
     input_context: None, or the tf.distribute.InputContext of a training on several replicas, whose
       parts of each batch come one after the other; see own_parts.
 
@@ -322,7 +284,7 @@ def training_batches(
   def epoch(number):
     return records.shuffle(num_records, seed=seed + number, reshuffle_each_iteration=False)
 
-  seed = _known_seed(seed, input_context)
+  seed = _seed_or_random(seed, input_context)
   if not bucket_by_length:
     ordered = _in_epochs(epoch, num_records, num_seen)
     return _batched(
@@ -336,8 +298,8 @@ def training_batches(
   return _cut(parts, features, trim_padding).prefetch(tf.data.AUTOTUNE)
 
 
-def _known_seed(seed, input_context):
-  """The seed of an order, drawn if there is none and nobody else has to know it."""
+def _seed_or_random(seed, input_context):
+  """Returns the seed of an order, a random one for None, which several workers must not have."""
   if seed is not None:
     return seed
   if input_context is not None and input_context.num_input_pipelines > 1:
@@ -346,23 +308,20 @@ def _known_seed(seed, input_context):
 
 
 def _part_size(batch_size, input_context):
-  """Examples of a batch that one replica gets."""
+  """Returns the number of examples of a batch per replica."""
   if input_context is None:
     return batch_size
   return input_context.get_per_replica_batch_size(batch_size)
 
 
-def own_parts(parts, input_context):
-  """Those parts of batches that this process's replicas get.
+def own_parts(parts: tf.data.Dataset, input_context) -> tf.data.Dataset:
+  """Selects the parts of batches for the replicas of this process.
 
   With 2 processes of 2 replicas each, parts 0 1 2 3, 4 5 6 7 of two batches: 0 1 4 5 and 2 3 6 7.
 
   Args:
-    parts: tf.data.Dataset, in which as many elements as there are replicas make up a batch.
+    parts: each batch is as many elements as there are replicas.
     input_context: tf.distribute.InputContext, or None.
-
-  Returns:
-    tf.data.Dataset.
   """
   if input_context is None or input_context.num_input_pipelines == 1:
     return parts
@@ -373,20 +332,14 @@ def own_parts(parts, input_context):
 
 
 def _by_length(ordered, batch_size, part_size, decode, seed, first_window):
-  """Deals the examples of each window of BUCKET_WINDOW batches out by length.
+  """Returns batches, in parts of `part_size`, sorted by length within BUCKET_WINDOW batches.
 
-  With windows of 2 batches of 2: lengths 9 3 8 4 -> 3 4, 8 9 or 8 9, 3 4.
-
-  Args:
-    ordered: tf.data.Dataset of single records, without end.
-    batch_size: int.
-    part_size: int, how many examples of a batch come at a time.
-    decode: see training_batches.
-    seed: int, of the order of the batches.
-    first_window: int, the number of the window that `ordered` begins with.
+  With windows of 2 batches of 2: lengths 9 3 8 4 -> 3 4, 8 9 or 8 9, 3 4. The order of the batches
+  depends on the seed and the number of the window; `ordered`, single records without end, begins
+  with the window of number `first_window`.
   """
 
-  def deal_out(number, window):
+  def bucket(number, window):
     examples = decode(window)
     by_length = tf.argsort(_lengths(examples), stable=True)
     draws = tf.random.stateless_uniform([BUCKET_WINDOW], seed=[seed, number])
@@ -395,16 +348,13 @@ def _by_length(ordered, batch_size, part_size, decode, seed, first_window):
     return {name: tf.gather(values, order) for name, values in examples.items()}
 
   windows = ordered.batch(BUCKET_WINDOW * batch_size, drop_remainder=True)
-  return windows.enumerate(first_window).map(deal_out, num_parallel_calls=1).unbatch()
+  return windows.enumerate(first_window).map(bucket, num_parallel_calls=1).unbatch()
 
 
 def _in_epochs(epoch, num_records, num_seen):
-  """Dataset of epoch after epoch, without the first `num_seen` records.
+  """Returns the dataset of all epochs, without the first `num_seen` records.
 
-  Args:
-    epoch: function of an epoch's number from 0, an int64 tensor, to its tf.data.Dataset.
-    num_records: int, records of an epoch.
-    num_seen: int.
+  `epoch` is a function of the number from 0, an int64 tensor, to a dataset of `num_records`.
   """
   first_epoch, num_skipped = divmod(num_seen, num_records)
   return tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch).skip(num_skipped)
@@ -421,9 +371,9 @@ def _batched(
 def ordered_batches(
   records, batch_size, features, decode, drop_remainder=False, trim_padding=False
 ):
-  """Batches of each record once; see training_batches for the arguments.
+  """Returns batches of each record once; see training_batches for the arguments.
 
-  With trim_padding they come sorted by length, in windows, with EXAMPLE_INDEX.
+  With trim_padding they are sorted by length within SORT_WINDOW records, and have EXAMPLE_INDEX.
   """
   if not trim_padding:
     return _batched(records, batch_size, features, decode, drop_remainder, trim_padding)
@@ -439,7 +389,7 @@ def ordered_batches(
 
 
 def _lengths(batch):
-  """int32 [B]: the place behind each sequence's last real token."""
+  """Returns int32 [B], the place after each sequence's last real token."""
   mask = batch["input_mask"]  # [B, S]
   return tf.reduce_max(mask * tf.range(1, tf.shape(mask)[1] + 1), axis=1)
 
@@ -451,35 +401,30 @@ def _cut(batches, features, trim_padding):
   return batches.map(lambda batch: cut_to_longest(batch, names), tf.data.AUTOTUNE)
 
 
-def cut_to_longest(batch, names):
-  """Cuts off the columns that are padding in each row.
+def cut_to_longest(batch: dict, names: Collection[str]) -> dict:
+  """Removes the columns that are padding in each row.
 
   With sequences of 5 and 11 tokens, padded to 128, a batch becomes 16 columns wide.
 
   Args:
-    batch: dict of name -> tensor [B, ...], with "input_mask" int32 [B, S].
-    names: the features that have one value a token.
+    batch: name -> tensor [B, ...], with "input_mask" int32 [B, S].
+    names: the features with one value per token.
 
   Returns:
-    Dict of the same tensors, those of `names` [B, L, ...], L a multiple of LENGTH_MULTIPLE or S.
+    The same tensors, those of `names` [B, L, ...], L a multiple of LENGTH_MULTIPLE or S.
   """
   longest = tf.maximum(tf.reduce_max(_lengths(batch)), 1)
   columns = (longest + LENGTH_MULTIPLE - 1) // LENGTH_MULTIPLE * LENGTH_MULTIPLE
   return {name: v[:, :columns] if name in names else v for name, v in batch.items()}
 
 
-def in_input_order(rows):
-  """Puts predictions back into the order of the input.
+def in_input_order(rows: Iterable[dict]) -> Iterator[dict]:
+  """Yields predictions in the order of the input, by EXAMPLE_INDEX, which it removes.
 
-  Args:
-    rows: iterable of dicts. Those with EXAMPLE_INDEX are ordered by it; those without
-      are taken to be in order.
-
-  Yields:
-    The dicts without EXAMPLE_INDEX. No more of them wait than a window has examples.
+  Rows without EXAMPLE_INDEX are in order. At most a window of examples is kept in memory.
 
   Raises:
-    RuntimeError: an example is lost or came twice.
+    RuntimeError: an example is missing or came twice.
   """
   waiting, place = {}, 0
   for row in rows:

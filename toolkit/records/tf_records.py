@@ -1,6 +1,6 @@
 """Features of a task as a table, its rows as tf.train.Example messages, and files of these.
 
-Needs no TensorFlow, which takes seconds to load: worker processes can make records.
+Needs no TensorFlow, which takes seconds to load, so that worker processes can write records.
 """
 
 import contextlib
@@ -15,7 +15,7 @@ import numpy as np
 
 from toolkit.support import files
 
-# The bytes of a TFRecord file before and behind those of a record.
+# Bytes of a TFRecord file before and after the content of a record.
 _FRAME_BEFORE, _FRAME_BEHIND = 12, 4
 
 
@@ -23,10 +23,10 @@ class Feature(NamedTuple):
   """One feature of a task.
 
   Attributes:
-    name: str, key in the tf.train.Example and in the batch.
+    name: key in the tf.train.Example and in the batch.
     dtype: np.int32 (stored as int64) or np.float32.
-    shape: (), (length,) or (length, width); a row has the values of the last one after the other.
-    per_token: bool, whether it has one value a token, padding included.
+    shape: (), (length,) or (length, width), whose values are a flat list in a row.
+    per_token: True for one value per token, padding included.
   """
 
   name: str
@@ -36,10 +36,10 @@ class Feature(NamedTuple):
 
 
 class _Varints(dict):
-  """Int -> its bytes in the protocol buffers' encoding, made once for each number.
+  """Int -> its bytes in the protocol buffers' encoding, computed once per number.
 
-  Seven bits a byte, the lowest first, the top bit set on all bytes but the last: 300 -> ac 02.
-  Negative numbers count from 2**64 downwards.
+  Seven bits per byte, the lowest first, the top bit set on all bytes but the last: 300 -> ac 02.
+  Negative numbers are encoded as number + 2**64.
   """
 
   def __missing__(self, number):
@@ -56,19 +56,11 @@ _VARINTS = _Varints()
 
 
 class Packed(bytes):
-  """The values of a feature in the form that a message has them in, from pack or parts of it."""
+  """The values of a feature as encoded in a message, from pack or parts of it."""
 
 
-def pack(values, dtype=np.int32):
-  """Encodes the values of a feature, so that serialize need not do it again.
-
-  Args:
-    values: list of numbers.
-    dtype: np.int32 or np.float32, as Feature has it.
-
-  Returns:
-    Packed. That of a list is that of its parts, one after the other.
-  """
+def pack(values: Sequence, dtype: type = np.int32) -> Packed:
+  """Encodes numbers of Feature.dtype for serialize; the codes of parts can be concatenated."""
   if dtype is np.float32:
     return Packed(np.asarray(values, "<f4").tobytes())
   if len(values) and min(values) >= 0 and max(values) < 128:  # masks, segments: a byte each
@@ -77,13 +69,13 @@ def pack(values, dtype=np.int32):
 
 
 def _field(number, payload):
-  """A field of a message: its number with the mark for "bytes follow", their count, the bytes."""
+  """Encodes a field of a message: number and wire type 2 (length-delimited), length, bytes."""
   return _VARINTS[number * 8 + 2] + _VARINTS[len(payload)] + payload
 
 
 @functools.cache
 def _before_values(name, dtype, size):
-  """An entry of the message's map up to the values, which take `size` bytes."""
+  """Encodes an entry of the message's map up to its values, which take `size` bytes."""
   values = bytes(size)
   kind = 2 if dtype is np.float32 else 3  # Feature.float_list or Feature.int64_list
   value = _field(kind, _field(1, values) if values else b"")
@@ -91,15 +83,12 @@ def _before_values(name, dtype, size):
   return entry[: len(entry) - size]
 
 
-def serialize(row, features):
-  """Makes the bytes of a tf.train.Example.
+def serialize(row: dict, features: Sequence[Feature]) -> bytes:
+  """Serializes a tf.train.Example as TensorFlow's deterministic serialization does.
 
   Args:
-    row: dict of feature name -> number, list of numbers, or Packed.
-    features: table of Feature.
-
-  Returns:
-    bytes, those of the message's deterministic serialisation in TensorFlow.
+    row: feature name -> number, list of numbers, or Packed.
+    features: the table of the row.
   """
   parts = []
   for feature in sorted(features):
@@ -110,14 +99,10 @@ def serialize(row, features):
   return _field(1, b"".join(parts))
 
 
-def parse(data):
-  """Reads the bytes of a tf.train.Example that serialize, or TensorFlow, has made.
+def parse(data: bytes) -> dict[str, list]:
+  """Parses a tf.train.Example of serialize or TensorFlow to its lists of int or float.
 
-  Args:
-    data: bytes.
-
-  Returns:
-    Dict of feature name -> list of int, or of float. Names are sorted, if serialize has made them.
+  Names are in their order in the message: sorted in those of serialize.
   """
   row = {}
   for _, features in _fields(data):
@@ -140,7 +125,7 @@ def _fields(message):
 
 
 def _unpack(packed):
-  """List of int; numbers from 2**63 on stand for negative ones."""
+  """Decodes a list of int; codes from 2**63 on are those of negative numbers."""
   numbers, place = [], 0
   while place < len(packed):
     number, place = _read_varint(packed, place)
@@ -149,7 +134,7 @@ def _unpack(packed):
 
 
 def _read_varint(data, place):
-  """The number that begins at a place, and the place behind it."""
+  """Decodes the number that begins at a place; returns it and the place after it."""
   number = shift = 0
   while True:
     number += (data[place] & 127) << shift
@@ -163,12 +148,12 @@ def _read_varint(data, place):
 
 
 def framed(data: bytes) -> bytes:
-  """A record as in TFRecord files: length, its checksum, the bytes, their checksum."""
+  """Returns a record as in TFRecord files: length, its checksum, the bytes, their checksum."""
   return b"".join((_framed_length(len(data)), data, _checksum(data)))
 
 
 def unframed(record: bytes) -> bytes:
-  """The bytes that `framed` was given."""
+  """Returns the argument of `framed` for its result."""
   return record[_FRAME_BEFORE:-_FRAME_BEHIND]
 
 
@@ -179,7 +164,7 @@ def _framed_length(length):
 
 
 def _checksum(data):
-  """CRC-32C, rotated and shifted, so that it differs from that of data which has a CRC-32C."""
+  """Returns the masked CRC-32C of TFRecord: rotated by 15 bits, plus a constant."""
   crc = google_crc32c.value(data)
   return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
@@ -194,12 +179,12 @@ class RecordWriter:
   """
 
   def __init__(self, path: str, features: Sequence[Feature] = ()):
-    """Opens the file; without features it takes rows that are serialized already."""
+    """Opens the file; `features` are the table for `write`."""
     self._path = path
     self._features = features
-    # A store of objects shows an object only when it is complete.
+    # An object store shows an object only when it is complete.
     self._temporary = path if files.is_remote(path) else f"{path}.tmp{os.getpid()}"
-    with self._explained_errors():
+    with self._converted_errors():
       self._file = files.open_binary(self._temporary, "w")
       self._file.write(b"")  # a remote file is opened no earlier
 
@@ -208,20 +193,20 @@ class RecordWriter:
     self.write_serialized(serialize(row, self._features))
 
   def write_serialized(self, example: bytes):
-    """Appends a row that `serialize` made."""
+    """Appends a row of `serialize`."""
     record = framed(example)
-    with self._explained_errors():
+    with self._converted_errors():
       self._file.write(record)
 
   def close(self):
     """Completes the file."""
-    with self._explained_errors():
+    with self._converted_errors():
       self._file.close()
       if self._temporary != self._path:
         os.replace(self._temporary, self._path)
 
-  def _explained_errors(self):
-    return files.explained_write_errors(self._path, Exception)
+  def _converted_errors(self):
+    return files.converted_write_errors(self._path, Exception)
 
   def __enter__(self):
     return self
@@ -236,12 +221,7 @@ class RecordWriter:
 
 
 def write_records(path: str, rows: Iterable[dict], features: Sequence[Feature]):
-  """Writes a TFRecord file, whole or not at all.
-
-  Args:
-    path: the file.
-    rows: feature name -> number, list of numbers, or Packed.
-    features: the table that the rows are written by.
+  """Writes a TFRecord file whole or not at all; see serialize for the rows.
 
   Raises:
     files.InputError: the file cannot be written.

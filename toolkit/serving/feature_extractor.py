@@ -142,7 +142,7 @@ class FeatureExtractor:
         (feature.input_ids[: len(feature.tokens)], feature.input_type_ids[: len(feature.tokens)])
         for feature in window
       ]
-      with processes.explained_memory_errors("--batch_size or --max_seq_length"):
+      with processes.converted_memory_errors("--batch_size or --max_seq_length"):
         outputs = collections.deque(self._predictor.run(rows, on_batch))
       for feature in window:  # popped one by one: this memory is free for the next window
         yield feature, vectors.values_of(outputs.popleft(), len(feature.tokens))

@@ -1,1 +1,1 @@
-"""Files, processes and versions."""
+"""Files, processes, precision and versions."""

@@ -1,4 +1,4 @@
-"""Reading and writing what a user hands over, on local disks and remote storage alike.
+"""Reads and writes the files of a user, on local disks and remote storage.
 
 Local paths need no TensorFlow; a path with a scheme (`gs://bucket/x`) goes through tf.io.gfile.
 """
@@ -10,28 +10,26 @@ import gzip
 import io
 import json
 import os
+from collections.abc import Iterator
 
-# What is written compressed are long files of numbers: more effort makes them hardly smaller.
+# Compressed output is long files of numbers, which higher levels make hardly smaller.
 _GZIP_LEVEL = 1
 
 
 class InputError(ValueError):
-  """A mistake in what the user gave: a flag, a file, a row of it.
+  """A mistake in a flag or in an input file.
 
-  The message is one line that names the place (flag or file:line), what was found there and what to
-  do. Scripts print it without a stack trace and exit with status 1.
+  The message is one line: the place (flag or file:line), the value found there, and the remedy.
+  Scripts print it without a stack trace and exit with status 1.
   """
 
 
 @contextlib.contextmanager
 def input_checks():
-  """Turns a plain ValueError of the classic modules' input checks into an InputError.
+  """Converts a plain ValueError of the classic modules' input checks to an InputError.
 
   It belongs around these calls alone: a ValueError from elsewhere is a mistake in the program, and
   keeps its stack trace. The classic modules import nothing, so they cannot raise InputError.
-
-  Raises:
-    InputError: has the message of the ValueError.
   """
   try:
     yield
@@ -41,38 +39,38 @@ def input_checks():
     raise InputError(str(error)) from error
 
 
-def is_remote(path):
-  """True for a path with a scheme, such as gs://bucket/model."""
+def is_remote(path: str) -> bool:
+  """Returns True for a path with a scheme, such as gs://bucket/model."""
   return "://" in path
 
 
 def _gfile():
-  """tf.io.gfile, imported only when a remote path is met: TensorFlow takes seconds to load."""
+  """Returns tf.io.gfile, imported only for a remote path: TensorFlow takes seconds to load."""
   import tensorflow as tf  # pylint: disable=import-outside-toplevel
 
   return tf.io.gfile
 
 
-def exists(path):
-  """Whether there is a file or directory of this name."""
+def exists(path: str) -> bool:
+  """Returns True for a file or directory that exists."""
   return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
 
 
-def is_directory(path):
-  """Whether there is a directory of this name."""
+def is_directory(path: str) -> bool:
+  """Returns True for a directory that exists."""
   return _gfile().isdir(path) if is_remote(path) else os.path.isdir(path)
 
 
-def is_regular_file(path):
-  """Whether there is a file of this name that is no directory, device or pipe."""
+def is_regular_file(path: str) -> bool:
+  """Returns True for a file that exists and is no directory, device or pipe."""
   return exists(path) and not is_directory(path) if is_remote(path) else os.path.isfile(path)
 
 
-def size_and_time(path):
-  """A file's size in bytes and the time of its last change in nanoseconds, both int.
+def size_and_time(path: str) -> tuple[int, int]:
+  """Returns a file's size in bytes and the time of its last change in nanoseconds.
 
   Raises:
-    InputError: there is no such file.
+    InputError: the file does not exist.
   """
   try:
     if is_remote(path):
@@ -84,21 +82,18 @@ def size_and_time(path):
     raise InputError(f"{path}: cannot be read: {describe(error)}") from error
 
 
-def glob(pattern):
-  """Sorted paths that match a shell pattern."""
+def glob(pattern: str) -> list[str]:
+  """Returns the sorted paths that match a shell pattern."""
   return sorted(_gfile().glob(pattern) if is_remote(pattern) else local_glob.glob(pattern))
 
 
-def find(patterns, flag, each_once=True):
-  """The files that a flag names.
+def find(patterns: str, flag: str, each_once: bool = True) -> list[str]:
+  """Returns the files that a flag names, those of each pattern sorted.
 
   Args:
-    patterns: str, names or shell patterns with commas between: "a.txt,corpus/*.txt.gz".
-    flag: name of the flag that gave them, for the message.
-    each_once: bool, whether a file that is named several times is there once.
-
-  Returns:
-    List of str, the files of each pattern sorted.
+    patterns: names or shell patterns with commas between: "a.txt,corpus/*.txt.gz".
+    flag: name of the flag, for the message.
+    each_once: removes the repetitions of a file.
 
   Raises:
     InputError: a pattern without a match, or a match that is no file.
@@ -115,12 +110,8 @@ def find(patterns, flag, each_once=True):
   return list(dict.fromkeys(paths)) if each_once else paths
 
 
-def make_directory(path, flag):
-  """Creates a directory with its parents and makes sure that files can be written in it.
-
-  Args:
-    path: the directory.
-    flag: name of the flag that gave it, for the message.
+def make_directory(path: str, flag: str):
+  """Creates the directory of a flag with its parents, and checks that it is writable.
 
   Raises:
     InputError: it cannot be created or written.
@@ -138,7 +129,7 @@ def make_directory(path, flag):
     raise InputError(f"--{flag}: cannot write in {path}: {describe(error)}") from error
 
 
-def remove(path):
+def remove(path: str):
   """Deletes a file."""
   if is_remote(path):
     _gfile().remove(path)
@@ -146,20 +137,20 @@ def remove(path):
     os.remove(path)
 
 
-def describe(error):
-  """The first line of an exception's message, without the path that the caller names anyway."""
+def describe(error: Exception) -> str:
+  """Returns the first line of an exception's message, without the path, which callers name."""
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
   return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def open_binary(path, mode="r"):
-  """Opens a file for bytes; mode is "r", "w" or "a"."""
+def open_binary(path: str, mode: str = "r"):
+  """Opens a file for bytes; mode is "r" or "w"."""
   return _gfile().GFile(path, mode + "b") if is_remote(path) else open(path, mode + "b")
 
 
-def read_bytes(path):
-  """The content of a file.
+def read_bytes(path: str) -> bytes:
+  """Reads a file.
 
   Raises:
     InputError: it does not exist, is a directory, or cannot be read.
@@ -171,11 +162,11 @@ def read_bytes(path):
     raise InputError(f"{path}: cannot be read: {describe(error)}") from error
 
 
-def decode(data, path):
-  """UTF-8 bytes as text without a byte order mark.
+def decode(data: bytes, path: str) -> str:
+  """Decodes the UTF-8 content of a file, without its byte order mark.
 
   Raises:
-    InputError: the line of the first byte that is not UTF-8, or of the first NUL.
+    InputError: a byte is not UTF-8 or NUL; names the line of the first.
   """
   try:
     text = data.decode("utf-8-sig")
@@ -188,8 +179,8 @@ def decode(data, path):
   return text
 
 
-def read_text(path):
-  """The text of a UTF-8 file, newlines as \\n.
+def read_text(path: str) -> str:
+  """Reads the text of a UTF-8 file, newlines as \\n.
 
   Raises:
     InputError: the file cannot be read, or is not UTF-8 (file:line).
@@ -197,11 +188,11 @@ def read_text(path):
   return io.StringIO(decode(read_bytes(path), path), newline=None).read()
 
 
-def read_lines(path):
-  """The lines of a UTF-8 file as (line number from 1, text without its end) pairs.
+def read_lines(path: str) -> list[tuple[int, str]]:
+  """Reads the lines of a UTF-8 file, as pairs: number from 1, text without its end.
 
   Raises:
-    InputError: the file cannot be read, or is not UTF-8 (file:line).
+    InputError: see read_text.
   """
   # Not str.splitlines(): that would also cut at U+2028, U+0085 and other characters within a line.
   lines = read_text(path).split("\n")
@@ -210,11 +201,10 @@ def read_lines(path):
   return list(enumerate(lines, 1))
 
 
-def stream_lines(path):
-  """Reads a UTF-8 file of any size line by line; one named .gz or .bz2 is decompressed.
+def stream_lines(path: str) -> Iterator[str]:
+  """Yields the lines of a UTF-8 file with their ends, without a byte order mark.
 
-  Yields:
-    str, a line with its end. A byte order mark at the beginning is left out.
+  The file may be of any size. One named .gz or .bz2 is decompressed.
 
   Raises:
     InputError: the file cannot be read, its compressed data is broken, or it is not UTF-8
@@ -236,7 +226,7 @@ def stream_lines(path):
 
 
 def _decompressed(path, stored):
-  """The open file, or what it holds compressed."""
+  """Returns the open file, or one of its decompressed content."""
   if path.endswith(".gz"):
     return io.BufferedReader(gzip.GzipFile(fileobj=stored))
   if path.endswith(".bz2"):
@@ -245,7 +235,7 @@ def _decompressed(path, stored):
 
 
 class _RemoteSource(io.RawIOBase):
-  """A remote file for reading; by itself it would leave carriage returns out of lines."""
+  """A remote file for reading; GFile itself leaves carriage returns out of lines."""
 
   def __init__(self, stored):
     super().__init__()
@@ -260,8 +250,8 @@ class _RemoteSource(io.RawIOBase):
     return len(data)
 
 
-def read_json(path):
-  """The content of a JSON file.
+def read_json(path: str):
+  """Reads a JSON file.
 
   Raises:
     InputError: the file cannot be read or parsed (file:line).
@@ -274,8 +264,8 @@ def read_json(path):
     ) from error
 
 
-def write_bytes(path, data):
-  """Writes a file so that it is either the old or the new one, never a part of it."""
+def write_bytes(path: str, data: bytes):
+  """Writes a file whole or not at all."""
   if is_remote(path):  # an object store shows an object only when it is complete
     with open_binary(path, "w") as f:
       f.write(data)
@@ -292,13 +282,8 @@ def write_bytes(path, data):
 
 
 @contextlib.contextmanager
-def explained_write_errors(path, kinds=OSError):
-  """Turns a failure of the disk into an InputError that names the file that was to be written.
-
-  Args:
-    path: the file.
-    kinds: the exceptions that are such failures. tf.io.gfile raises others than OSError.
-  """
+def converted_write_errors(path: str, kinds=OSError):
+  """Converts exceptions of some kinds while a file is written to an InputError that names it."""
   try:
     yield
   except kinds as error:
@@ -306,20 +291,20 @@ def explained_write_errors(path, kinds=OSError):
 
 
 @contextlib.contextmanager
-def new_file(path):
-  """Opens a file for bytes, to be written piece by piece, that gets its name when it is complete.
+def new_file(path: str):
+  """Opens a file for bytes that is written in pieces and gets its name when it is complete.
 
   with new_file("results.jsonl.gz") as f:  # compressed, by its name
     f.write(b"...")
 
-  After an exception the file of that name, if there was one, is what it was before.
+  After an exception, an earlier file of that name is unchanged.
 
   Raises:
     InputError: the file cannot be written.
   """
   temporary = f"{path}.tmp{os.getpid()}"
   try:
-    with explained_write_errors(path):
+    with converted_write_errors(path):
       with open_binary(temporary, "w") as stored, _compressing(path, stored) as f:
         yield f
       if is_remote(path):
@@ -333,7 +318,7 @@ def new_file(path):
 
 
 def _compressing(path, stored):
-  """A file that fills the open one, compressed if the path is so named."""
+  """Returns a file that writes to the open one, compressed if the path ends in .gz."""
   if path.endswith(".gz"):
     # No time and name in it: the same content makes the same file.
     return gzip.GzipFile("", "wb", compresslevel=_GZIP_LEVEL, fileobj=stored, mtime=0)
@@ -343,7 +328,7 @@ def _compressing(path, stored):
 
 
 class _RemoteSink(io.RawIOBase):
-  """A remote file for writing; by itself it lacks the errors by which zipfile knows a stream."""
+  """A remote file for writing; GFile lacks the errors by which zipfile detects a stream."""
 
   def __init__(self, stored):
     super().__init__()
@@ -357,11 +342,11 @@ class _RemoteSink(io.RawIOBase):
     return len(data)
 
 
-def write_text(path, text):
+def write_text(path: str, text: str):
   """Writes UTF-8 text, whole or not at all."""
   write_bytes(path, text.encode("utf-8"))
 
 
-def write_json(path, value):
+def write_json(path: str, value):
   """Writes a value as indented JSON with sorted keys, whole or not at all."""
   write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")

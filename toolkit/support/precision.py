@@ -1,8 +1,7 @@
-"""Mixed precision and XLA: the offers of hardware and TensorFlow, and sessions that use them.
+"""Mixed precision and XLA: support in hardware and TensorFlow, and sessions that use it.
 
-Both are rewritings of the graph that a session is about to run. Weights, Adam's slots and so
-checkpoints stay in float32; a softmax, a loss, sums and means (those of LayerNorm) are computed in
-float32 by the lists of TensorFlow's rewriter.
+Both rewrite the graph that a session runs. Weights and Adam's slots, and so checkpoints, stay in
+float32. So do softmax, losses, sums and means (LayerNorm) by the lists of TensorFlow's rewriter.
 """
 
 import os
@@ -16,13 +15,13 @@ from toolkit.support import files
 
 FLOAT16, BFLOAT16 = "float16", "bfloat16"
 
-# The loss scale that a training in float16 begins with; see optimization.Options.
+# The first loss scale of a training in float16; see optimization.Options.
 START_LOSS_SCALE = 2.0**15
 # GPUs from this compute capability on multiply in float16 faster than in float32.
 FAST_FLOAT16 = (7, 0)
-# The instructions of x86 processors that multiply in bfloat16, as Linux calls them.
+# Linux's names of the instructions of x86 processors that multiply in bfloat16.
 BFLOAT16_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
-# How often faster products in bfloat16 must be to make up for the casts between them.
+# The least speed-up of products in bfloat16 that makes up for the casts between them.
 WORTHWHILE = 1.2
 # Rows, width and units of the dense layer whose speed is measured: 1024 tokens of BERT-base.
 PROBE_SHAPE = (1024, 768, 768)
@@ -37,8 +36,7 @@ class Plan(NamedTuple):
 
   Attributes:
     precision: FLOAT16, BFLOAT16, or None for float32 throughout.
-    xla: bool.
-    lines: one str for each flag that was given: on or off, and why.
+    lines: one str for each flag that was given: on or off, and the reason.
   """
 
   precision: Optional[str] = None
@@ -50,19 +48,15 @@ class Plan(NamedTuple):
     for line in self.lines:
       logging.info("%s", line)
 
-  def loss_scale(self):
-    """float, the first loss scale; 0 for none."""
+  def loss_scale(self) -> float:
+    """Returns the first loss scale, 0 for none."""
     return START_LOSS_SCALE if self.precision == FLOAT16 else 0.0
 
-  def session_config(self, is_training=True):
-    """The configuration of a session.
+  def session_config(self, is_training: bool = True) -> Optional[tf.ConfigProto]:
+    """Returns the configuration of a session, None for the default one.
 
-    Args:
-      is_training: bool. XLA is used only in training: the batches of a prediction have many shapes,
-        each of which it would compile anew.
-
-    Returns:
-      tf.ConfigProto for a tf.Session or a tf.estimator's RunConfig; None for their own.
+    XLA is used only in training: the batches of a prediction have many shapes, each of which it
+    would compile anew.
     """
     use_xla = self.xla and is_training
     if not (self.precision or use_xla):
@@ -79,17 +73,8 @@ class Plan(NamedTuple):
     return config
 
 
-def find(amp, use_xla, use_tpu):
-  """Finds out what this machine can do.
-
-  Args:
-    amp: bool, whether mixed precision is wanted.
-    use_xla: bool, whether XLA is.
-    use_tpu: bool, whether the training is on a TPU, which needs neither.
-
-  Returns:
-    Plan.
-  """
+def find(amp: bool, use_xla: bool, use_tpu: bool) -> Plan:
+  """Selects among the flags --amp and --use_xla those that this machine supports."""
   precision, why_precision = _precision(use_tpu) if amp else (None, None)
   xla, why_xla = _xla(use_tpu) if use_xla else (False, None)
   state = f"on, {precision}" if precision else "off"
@@ -100,7 +85,7 @@ def find(amp, use_xla, use_tpu):
 
 
 def _precision(use_tpu):
-  """A pair: FLOAT16, BFLOAT16 or None, and why."""
+  """Returns FLOAT16, BFLOAT16 or None, and the reason."""
   if use_tpu:
     return None, "a TPU multiplies in bfloat16 anyway"
   gpus = _gpus()
@@ -119,10 +104,10 @@ def _precision(use_tpu):
 
 
 def _measured_bfloat16(instructions):
-  """The same pair for a CPU with these instructions.
+  """Returns BFLOAT16 or None for a CPU with these instructions, and the reason.
 
-  Processors with AMX multiply several times as fast in bfloat16; with AVX-512 alone some do so
-  twice as fast and some at half the speed, which none of their flags indicates.
+  Processors with AMX multiply several times as fast in bfloat16. With AVX-512 alone some are twice
+  as fast and some half as fast, which none of their flags indicates.
   """
   # In turns, of which the best counts: other work may slow one of them.
   turns = [(product_speed(tf.bfloat16), product_speed(tf.float32)) for _ in range(3)]
@@ -133,14 +118,11 @@ def _measured_bfloat16(instructions):
   return None, f"the CPU has {instructions}, and is no faster with it: {shown}"
 
 
-def product_speed(dtype):
-  """Measures how fast TensorFlow multiplies matrices on the CPU, in a fifth of a second or so.
-
-  Args:
-    dtype: tf.DType of the matrices.
+def product_speed(dtype: tf.DType) -> float:
+  """Measures TensorFlow's matrix products on the CPU, for about a fifth of a second.
 
   Returns:
-    float, 10^9 operations a second: the best of several runs.
+    10^9 operations per second, the best of several runs.
   """
   rows, width, units = PROBE_SHAPE
   with tf.Graph().as_default(), tf.device("/CPU:0"):
@@ -163,7 +145,7 @@ def _seconds(session, operation):
 
 
 def _xla(use_tpu):
-  """A pair: whether XLA is used by a rewriting of the graph, and why."""
+  """Returns True to rewrite the graph for XLA, and the reason."""
   if use_tpu:
     return False, "what runs on a TPU is compiled by XLA anyway"
   if _gpus():
@@ -177,7 +159,7 @@ def _xla(use_tpu):
 
 
 def _gpus():
-  """List of a (name, compute capability as a pair of int) for each GPU that TensorFlow sees."""
+  """Returns the name and the compute capability, a pair of int, of each GPU of TensorFlow."""
   found = []
   for device in tf.config.list_physical_devices("GPU"):
     details = tf.config.experimental.get_device_details(device)
@@ -187,7 +169,7 @@ def _gpus():
 
 
 def _cpu_flags():
-  """Set of the instruction sets that Linux names; empty elsewhere."""
+  """Returns the set of the instruction sets that Linux names; empty elsewhere."""
   if not files.exists(CPU_INFO):
     return set()
   lines = files.read_text(CPU_INFO).splitlines()

@@ -1,4 +1,4 @@
-"""Settings and errors of the process that a script runs in: TensorFlow's mode, threads, memory."""
+"""Settings and errors of a script's process: TensorFlow's mode, threads, memory."""
 
 import contextlib
 import ctypes
@@ -8,8 +8,8 @@ import tensorflow.compat.v1 as tf
 
 from toolkit.support import files, tensorflow_versions
 
-# TensorFlow's switch, read once, that gives each session threads of its own, as many as its
-# configuration says, in place of those of the first session of the process.
+# Read once by TensorFlow. Each session then has threads of its own, as many as its configuration
+# sets, in place of those of the first session of the process.
 OWN_THREADS = "TF_OVERRIDE_GLOBAL_THREADPOOL"
 
 # Numbers of malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD (32 MiB is its maximum).
@@ -20,7 +20,7 @@ def prepare_process():
   """Sets up the process of a script: graph mode, only TensorFlow's errors, reuse of memory.
 
   Raises:
-    files.InputError: this TensorFlow cannot be used; see tensorflow_versions.check.
+    files.InputError: see tensorflow_versions.check.
   """
   tensorflow_versions.check()
   os.environ.setdefault(OWN_THREADS, "1")
@@ -30,7 +30,7 @@ def prepare_process():
 
 
 def _keep_freed_memory():
-  """Lets the C library keep the memory that a step frees, for the next step to use again.
+  """Configures the C library to reuse the memory that a step frees in the next step.
 
   By default each step returns some gigabytes to the system and requests them again, zeroed page by
   page: 15 % of a training step. Does nothing without glibc, or where the user tuned malloc.
@@ -46,8 +46,8 @@ def _keep_freed_memory():
 
 
 @contextlib.contextmanager
-def explained_memory_errors(remedy: str):
-  """Turns running out of memory into a files.InputError that names the flags to lower."""
+def converted_memory_errors(remedy: str):
+  """Converts an out-of-memory error to a files.InputError that names the flags to lower."""
   try:
     yield
   except (MemoryError, tf.errors.ResourceExhaustedError) as error:

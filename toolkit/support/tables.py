@@ -1,4 +1,4 @@
-"""Tables that users bring: tab-separated, comma-separated, or a JSON object a line."""
+"""Reads tables of a user: tab-separated, comma-separated, or one JSON object per line."""
 
 import csv
 import io
@@ -11,11 +11,7 @@ FORMATS = ("tsv", "csv", "jsonl")
 
 
 class Row(list):
-  """The columns of a row.
-
-  Attributes:
-    source: str "file:line" where the row begins.
-  """
+  """The columns of a row; `source` is "file:line" of its beginning."""
 
   __slots__ = ("source",)
 
@@ -25,27 +21,25 @@ class Row(list):
 
 
 class Table(NamedTuple):
-  """A file of the user's.
+  """The content of a file.
 
   Attributes:
-    path: str.
-    columns: list of str, the names of its columns, or None if it names none.
-    rows: list of Row.
+    columns: names of the columns, or None for a file without a header.
   """
 
   path: str
-  columns: Optional[list]
-  rows: list
+  columns: Optional[list[str]]
+  rows: list[Row]
 
 
-def read_tsv_rows(path):
-  """Rows split at tabs, where quotes are characters like any other; without the blank ones."""
+def read_tsv_rows(path: str) -> list[Row]:
+  """Reads tab-separated rows, without the blank ones; quotes are ordinary characters."""
   lines = files.read_lines(path)
   return [Row(line.split("\t"), f"{path}:{number}") for number, line in lines if line.strip()]
 
 
-def read_csv_rows(path, **dialect):
-  """Rows as the csv module finds them (dialect: its parameters); without the blank ones."""
+def read_csv_rows(path: str, **dialect) -> list[Row]:
+  """Reads rows by the csv module (dialect: its parameters), without the blank ones."""
   text = files.read_text(path)
   reader = csv.reader(io.StringIO(text), **dialect)
   rows = []
@@ -65,8 +59,8 @@ def read_csv_rows(path, **dialect):
   return rows
 
 
-def read_jsonl(path):
-  """Table of a file with a JSON object a line; None where an object lacks a column."""
+def read_jsonl(path: str) -> Table:
+  """Reads a file with one JSON object per line; a key that an object lacks is None."""
   parsed = []
   for number, line in files.read_lines(path):
     if line.strip():
@@ -87,16 +81,13 @@ def _parse_object(line, source):
   return value
 
 
-def read_table(path, file_format, has_header=True):
-  """Reads a file of the user's.
+def read_table(path: str, file_format: str, has_header: bool = True) -> Table:
+  """Reads a table with at least one row.
 
   Args:
-    path: str.
+    path: the file.
     file_format: member of FORMATS.
-    has_header: bool, whether the first line of a tsv or csv file names the columns.
-
-  Returns:
-    Table with at least one row.
+    has_header: whether the first line of a tsv or csv file names the columns.
 
   Raises:
     files.InputError: the file cannot be read (file:line), or has no rows.
@@ -112,11 +103,11 @@ def read_table(path, file_format, has_header=True):
   return table
 
 
-def check_widths(table, width=0):
-  """Makes sure that each row has as many columns as the header or, without one, at least `width`.
+def check_widths(table: Table, width: int = 0):
+  """Checks that each row has as many columns as the header or, without one, at least `width`.
 
   Raises:
-    files.InputError: names the first row that has not.
+    files.InputError: names the first other row.
   """
   for row in table.rows:
     if table.columns is not None and len(row) != len(table.columns):
@@ -128,15 +119,11 @@ def check_widths(table, width=0):
     raise files.InputError(f"{row.source}: found {len(row)} columns, expected {expected}")
 
 
-def cell(row, column):
-  """The text in a row; a number of JSON as JSON writes it, null as None.
-
-  Args:
-    row: Row.
-    column: int, its place in the row.
+def cell(row: Row, column: int) -> Optional[str]:
+  """Returns the text of a column; a JSON number as in JSON, null as None.
 
   Raises:
-    files.InputError: it is a list or an object of JSON.
+    files.InputError: the value is a list or an object of JSON.
   """
   value = row[column]
   if isinstance(value, (dict, list)):

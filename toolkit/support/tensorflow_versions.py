@@ -1,13 +1,11 @@
-"""tensorflow.compat.v1, with tf.estimator in every version of TensorFlow from 2.15 to 2.21.
+"""tensorflow.compat.v1 with tf.estimator, for the versions of TensorFlow from 2.15 to 2.21.
 
-Modules that use tf.estimator say `from tensorflow_versions import tf`. TensorFlow 2.15 has
-tf.estimator. Later versions do not, but the package that it was still works with them once it finds
-a few private modules that it imports. They are supplied below, in those versions only and not
-before tf.estimator is used.
+Modules that use tf.estimator contain `from toolkit.support.tensorflow_versions import tf`.
+TensorFlow 2.15 has tf.estimator; later versions do not. Its package still works with them, if a few
+private modules that it imports exist. They are supplied below, at the first use of tf.estimator.
 
-tf.estimator becomes an attribute of tensorflow.compat.v1 itself, not a name of this module's own:
-a notebook that says tf.estimator.tpu.TPUEstimator then works in all versions as well, once it has
-imported one of the scripts.
+tf.estimator becomes an attribute of tensorflow.compat.v1 itself. So tf.estimator.tpu.TPUEstimator
+works in all versions in a notebook, too, once it has imported one of the scripts.
 """
 
 import functools
@@ -22,15 +20,15 @@ from absl import logging
 from toolkit.support import files
 
 OLDEST = (2, 15)
-NEWEST = (2, 21)  # that the tests have run with
+NEWEST = (2, 21)  # the newest in which the tests have run
 _PACKAGE = "tensorflow-estimator==2.15.0"
 
 
 def check():
-  """Makes sure that TensorFlow is one that can work here; warns of one newer than NEWEST.
+  """Checks the version of TensorFlow; warns of one newer than NEWEST.
 
   Raises:
-    files.InputError: it is too old, lacks a package, or is too new for what is supplied here.
+    files.InputError: it is too old, lacks a package, or is too new for the supplied modules.
   """
   version = _version()
   if version < OLDEST:
@@ -49,22 +47,22 @@ def check():
 
 
 def _version():
-  """Such as (2, 21) of "2.21.0-rc1"."""
+  """Returns for example (2, 21) for "2.21.0-rc1"."""
   return tuple(map(int, re.findall(r"\d+", tf.__version__)[:2]))
 
 
 class _Estimator(types.ModuleType):
-  """tf.estimator where TensorFlow has none: loads its contents when one of them is used."""
+  """tf.estimator where TensorFlow has none; loads its contents when one of them is used."""
 
   def __getattr__(self, name):
-    if name.startswith("__"):  # asked for by tools that look at modules, not by users
+    if name.startswith("__"):  # read by tools that inspect modules, not by users
       raise AttributeError(name)
     return getattr(_load(), name)
 
 
 @functools.cache
 def _load():
-  """The module with the contents of tf.estimator."""
+  """Returns the module with the contents of tf.estimator."""
   try:
     _supply_export_tables()
     _supply_estimator_training()
@@ -85,10 +83,10 @@ def _load():
 
 
 class _Supplied(types.ModuleType):
-  """A private module of TensorFlow that was removed, with as much of it as is needed here.
+  """The needed part of a removed private module of TensorFlow.
 
-  Any other name is a class that cannot be made: the package imports such names, and asks whether
-  something is of such a class, but makes one only for what is said in the error.
+  Any other name is a class that cannot be instantiated. The package imports such names and calls
+  isinstance with them, but instantiates one only for the purpose that the error names.
   """
 
   def __init__(self, name, purpose, contents=None):
@@ -111,7 +109,7 @@ class _Supplied(types.ModuleType):
 
 
 def _supply(name, purpose, contents=None):
-  """Puts a _Supplied module in its place, if TensorFlow has none."""
+  """Adds a _Supplied module to TensorFlow, if it has none of this name."""
   name = f"tensorflow.python.{name}"
   try:
     importlib.import_module(name)
@@ -124,8 +122,8 @@ def _supply(name, purpose, contents=None):
 def _supply_export_tables():
   """Removed: the rows of "estimator" in the tables of names under which a symbol is public.
 
-  The package's decorators note each class there. Nobody reads the notes: they were for the tool
-  that wrote TensorFlow's public modules.
+  The package's decorators write to them. Only the tool that generated TensorFlow's public modules
+  read them.
   """
   tf_export = importlib.import_module("tensorflow.python.util.tf_export")
   if hasattr(tf_export, "ESTIMATOR_API_NAME"):
@@ -137,10 +135,10 @@ def _supply_export_tables():
 
 
 def _supply_estimator_training():
-  """Removed: how an estimator spread itself over several machines, from TF_CONFIG.
+  """Removed: the distribution of an estimator over several machines, by TF_CONFIG.
 
-  distribution.py does that without it, by a strategy that knows its workers. So what is left is
-  what was done for a configuration without a cluster.
+  distribution.py does that by a strategy of its own. Left is the part for configurations without a
+  cluster.
   """
 
   def init_run_config(config, tf_config):
@@ -161,12 +159,12 @@ def _supply_estimator_training():
 
 
 def _supply_tpu_modules():
-  """Removed: tables of embeddings in a TPU's host, and the watch over a TPU's workers.
+  """Removed: tables of embeddings in a TPU's host, and the monitor of a TPU's workers.
 
-  The tables are for embeddings far larger than BERT's, and used when TPUEstimator is given an
-  embedding_config_spec, as it is not here. The watch, on by default, saved a checkpoint when a
-  worker of a remote TPU was about to be taken away, and began again. Without it such a training
-  ends, and the same command goes on from its last checkpoint, ten minutes old at most.
+  The tables are for embeddings far larger than BERT's, and need an embedding_config_spec. The
+  monitor saved a checkpoint when a worker of a remote TPU was about to be preempted, and restarted.
+  Without it such a training ends, and the same command continues from its last checkpoint, ten
+  minutes old at most.
   """
 
   class GracefulShutdownHook(tf.train.SessionRunHook):

@@ -1,34 +1,32 @@
-"""Work in several processes, which end with the one that started them, even if that is killed."""
+"""Worker processes, which end with the process that started them, even if that is killed."""
 
 import collections
 import os
 import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
 
 from joblib.externals import loky
 
 from toolkit.support import files
 
-_SECONDS_BETWEEN_LOOKS = 1  # of a worker at whether its parent is still there
+_SECONDS_BETWEEN_CHECKS = 1  # of a worker that its parent still runs
 _IDLE_SECONDS = 60  # after which a worker ends; until then it serves the next call too
 
 
-def map_in_order(function, jobs, num_workers, remedy):
-  """Like map(function, jobs), in worker processes, which the next call uses again.
+def map_in_order(function: Callable, jobs: Iterable, num_workers: int, remedy: str) -> Iterator:
+  """Yields map(function, jobs) from worker processes, which the next call reuses.
 
   Args:
-    function: function of a job; it and what it returns can be pickled.
-    jobs: iterable of what can be pickled; no more than two a worker are taken ahead of the results.
-    num_workers: int.
-    remedy: str, the flags to lower when memory is too small, for the message.
-
-  Yields:
-    What the function returns for each job, in their order.
+    function: function of a job; it, the jobs and the results can be pickled.
+    jobs: no more than two per worker are taken ahead of the results.
+    num_workers: number of processes.
+    remedy: the flags to lower when memory is too small, for the message.
 
   Raises:
-    files.InputError: a worker has died. Besides, whatever the function raises.
+    files.InputError: a worker has died. Exceptions of the function are raised as they are.
   """
-  # Not joblib.Parallel: it would take jobs, and keep results, without end if their use were slow.
+  # Not joblib.Parallel: with a slow consumer it takes jobs and stores results without limit.
   executor = loky.get_reusable_executor(
     num_workers, timeout=_IDLE_SECONDS, initializer=_end_with_parent, initargs=(os.getpid(),)
   )
@@ -50,11 +48,11 @@ def map_in_order(function, jobs, num_workers, remedy):
 
 
 def _end_with_parent(parent):
-  """Lets this worker process end when its parent has been killed; it would wait for ever."""
+  """Ends this worker process when its parent has been killed; it would wait for ever."""
 
   def watch():
     while os.getppid() == parent:
-      time.sleep(_SECONDS_BETWEEN_LOOKS)
+      time.sleep(_SECONDS_BETWEEN_CHECKS)
     os._exit(1)
 
   threading.Thread(target=watch, daemon=True).start()

@@ -350,7 +350,7 @@ def _computed(teacher, build, rows, chunks, missing):
   predictor = Predictor(build_outputs, teacher.checkpoint, _BATCH_SIZE)
   total = sum(len(chunks[number]) for number in missing)
   bar = tqdm(total=total, desc="teacher", unit="ex", disable=not sys.stderr.isatty())
-  with bar, processes.explained_memory_errors("--max_seq_length"):
+  with bar, processes.converted_memory_errors("--max_seq_length"):
     for number in missing:
       inputs = [rows[place] for place in chunks[number]]
       outputs = [row[TEACHER_LOGITS] for row in predictor.run(inputs, bar.update)]

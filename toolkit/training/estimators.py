@@ -82,7 +82,7 @@ class Devices(NamedTuple):
     if not (self.use_tpu and self.tpu_name):
       return None
     make = tf.distribute.cluster_resolver.TPUClusterResolver
-    with self._explained_tpu_errors("is not found"):
+    with self._converted_tpu_errors("is not found"):
       return make(self.tpu_name, zone=self.tpu_zone, project=self.gcp_project)
 
   def find_tpu(self):
@@ -95,7 +95,7 @@ class Devices(NamedTuple):
     if resolver is None:
       return
     logging.info("Connecting to the TPU %s ...", self.tpu_name)
-    with self._explained_tpu_errors("cannot be reached"):
+    with self._converted_tpu_errors("cannot be reached"):
       num_cores = resolver.get_tpu_system_metadata().num_cores
     if not num_cores:
       raise files.InputError(
@@ -109,7 +109,7 @@ class Devices(NamedTuple):
       )
 
   @contextlib.contextmanager
-  def _explained_tpu_errors(self, what):
+  def _converted_tpu_errors(self, what):
     try:
       yield
     except Exception as error:  # the resolver's own kinds, and those of the network
@@ -415,7 +415,7 @@ def train(
   made = []
   ends = watch.stops_after(step) if watch and in_segments else [num_steps]
   remedy = "--train_batch_size or --max_seq_length, or give --num_accumulation_steps"
-  with _caught_signals() as signals, processes.explained_memory_errors(remedy):
+  with _caught_signals() as signals, processes.converted_memory_errors(remedy):
     for end in ends if step < num_steps else []:
       shown_in = output_dir if cluster.is_chief else None
       progress = hooks.ProgressHook(shown_in, num_steps, batch_size, log_steps, cluster.describe())
@@ -459,7 +459,7 @@ def evaluate(estimator, input_fn, num_batches, description, checkpoint=None):
     files.InputError: memory ran out.
   """
   bar = tqdm(total=num_batches, desc=description, unit="batch", disable=not sys.stderr.isatty())
-  with bar, processes.explained_memory_errors("--eval_batch_size or --max_seq_length"):
+  with bar, processes.converted_memory_errors("--eval_batch_size or --max_seq_length"):
     return estimator.evaluate(
       input_fn, steps=num_batches, hooks=[hooks.BarHook(bar)], checkpoint_path=checkpoint
     )
@@ -483,7 +483,7 @@ def predict(estimator, input_fn, num_examples, description, checkpoint=None):
   """
   bar = tqdm(total=num_examples, desc=description, unit="ex", disable=not sys.stderr.isatty())
   remedy = "--predict_batch_size, --eval_batch_size or --max_seq_length"
-  with bar, processes.explained_memory_errors(remedy):
+  with bar, processes.converted_memory_errors(remedy):
     rows = estimator.predict(input_fn, checkpoint_path=checkpoint, yield_single_examples=True)
     for place, row in enumerate(input_pipeline.in_input_order(rows)):
       if place < num_examples:

@@ -145,7 +145,7 @@ def _keep(checkpoint, directory, score):
   for path in [state, *files.glob(os.path.join(best, "*"))]:
     if files.exists(path):
       files.remove(path)
-  for path in [*files.glob(f"{checkpoint}.*"), *model_directory.explanations(directory)]:
+  for path in [*files.glob(f"{checkpoint}.*"), *model_directory.description_files(directory)]:
     copy = os.path.join(best, os.path.basename(path))
     with files.open_binary(path) as source, files.new_file(copy) as target:
       shutil.copyfileobj(source, target, 2**24)
