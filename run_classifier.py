@@ -24,7 +24,7 @@ import modeling  # noqa: F401
 import optimization  # noqa: F401
 import tokenization  # noqa: F401
 from toolkit.formats import checkpoints
-from toolkit.support import command_line, files, processes
+from toolkit.support import command_line, files
 from toolkit.support.command_line import AUTO
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import classification, classification_head
@@ -57,10 +57,7 @@ SCRIPT = "run_classifier"
 
 flags = command_line.ScriptFlags()
 FLAGS = flags.FLAGS
-run_flags.define_model_flags(flags, max_seq_length=128)
-run_flags.define_training_flags(flags)
-run_flags.define_distillation_flags(flags)
-run_flags.define_device_flags(flags)
+run_flags.define_fine_tuning_flags(flags, max_seq_length=128)
 flags.DEFINE_string("task_name", None, classification.TASK_HELP, remembered=True, identity=True)
 flags.DEFINE_string(
   "data_dir", None, "Directory with the task's training, dev and test files.", remembered=True
@@ -115,6 +112,8 @@ def model_fn_builder(
     prediction label_ids. Predictions have `probabilities` [B, L].
   """
 
+  training = (learning_rate, num_train_steps, num_warmup_steps, options)
+
   def model_fn(features, labels, mode, params):
     del labels, params  # the labels are among the features
     keys = tf.estimator.ModeKeys
@@ -139,7 +138,6 @@ def model_fn_builder(
 
     with estimators.building(mode, options):
       outputs = build(features)
-    training = (learning_rate, num_train_steps, num_warmup_steps, options)
     return estimators.make_spec(mode, features, outputs, init_checkpoint, use_tpu, training, build)
 
   return model_fn
@@ -150,15 +148,13 @@ def model_fn_builder(
 
 def main(_):
   """Trains, evaluates and predicts as the flags say."""
-  processes.prepare_process()
   job = prepare()
-  settings = job.run.settings
-  parts = train(job) if settings.do_train else []
-  if settings.do_eval:
+  parts = train(job) if FLAGS.do_train else []
+  if FLAGS.do_eval:
     for number, set_name in enumerate(job.task.dev_sets):
       evaluate(job, set_name, suffix=f"_{set_name}" if number else "")
-  if settings.do_predict:
-    for number, set_name in enumerate(classification.predicted_sets(job.task, settings)):
+  if FLAGS.do_predict:
+    for number, set_name in enumerate(classification.predicted_sets(job.task, job.run.settings)):
       predict(job, set_name, suffix=f"_{set_name}" if number else "")
   report.write(job.run, parts)
 
@@ -185,11 +181,7 @@ class Job(NamedTuple):
 
 
 def prepare():
-  """Reads and checks everything that a run needs, before it writes anything; returns a Job.
-
-  Raises:
-    files.InputError: the first thing that is missing or wrong.
-  """
+  """Reads and checks all inputs of a run, and writes nothing; InputError for the first mistake."""
   if not (FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict):
     raise files.InputError("nothing to do: give --do_train, --do_eval or --do_predict")
   run = runs.begin(flags, SCRIPT, needed=["task_name"])

@@ -27,7 +27,7 @@ from toolkit.metrics import ner_metrics
 from toolkit.records import tf_records
 from toolkit.serving import tagger
 from toolkit.serving.tagger import Tagger
-from toolkit.support import command_line, files, processes
+from toolkit.support import command_line, files
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import tagging, tagging_head
 from toolkit.tasks.tagging_head import create_model
@@ -41,10 +41,7 @@ METRICS = ("f1", "precision", "recall", "accuracy", "loss")
 
 flags = command_line.ScriptFlags()
 FLAGS = flags.FLAGS
-run_flags.define_model_flags(flags, max_seq_length=128)
-run_flags.define_training_flags(flags)
-run_flags.define_distillation_flags(flags)
-run_flags.define_device_flags(flags)
+run_flags.define_fine_tuning_flags(flags, max_seq_length=128)
 flags.DEFINE_string(
   "data_dir", None, "Directory with train.txt, dev.txt and test.txt.", remembered=True
 )
@@ -127,6 +124,8 @@ def model_fn_builder(
     [B, S]. Other modes than TRAIN and PREDICT are a ValueError.
   """
 
+  training = (learning_rate, num_train_steps, num_warmup_steps, options)
+
   def model_fn(features, labels, mode, params):
     del labels, params  # the labels are among the features
     is_training = mode == tf.estimator.ModeKeys.TRAIN
@@ -143,7 +142,6 @@ def model_fn_builder(
 
     with estimators.building(mode, options):
       outputs = build(features)
-    training = (learning_rate, num_train_steps, num_warmup_steps, options)
     return estimators.make_spec(mode, features, outputs, init_checkpoint, use_tpu, training, build)
 
   return model_fn
@@ -154,15 +152,13 @@ def model_fn_builder(
 
 def main(_):
   """Trains, evaluates, predicts and tags as the flags say."""
-  processes.prepare_process()
   job = prepare()
-  settings = job.run.settings
-  parts = train(job) if settings.do_train else []
-  if settings.do_eval:
+  parts = train(job) if FLAGS.do_train else []
+  if FLAGS.do_eval:
     evaluate(job)
-  if settings.do_predict:
+  if FLAGS.do_predict:
     predict(job)
-  if settings.text is not None:
+  if FLAGS.text is not None:
     tag_text(job)
   report.write(job.run, parts)
 
@@ -182,11 +178,7 @@ class Job(NamedTuple):
 
 
 def prepare():
-  """Reads and checks everything that a run needs, before it writes anything; returns a Job.
-
-  Raises:
-    files.InputError: the first thing that is missing or wrong.
-  """
+  """Reads and checks all inputs of a run, and writes nothing; InputError for the first mistake."""
   if not (FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict or FLAGS.text is not None):
     raise files.InputError("nothing to do: give --do_train, --do_eval, --do_predict or --text")
   run = runs.with_best_metric(runs.begin(flags, SCRIPT), METRICS)

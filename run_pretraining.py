@@ -26,7 +26,7 @@ from toolkit.formats import checkpoints, model_directory
 from toolkit.records import input_pipeline
 from toolkit.serving import mask_filler
 from toolkit.serving.mask_filler import MASK, MaskFiller
-from toolkit.support import command_line, files, processes
+from toolkit.support import command_line, files
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import pretraining, pretraining_head
 from toolkit.tasks.pretraining_head import (  # noqa: F401, names of the classic script
@@ -113,6 +113,8 @@ def model_fn_builder(
     modes than TRAIN and EVAL are a ValueError.
   """
 
+  training = (learning_rate, num_train_steps, num_warmup_steps, options)
+
   def model_fn(features, labels, mode, params):
     del labels, params  # the labels are among the features
     is_training = mode == tf.estimator.ModeKeys.TRAIN
@@ -130,7 +132,6 @@ def model_fn_builder(
 
     with estimators.building(mode, options):
       outputs = build(features)
-    training = (learning_rate, num_train_steps, num_warmup_steps, options)
     return estimators.make_spec(mode, features, outputs, init_checkpoint, use_tpu, training, build)
 
   return model_fn
@@ -156,23 +157,17 @@ class Job(NamedTuple):
 
 def main(_):
   """Trains, evaluates and fills in as the flags say."""
-  processes.prepare_process()
   job = prepare()
-  settings = job.run.settings
-  parts = train(job) if settings.do_train else []
-  if settings.do_eval:
+  parts = train(job) if FLAGS.do_train else []
+  if FLAGS.do_eval:
     evaluate(job)
-  if settings.do_predict:
-    predict(job)
+  if FLAGS.do_predict:
+    fill_masks(job)
   report.write(job.run, parts)
 
 
 def prepare():
-  """Reads and checks everything that a run needs, before it writes anything; returns a Job.
-
-  Raises:
-    files.InputError: the first thing that is missing or wrong.
-  """
+  """Reads and checks all inputs of a run, and writes nothing; InputError for the first mistake."""
   if not (FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict):
     raise files.InputError("nothing to do: give --do_train, --do_eval or --do_predict")
   found = find_inputs(flags.settings())
@@ -317,8 +312,8 @@ def measure(job, checkpoint=None):
   return results, {"num_records": num_records, "input_files": eval_set.paths}
 
 
-def predict(job):
-  """Prints the words for each mask, and writes them to mask_predictions.jsonl."""
+def fill_masks(job):
+  """Prints the predicted words for each mask, and writes them to mask_predictions.jsonl."""
   logging.info("***** Running prediction *****")
   run, settings = job.run, job.run.settings
   filler = MaskFiller(

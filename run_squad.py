@@ -37,7 +37,7 @@ from toolkit.serving.question_answerer import (  # noqa: F401
   answer_line,
   typed_questions,
 )
-from toolkit.support import command_line, files, processes
+from toolkit.support import command_line, files
 from toolkit.support.command_line import AUTO
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import squad, squad_answers, squad_head
@@ -67,10 +67,7 @@ METRICS = {False: ("f1", "exact_match"), True: ("best_f1", "best_exact")}
 
 flags = command_line.ScriptFlags()
 FLAGS = flags.FLAGS
-run_flags.define_model_flags(flags, max_seq_length=384)
-run_flags.define_training_flags(flags)
-run_flags.define_distillation_flags(flags)
-run_flags.define_device_flags(flags)
+run_flags.define_fine_tuning_flags(flags, max_seq_length=384)
 flags.DEFINE_string("train_file", None, "SQuAD file to train on.")
 flags.DEFINE_string(
   "predict_file",
@@ -125,6 +122,8 @@ def model_fn_builder(
     [B, S]. Other modes than TRAIN and PREDICT are a ValueError.
   """
 
+  training = (learning_rate, num_train_steps, num_warmup_steps, options)
+
   def model_fn(features, labels, mode, params):
     del labels, params  # the answers are among the features
     is_training = mode == tf.estimator.ModeKeys.TRAIN
@@ -142,7 +141,6 @@ def model_fn_builder(
 
     with estimators.building(mode, options):
       outputs = build(features)
-    training = (learning_rate, num_train_steps, num_warmup_steps, options)
     return estimators.make_spec(mode, features, outputs, init_checkpoint, use_tpu, training, build)
 
   return model_fn
@@ -165,7 +163,6 @@ class Job(NamedTuple):
 
 def main(_):
   """Trains, answers, scores and asks as the flags say."""
-  processes.prepare_process()
   job = prepare()
   settings = job.run.settings
   parts = train(job) if settings.do_train else []
@@ -204,11 +201,7 @@ def validate_flags_or_throw(bert_config, settings=None):
 
 
 def prepare():
-  """Reads and checks everything that a run needs, before it writes anything; returns a Job.
-
-  Raises:
-    files.InputError: the first thing that is missing or wrong.
-  """
+  """Reads and checks all inputs of a run, and writes nothing; InputError for the first mistake."""
   run = runs.begin(flags, SCRIPT)
   settings = run.settings
   validate_flags_or_throw(run.config, settings)

@@ -141,6 +141,14 @@ def define_precision_flag(flags):
   )
 
 
+def define_fine_tuning_flags(flags, max_seq_length):
+  """Defines all flags that the scripts which fine-tune have in common."""
+  define_model_flags(flags, max_seq_length)
+  define_training_flags(flags)
+  define_distillation_flags(flags)
+  define_device_flags(flags)
+
+
 def define_training_flags(flags):
   """Defines the flags of every script that fine-tunes by epochs."""
   define_step_flags(flags)

@@ -10,7 +10,7 @@ import modeling
 import optimization
 import tokenization
 from toolkit.formats import checkpoints, model_directory
-from toolkit.support import command_line, files, precision
+from toolkit.support import command_line, files, precision, processes
 from toolkit.tasks import soft_targets
 from toolkit.training import (
   distillation,
@@ -130,7 +130,7 @@ class Run(NamedTuple):
 
 
 def begin(script_flags, script, needed=(), needs_vocab=True, adopted=None) -> Run:
-  """Reads and checks what a run starts from; writes nothing.
+  """Sets up the process, and reads and checks what a run starts from; writes nothing.
 
   Args:
     script_flags: command_line.ScriptFlags with the flags of run_flags' define functions.
@@ -143,6 +143,7 @@ def begin(script_flags, script, needed=(), needs_vocab=True, adopted=None) -> Ru
     files.InputError: the first thing that is missing or wrong.
     distribution.Finished: there is no training, and this process is not the chief.
   """
+  processes.prepare_process()
   settings = script_flags.settings().adopt(adopted or {})
   settings.require(["output_dir"], "every run")
   teacher = _find_teacher(settings, script)
