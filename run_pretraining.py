@@ -140,6 +140,17 @@ def model_fn_builder(
 # ---- One run ------------------------------------------------------------------------------------
 
 
+def main(_):
+  """Trains, evaluates and fills in as the flags say."""
+  job = prepare()
+  parts = train(job) if FLAGS.do_train else []
+  if FLAGS.do_eval:
+    evaluate(job)
+  if FLAGS.do_predict:
+    fill_masks(job)
+  report.write(job.run, parts)
+
+
 class Job(NamedTuple):
   """Inputs of a run, all of them checked.
 
@@ -153,17 +164,6 @@ class Job(NamedTuple):
   run: runs.Run
   sets: dict
   texts: list
-
-
-def main(_):
-  """Trains, evaluates and fills in as the flags say."""
-  job = prepare()
-  parts = train(job) if FLAGS.do_train else []
-  if FLAGS.do_eval:
-    evaluate(job)
-  if FLAGS.do_predict:
-    fill_masks(job)
-  report.write(job.run, parts)
 
 
 def prepare():

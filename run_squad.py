@@ -149,18 +149,6 @@ def model_fn_builder(
 # ---- One run ------------------------------------------------------------------------------------
 
 
-class Job(NamedTuple):
-  """Inputs of a run, all of them checked.
-
-  Attributes:
-    run: runs.Run.
-    examples: dict of "train" and "predict" -> list of SquadExample, those that the run needs.
-  """
-
-  run: runs.Run
-  examples: dict
-
-
 def main(_):
   """Trains, answers, scores and asks as the flags say."""
   job = prepare()
@@ -174,6 +162,18 @@ def main(_):
   if settings.do_ask:
     ask(job.run)
   report.write(job.run, parts)
+
+
+class Job(NamedTuple):
+  """Inputs of a run, all of them checked.
+
+  Attributes:
+    run: runs.Run.
+    examples: dict of "train" and "predict" -> list of SquadExample, those that the run needs.
+  """
+
+  run: runs.Run
+  examples: dict
 
 
 def validate_flags_or_throw(bert_config, settings=None):

@@ -47,7 +47,7 @@ sys.argv = ["ipykernel_launcher.py", "-f", "kernel.json"]
 import create_pretraining_data, extract_features, modeling, optimization, tokenization
 import run_classifier, run_classifier_with_tfhub, run_ner, run_pretraining, run_squad
 import tensorflow as tf
-from absl import flags
+import absl.flags
 
 scripts = [
   create_pretraining_data, extract_features, run_classifier, run_ner, run_pretraining, run_squad
@@ -78,7 +78,7 @@ run_squad.write_predictions(
   [question], features, [result], 3, 10, True, "predictions.json", "nbest.json", "odds.json"
 )
 
-assert tf.executing_eagerly() and not flags.FLAGS.is_parsed()
+assert tf.executing_eagerly() and not absl.flags.FLAGS.is_parsed()
 """
 
 
@@ -86,6 +86,31 @@ def test_a_notebook_imports_everything_and_parses_nothing(tmp_path):
   save_model(tmp_path, [*SPECIAL, *WORDS])
   run_python("-c", NOTEBOOK, directory=tmp_path, path=ROOT)
   assert files.read_json(str(tmp_path / "predictions.json")) == {"q": "old hat"}
+
+
+@pytest.mark.parametrize(
+  "script, names",
+  [
+    ("run_squad", "collections json math os random six"),
+    ("run_squad", "_improve_answer_span _check_is_max_context _get_best_indexes _compute_softmax"),
+    ("run_classifier", "collections csv os _truncate_seq_pair"),
+    ("run_pretraining", "os _decode_record gather_indexes"),
+    ("create_pretraining_data", "collections random"),
+    ("extract_features", "codecs collections json re _truncate_seq_pair"),
+  ],
+)
+def test_names_of_the_classic_scripts(script, names):
+  """Public ones come with an import of everything, the others by name."""
+  imported, names = {}, names.split()
+  exec(f"from {script} import *", imported)
+  assert {name for name in names if not name.startswith("_")} <= imported.keys()
+  private = [name for name in names if name.startswith("_")]
+  assert all(callable(getattr(sys.modules[script], name)) for name in private)
+  assert {"tf", "tokenization", "flags", "FLAGS", "main"} <= imported.keys()
+  if script != "create_pretraining_data":
+    assert imported["modeling"] is modeling
+  if script.startswith("run_"):
+    assert imported["optimization"] is optimization
 
 
 def test_a_notebook_trains_a_model_of_its_own(tmp_path):

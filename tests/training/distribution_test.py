@@ -23,7 +23,7 @@ import run_ner
 import run_pretraining
 from toolkit.records import tf_records
 from toolkit.support import command_line, files
-from toolkit.tasks import pretraining
+from toolkit.tasks import pretraining, pretraining_head
 from toolkit.training import distribution, estimators, report
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -465,7 +465,7 @@ def test_two_replicas_guess_words_like_one(records_file, tmp_path, no_dropout, t
   two = run(
     run_pretraining, tmp_path / "two", **{**records_file, **first_checkpoint(one)}, num_gpus=2
   )
-  assert_same_training(two, one, ("loss", *run_pretraining.SCORES))
+  assert_same_training(two, one, ("loss", *pretraining_head.SCORES))
 
 
 # ---- Two processes ------------------------------------------------------------------------------
@@ -544,7 +544,7 @@ def test_two_workers_guess_words_like_one(records_file, tmp_path, no_dropout):
   flags = {**records_file, **first_checkpoint(one)}
   with Pair(run_pretraining, tmp_path / "two", tmp_path / "logs", **flags) as pair:
     assert pair.statuses() == [0, 0], pair.log(0) + pair.log(1)
-  assert_same_training(pair.output_dir, one, ("loss", *run_pretraining.SCORES))
+  assert_same_training(pair.output_dir, one, ("loss", *pretraining_head.SCORES))
 
 
 MANY = 200  # steps, so many that a signal comes before the last of them
