@@ -107,7 +107,7 @@ class MultiLabelHead:
 
   activate = staticmethod(tf.sigmoid)
   no_labels = staticmethod(tf.zeros_like)
-  teacher_losses = staticmethod(soft_targets.mark_losses)
+  teacher_losses = staticmethod(soft_targets.multi_label_losses)
 
   def losses(self, logits, label_ids):
     """Returns the means of the L binary cross-entropies in nats, float32 [B]."""
@@ -124,7 +124,7 @@ class RegressionHead(MultiLabelHead):
   """The logit itself. The methods are those of OneLabelHead; label_ids is float32 [B]."""
 
   activate = staticmethod(tf.identity)
-  teacher_losses = staticmethod(soft_targets.number_losses)
+  teacher_losses = staticmethod(soft_targets.regression_losses)
 
   def no_labels(self, logits):
     """Returns label_ids of B unlabeled examples, float32 [B]."""

@@ -1,8 +1,8 @@
 """Losses of knowledge distillation, as functions of the student's and the teacher's logits.
 
   classes, tags, first and last word piece   class_losses, span_losses
-  several labels per text                    mark_losses
-  numbers                                    number_losses
+  several labels per text                    multi_label_losses
+  numbers                                    regression_losses
 
 Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network".
 """
@@ -112,7 +112,9 @@ def span_losses(
   return tf.reduce_mean(losses, axis=1)
 
 
-def mark_losses(logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float) -> tf.Tensor:
+def multi_label_losses(
+  logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float
+) -> tf.Tensor:
   """class_losses for multi-hot labels: the mean over the labels, each a choice of yes or no.
 
   Args:
@@ -127,7 +129,9 @@ def mark_losses(logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float
   return tf.reduce_mean(class_losses(*pairs, temperature), axis=1)
 
 
-def number_losses(logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float) -> tf.Tensor:
+def regression_losses(
+  logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float
+) -> tf.Tensor:
   """The squared difference of numbers; temperature has no part in it.
 
   Args:
