@@ -9,12 +9,13 @@ The data sets are the rows of TASKS; files of the user's own (tsv, csv, jsonl) a
 
 import collections
 import csv
+import dataclasses
 import glob
 import io
 import math
 import os
 import re
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from absl import logging
@@ -36,30 +37,29 @@ _NUM_LISTED = 20  # names in a message
 # ---- Examples and features ----------------------------------------------------------------------
 
 
+@dataclasses.dataclass(eq=False)
 class InputExample:
   """A text, or a pair of texts, with its label.
 
   Attributes:
-    guid: str, name of the example.
-    text_a: str.
-    text_b: str, or None for a single text.
+    guid: name of the example.
     label: a member of the task's labels, a tuple of them for LABELS, a number for NUMBER, or None
       when it is not known.
-    source: str "file:line" where the example stands, or None; messages name it.
+    source: "file:line" where the example stands, or None; messages name it.
   """
 
-  def __init__(self, guid, text_a, text_b=None, label=None, source=None):
-    self.guid = guid
-    self.text_a = text_a
-    self.text_b = text_b
-    self.label = label
-    self.source = source
+  guid: str
+  text_a: str
+  text_b: Optional[str] = None
+  label: Any = None
+  source: Optional[str] = None
 
 
 class PaddingInputExample:
   """Fills the last batch where all batches must be full, as on a TPU. Counts in no metric."""
 
 
+@dataclasses.dataclass(eq=False)
 class InputFeatures:
   """An example as the model takes it.
 
@@ -67,27 +67,17 @@ class InputFeatures:
     input_ids, input_mask, segment_ids, is_truncated: see encoding.Encoded.
     label_id: the target, by the kind of the task: for CLASSES an int, place of the label in the
       list of labels; for LABELS a multi-hot list of float; for NUMBER a float.
-    is_real_example: bool, False for a PaddingInputExample.
-    is_labeled: bool, whether label_id is defined.
+    is_real_example: False for a PaddingInputExample.
+    is_labeled: whether label_id is defined.
   """
 
-  def __init__(
-    self,
-    input_ids,
-    input_mask,
-    segment_ids,
-    label_id,
-    is_real_example=True,
-    is_truncated=False,
-    is_labeled=True,
-  ):
-    self.input_ids = input_ids
-    self.input_mask = input_mask
-    self.segment_ids = segment_ids
-    self.label_id = label_id
-    self.is_real_example = is_real_example
-    self.is_truncated = is_truncated
-    self.is_labeled = is_labeled
+  input_ids: list
+  input_mask: list
+  segment_ids: list
+  label_id: Any
+  is_real_example: bool = True
+  is_truncated: bool = False
+  is_labeled: bool = True
 
 
 def record_features(max_seq_length, kind=None, num_labels=None, marks_unlabeled=False):

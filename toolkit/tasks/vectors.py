@@ -1,5 +1,6 @@
 """Vectors of texts: examples, their features, and the values of a model's outputs."""
 
+import dataclasses
 import re
 from collections.abc import Iterable, Iterator
 from typing import Optional
@@ -17,37 +18,25 @@ _INPUTS = ("input_ids", "input_mask", "input_type_ids")
 _NUM_LOGGED_EXAMPLES = 5
 
 
+@dataclasses.dataclass(eq=False)
 class InputExample:
-  """A text, or a pair of them.
+  """A text, or a pair of them."""
 
-  Attributes:
-    unique_id: int.
-    text_a: str.
-    text_b: str, or None.
-  """
-
-  def __init__(self, unique_id: int, text_a: str, text_b: Optional[str]):
-    self.unique_id = unique_id
-    self.text_a = text_a
-    self.text_b = text_b
+  unique_id: int
+  text_a: str
+  text_b: Optional[str]
 
 
+@dataclasses.dataclass(eq=False)
 class InputFeatures:
-  """An example as inputs of the model.
+  """An example as inputs of the model; input_type_ids are the segment_ids of encoding.Encoded."""
 
-  Attributes:
-    unique_id: int, that of the example.
-    tokens, input_ids, input_mask, input_type_ids, is_truncated: see encoding.Encoded, whose
-      segment_ids are here the input_type_ids.
-  """
-
-  def __init__(self, unique_id, tokens, input_ids, input_mask, input_type_ids, is_truncated=False):
-    self.unique_id = unique_id
-    self.tokens = tokens
-    self.input_ids = input_ids
-    self.input_mask = input_mask
-    self.input_type_ids = input_type_ids
-    self.is_truncated = is_truncated
+  unique_id: int
+  tokens: list
+  input_ids: list
+  input_mask: list
+  input_type_ids: list
+  is_truncated: bool = False
 
 
 def read_examples(input_file: str) -> list[InputExample]:
