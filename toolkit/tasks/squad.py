@@ -231,30 +231,28 @@ class _Reader:
     return True
 
   def report(self, path):
-    """Logs what was counted."""
-    total = len(self.places)
-    if self.num_ambiguous:
-      logging.info(
-        "%s: %d of %d questions have more than one answer; training uses the first.",
-        *(path, self.num_ambiguous, total),
-      )
-    if self.num_negative:
-      logging.warning(
-        "%s: %d of %d questions have no answer and are left out; --version_2_with_negative would "
-        "use them.",
-        *(path, self.num_negative, total),
-      )
-    if self.lost:
-      listed = [
-        f"\n  {lost.qas_id}: Could not find answer: '{lost.found}' vs. '{lost.answer}'"
-        for lost in self.lost[:_NUM_LISTED]
-      ]
-      more = "\n  ..." if len(self.lost) > _NUM_LISTED else ""
-      logging.warning(
-        "%s: %d of %d questions are left out: their answer is empty or does not stand at its "
-        "answer_start. What stands there, and the answer:%s",
-        *(path, len(self.lost), total, "".join(listed) + more),
-      )
+    """Logs the counts."""
+    listed = [
+      f"\n  {lost.qas_id}: Could not find answer: '{lost.found}' vs. '{lost.answer}'"
+      for lost in self.lost[:_NUM_LISTED]
+    ]
+    more = ["\n  ..."] if len(self.lost) > _NUM_LISTED else []
+    for log, count, message in (
+      (logging.info, self.num_ambiguous, "have more than one answer; training uses the first."),
+      (
+        logging.warning,
+        self.num_negative,
+        "have no answer and are left out; --version_2_with_negative would use them.",
+      ),
+      (
+        logging.warning,
+        len(self.lost),
+        "are left out: their answer is empty or does not stand at its answer_start. What stands "
+        "there, and the answer:" + "".join(listed + more),
+      ),
+    ):
+      if count:
+        log("%s: %d of %d questions %s", path, count, len(self.places), message)
 
 
 def _is_impossible(question, place):
