@@ -172,13 +172,13 @@ def prepare():
     tokenization.validate_vocab(settings.vocab_file, ["[MASK]"])
   digest = pretraining.vocab_digest(settings.vocab_file)
   tools = pretraining.load_tools(settings, digest)
-  guess = tokenization.guess_lower_case(tools.tokenizer.vocab)
-  if guess is not None and guess != settings.do_lower_case:
+  is_lower_case = tokenization.guess_lower_case(tools.tokenizer.vocab)
+  if is_lower_case is not None and is_lower_case != settings.do_lower_case:
     logging.warning(
       "--do_lower_case=%s, but %s looks like a vocabulary of %s text",
       settings.do_lower_case,
       settings.vocab_file,
-      "lower-cased" if guess else "cased",
+      "lower-cased" if is_lower_case else "cased",
     )
   inputs = files.find(given.input_file, "input_file", each_once=False)
   outputs = name_outputs(given.output_file, given.num_output_files)
@@ -231,7 +231,7 @@ def read_through(paths):
 def make_shards(job, run_files, progress):
   """Makes the shards that are not done yet, and adds them to the RunFiles."""
   reports = _make_reports(job, run_files.num_shards(), progress)
-  with contextlib.closing(reports):  # no worker goes on after an error
+  with contextlib.closing(reports):  # ends the workers after an error
     for report in reports:
       run_files.add(report)
       progress.clear()

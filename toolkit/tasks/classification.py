@@ -10,6 +10,7 @@ The data sets are the rows of TASKS; files of the user's own (tsv, csv, jsonl) a
 import collections
 import csv
 import dataclasses
+import functools
 import glob
 import io
 import math
@@ -183,7 +184,7 @@ def _parse_number(text, place, what="score, a finite number", above=-math.inf):
 
 
 def _listed(names):
-  """["a", 1] -> "'a', 1"; of many names the first ones and how many there are."""
+  """Lists names, ["a", 1] -> "'a', 1"; of many names the first ones and the number of all."""
   shown = ", ".join(map(repr, names[:_NUM_LISTED]))
   return shown if len(names) <= _NUM_LISTED else f"{shown}, ... ({len(names)} in all)"
 
@@ -200,7 +201,7 @@ def file_based_convert_examples_to_features(
     marks_unlabeled: see record_features.
 
   Returns:
-    int, how many examples were longer than max_seq_length and were cut.
+    int, the number of examples that were longer than max_seq_length and were cut.
 
   Raises:
     files.InputError: see convert_single_example; or the file cannot be written.
@@ -801,7 +802,7 @@ class FileOptions(NamedTuple):
       "score"; in a file without a header column 1.
     id_column: column of the rows' ids. None: rows are numbered from 0.
     has_header: bool, whether the first row of tsv and csv files names the columns.
-    label_file: path of a file with the labels in the order of their ids, one a line. None: the
+    label_file: path of a file with the labels in the order of their ids, one per line. None: the
       labels are those of the training file, in order of value if all are integers, else of text.
     labels: list of str, the same without a file, or None.
     multi_label: bool, whether a text has any number of labels, none included: the kind is LABELS.
@@ -1085,33 +1086,23 @@ def define_flags(flags):
 
 
 def _define_columns(flags):
-  flags.DEFINE_string(
+  define = functools.partial(flags.DEFINE_string, remembered=True)
+  define(
     "text_column",
     None,
     "tsv, csv, jsonl: column of the text, a name or a number from 0. Default: sentence, text or "
     "sentence1; without a header the first column.",
-    remembered=True,
   )
-  flags.DEFINE_string(
-    "text_b_column", None, "tsv, csv, jsonl: column of the second text of a pair.", remembered=True
-  )
-  flags.DEFINE_string(
-    "label_column", None, "tsv, csv, jsonl: column of the label. Default: label.", remembered=True
-  )
-  flags.DEFINE_string(
-    "id_column",
-    None,
-    "tsv, csv, jsonl: column of the id. Default: rows are numbered.",
-    remembered=True,
-  )
+  define("text_b_column", None, "tsv, csv, jsonl: column of the second text of a pair.")
+  define("label_column", None, "tsv, csv, jsonl: column of the label. Default: label.")
+  define("id_column", None, "tsv, csv, jsonl: column of the id. Default: rows are numbered.")
   flags.DEFINE_bool(
     "has_header", True, "tsv, csv: whether the first line names the columns.", remembered=True
   )
-  flags.DEFINE_string(
+  define(
     "label_file",
     None,
     "tsv, csv, jsonl: file with the labels, one a line. Default: those of the training data.",
-    remembered=True,
   )
 
 

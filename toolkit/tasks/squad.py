@@ -420,7 +420,7 @@ def _check_is_max_context(doc_spans, cur_span_index, position):
   return bool(scores) and max(scores, key=scores.get) == cur_span_index
 
 
-@functools.lru_cache(maxsize=64)  # the questions of a paragraph come together
+@functools.lru_cache(maxsize=64)  # questions of one paragraph follow each other
 def _spans_with_flags(num_pieces, width, stride):
   """Returns a context's spans, each with the _check_is_max_context of its pieces, bool [length].
 
@@ -899,7 +899,7 @@ def fingerprint(examples, input_file, settings):
     "vocab_file": _vocab_digest(settings),
     "input_file": _digest(files.read_bytes(input_file)),
     "order": _digest(json.dumps([example.qas_id for example in examples]).encode()),
-    "unicode": unicodedata.unidata_version,  # tokenization goes by its tables
+    "unicode": unicodedata.unidata_version,  # tokenization uses its tables
     "format": _CACHE_FORMAT,
   }
   return _digest(json.dumps(parts, sort_keys=True).encode())
