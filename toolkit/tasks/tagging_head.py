@@ -34,8 +34,8 @@ def create_model(
     (cross-entropy in nats, 0 where nothing is scored); float32 [B, S, L], the logits; float32
     [B, S, L], the probabilities.
   """
-  inputs = (input_ids, input_mask, segment_ids)
-  scores = logits(bert_config, num_labels, is_training, *inputs, use_one_hot_embeddings)
+  inputs = (input_ids, input_mask, segment_ids, use_one_hot_embeddings)
+  scores = logits(bert_config, num_labels, is_training, *inputs)
   losses = tf.cast(label_mask, tf.float32) * tf.nn.sparse_softmax_cross_entropy_with_logits(
     labels=label_ids, logits=scores
   )  # [B, S]
@@ -44,16 +44,9 @@ def create_model(
 
 
 def logits(
-  bert_config: modeling.BertConfig,
-  num_labels: int,
-  is_training: bool,
-  input_ids: tf.Tensor,
-  input_mask: tf.Tensor,
-  segment_ids: tf.Tensor,
-  use_one_hot_embeddings: bool,
+  bert_config: modeling.BertConfig, num_labels: int, is_training: bool, *inputs: tf.Tensor
 ) -> tf.Tensor:
-  """Builds the logits, float32 [B, S, L]; see create_model."""
-  inputs = (input_ids, input_mask, segment_ids, use_one_hot_embeddings)
+  """Builds the logits, float32 [B, S, L]; `inputs` are the others of modeling.BertModel."""
   model = modeling.BertModel(bert_config, is_training, *inputs)
   hidden = modeling.dropout(model.get_sequence_output(), 0.1 if is_training else 0.0)  # [B, S, H]
   weights = tf.get_variable(
