@@ -112,6 +112,8 @@ def vocab_digest(vocab_file):
 def read_documents(path):
   """Yields the documents of a file, lists of one or more sentences; see files.stream_lines.
 
+  A line is a sentence, blank lines are between documents; files in .gz and .bz2 are decompressed.
+
   "One.\\nTwo.\\n\\n\\nThree." -> ["One.", "Two."], ["Three."]
   """
   sentences = []
@@ -283,8 +285,8 @@ def create_training_instances(
     input_files: list of str, paths; see read_documents. A document ends with its file.
     tokenizer: tokenization.FullTokenizer, or anything with `vocab` and `tokenize`.
     rng: random.Random.
-    **options: with the others, see Settings; special_replacements, mask_per_word,
-      truncate_segments_prob and chinese_whole_words can be given.
+    the others and **options: see Settings; special_replacements, mask_per_word,
+      truncate_segments_prob and chinese_whole_words can be options.
 
   Raises:
     files.InputError: a file or a setting cannot be used.
@@ -325,7 +327,7 @@ def create_instances_from_document(
     document_index: int, the document.
     vocab_words: list of str, of which random replacements are drawn.
     rng: random.Random.
-    **options: with the others, see Settings and create_training_instances.
+    the others and **options: see Settings and create_training_instances.
   """
   settings = Settings(
     max_seq_length=max_seq_length,
@@ -358,7 +360,7 @@ def create_masked_lm_predictions(
     tokens: list of str; [CLS] and [SEP] are never masked.
     vocab_words: list of str, of which random replacements are drawn.
     rng: random.Random.
-    **options: with the others, see Settings and create_training_instances.
+    the others and **options: see Settings and create_training_instances.
 
   Returns:
     A tuple of lists: the pieces with some masked; the masked places, rising; their original pieces.
@@ -579,7 +581,7 @@ def _first_that_fit(words, num_places):
 
 
 def record_features(max_seq_length, max_predictions_per_seq):
-  """Returns the columns of records, tf_records.Feature, with S and P values."""
+  """Returns the columns of records, tf_records.Feature, for inputs of these lengths."""
   feature = tf_records.Feature
   return [
     *encoding.token_features(max_seq_length),
@@ -654,7 +656,7 @@ def write_instance_to_example_files(
   Args:
     instances: list of TrainingInstance.
     tokenizer: tokenization.FullTokenizer.
-    max_seq_length, max_predictions_per_seq: int, S and P, to which instances are padded.
+    max_seq_length, max_predictions_per_seq: int, the lengths that instances are padded to.
     output_files: list of str, paths; they get an instance in turn, and their names when all are
       complete.
 
