@@ -3,31 +3,24 @@
   python create_pretraining_data.py --input_file=samples/pretraining.txt --vocab_file=vocab.txt \\
     --output_file=/tmp/pretraining.tfrecord --dupe_factor=5
 
-Text has a sentence a line and blank lines between documents; .gz and .bz2 files are read too. The
-whole corpus is in memory, and one process works, unless it is cut into shards:
+Text has one sentence per line and blank lines between documents; .gz and .bz2 files are read too.
+The whole corpus is in memory, and one process works, unless it is cut into shards:
 
   python create_pretraining_data.py --input_file='corpus/*.txt.gz' --vocab_file=vocab.txt \\
     --output_file=/data/pretraining.tfrecord --num_output_files=16 --shard_documents=1000 \\
     --num_workers=8
 
-The same command goes on after an interruption, at the shard where it was.
+After an interruption the same command resumes at the unfinished shard.
 """
 
 from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
 
 import collections  # noqa: F401, for programs that import * from here
 import contextlib
-import json
-import operator
 import os
 import random  # noqa: F401
-import shutil
-import sys
-import time
-from typing import NamedTuple
 
 from absl import logging
-from tqdm import tqdm
 
 import tokenization
 from toolkit.support import command_line, files
@@ -41,8 +34,7 @@ from toolkit.tasks.pretraining import (  # noqa: F401, names that were always im
   truncate_seq_pair,
   write_instance_to_example_files,
 )
-
-_SECONDS_BETWEEN_LINES = 60  # of the log, where there is no progress bar
+from toolkit.tasks.pretraining_run import Job, Progress, RunFiles
 
 _DEFAULTS = pretraining.Settings()
 
@@ -135,14 +127,14 @@ flags.DEFINE_integer(
 
 
 def create_int_feature(values):
-  """A tf.train.Feature with a list of int."""
-  import tensorflow as tf  # not at the top: all else here does without, and it takes seconds
+  """Makes a tf.train.Feature of a list of int."""
+  import tensorflow as tf  # not at the top: nothing else here needs it, and it takes seconds
 
   return tf.train.Feature(int64_list=tf.train.Int64List(value=list(values)))
 
 
 def create_float_feature(values):
-  """A tf.train.Feature with a list of float, stored as float32."""
+  """Makes a tf.train.Feature of a list of float, stored as float32."""
   import tensorflow as tf  # as above
 
   return tf.train.Feature(float_list=tf.train.FloatList(value=list(values)))
@@ -151,28 +143,8 @@ def create_float_feature(values):
 # ---- One run ------------------------------------------------------------------------------------
 
 
-class Job(NamedTuple):
-  """What a run works with, all of it checked.
-
-  Attributes:
-    settings: pretraining.Settings.
-    tools: pretraining.Tools.
-    vocab_digest: str, see pretraining.vocab_digest.
-    corpus: pretraining.Corpus.
-    outputs: list of str, paths of the output files.
-    num_workers: int, processes that make shards.
-  """
-
-  settings: pretraining.Settings
-  tools: pretraining.Tools
-  vocab_digest: str
-  corpus: pretraining.Corpus
-  outputs: list
-  num_workers: int
-
-
 def main(_):
-  """Makes the records as the flags say."""
+  """Makes the records by the flags."""
   job = prepare()
   with RunFiles(job) as run_files, Progress(job.corpus, *run_files.done()) as progress:
     if not run_files.is_complete():
@@ -187,14 +159,7 @@ def main(_):
 
 
 def prepare():
-  """Reads and checks everything that a run needs, before it writes anything.
-
-  Returns:
-    Job.
-
-  Raises:
-    files.InputError: the first thing that is missing or wrong.
-  """
+  """Makes the Job of a run, with all of its inputs checked, before anything is written."""
   given = flags.settings()
   given.require(["input_file", "output_file", "vocab_file"], "every run")
   settings = pretraining.Settings(**{name: given[name] for name in pretraining.Settings._fields})
@@ -207,13 +172,13 @@ def prepare():
     tokenization.validate_vocab(settings.vocab_file, ["[MASK]"])
   digest = pretraining.vocab_digest(settings.vocab_file)
   tools = pretraining.load_tools(settings, digest)
-  guess = tokenization.guess_lower_case(tools.tokenizer.vocab)
-  if guess is not None and guess != settings.do_lower_case:
+  is_lower_case = tokenization.guess_lower_case(tools.tokenizer.vocab)
+  if is_lower_case is not None and is_lower_case != settings.do_lower_case:
     logging.warning(
       "--do_lower_case=%s, but %s looks like a vocabulary of %s text",
       settings.do_lower_case,
       settings.vocab_file,
-      "lower-cased" if guess else "cased",
+      "lower-cased" if is_lower_case else "cased",
     )
   inputs = files.find(given.input_file, "input_file", each_once=False)
   outputs = name_outputs(given.output_file, given.num_output_files)
@@ -222,7 +187,7 @@ def prepare():
 
 
 def name_outputs(names, num_files):
-  """The output files: "a,b", None -> a, b; "a", 2 -> a-00000-of-00002, a-00001-of-00002."""
+  """Lists the output files: "a,b", None -> a, b; "a", 2 -> a-00000-of-00002, a-00001-of-00002."""
   outputs = names.split(",")
   if num_files is None:
     return outputs
@@ -234,11 +199,7 @@ def name_outputs(names, num_files):
 
 
 def check_outputs(outputs, inputs):
-  """Makes sure that output files can be written, creating their directories.
-
-  Raises:
-    files.InputError: names the one that cannot.
-  """
+  """Checks that output files can be written, and creates their directories."""
   taken = set(map(_location, inputs))
   for output in outputs:
     if _location(output) in taken:
@@ -255,7 +216,7 @@ def _location(path):
 
 
 def read_through(paths):
-  """Surveys the corpus, and warns when next sentences cannot be learnt from it."""
+  """Surveys the corpus, and warns when its next-sentence labels have no signal."""
   logging.info("*** Reading from input files ***")
   for path in paths:
     logging.info("  %s", path)
@@ -268,15 +229,9 @@ def read_through(paths):
 
 
 def make_shards(job, run_files, progress):
-  """Makes the shards that are not done yet.
-
-  Args:
-    job: Job.
-    run_files: RunFiles, which gets them.
-    progress: Progress.
-  """
+  """Makes the shards that are not done yet, and adds them to the RunFiles."""
   reports = _make_reports(job, run_files.num_shards(), progress)
-  with contextlib.closing(reports):  # no worker goes on after an error
+  with contextlib.closing(reports):  # ends the workers after an error
     for report in reports:
       run_files.add(report)
       progress.clear()
@@ -284,7 +239,7 @@ def make_shards(job, run_files, progress):
 
 
 def _make_reports(job, num_done, progress):
-  """Yields pretraining.ShardReport in order, but for the first, which are done."""
+  """Yields the pretraining.ShardReport of all shards but the first num_done, in order."""
   shards = pretraining.read_shards(job.corpus.paths, job.settings.shard_documents)
   jobs = (
     pretraining.ShardJob(number, documents, job.settings, job.vocab_digest, job.outputs)
@@ -296,264 +251,10 @@ def _make_reports(job, num_done, progress):
       yield report
       progress.advance(report.num_documents, sum(report.num_records))
     return
-  # Each document is gone through once to be tokenized, and then dupe_factor times.
+  # There is one pass over each document to tokenize it, and then dupe_factor more.
   share = 1 / (1 + job.settings.dupe_factor)
   for shard in jobs:
     yield pretraining.make_shard(shard, lambda n: progress.advance(share, n))
-
-
-class RunFiles:
-  """The output files of a run, under temporary names until all are complete.
-
-  Finished shards are in `.NAME.partial` beside each output file. How many there are, and of which
-  settings and corpus, is in `.NAME.progress.json` beside the first one: the next run of the same
-  kind goes on from there.
-  """
-
-  def __init__(self, job):
-    self._job = job
-    hidden = list(map(pretraining.hidden_path, job.outputs))
-    self._partial_paths = [f"{path}.partial" for path in hidden]
-    self._state_path = f"{hidden[0]}.progress.json"
-    self._state = {
-      "run": json.loads(json.dumps(_describe_run(job))),  # as it will be read
-      "is_complete": False,
-      "num_shards": 0,
-      "num_records": [0] * len(hidden),
-      "num_bytes": [0] * len(hidden),
-      "num_documents": 0,
-      "num_random_next": 0,
-    }
-
-  def __enter__(self):
-    pretraining.remove_parts(self._job.outputs)
-    saved = self._load()
-    if saved:
-      self._state = saved
-      logging.info("Going on after %d finished shards", saved["num_shards"])
-    if not self.is_complete():
-      self._cut_to_state()
-    logging.info("*** Writing to output files ***")
-    for path in self._job.outputs:
-      logging.info("  %s", path)
-    return self
-
-  def __exit__(self, error_type, error, traceback):
-    pretraining.remove_parts(self._job.outputs)
-    if not self.is_complete():
-      self._cut_to_state()
-
-  def _load(self):
-    """The state that an interrupted run has left, if it can be gone on from."""
-    if not os.path.exists(self._state_path):
-      return None
-    try:
-      saved = files.read_json(self._state_path)
-      others = [name for name, value in self._state["run"].items() if saved["run"][name] != value]
-      sizes = zip(self._partial_paths, saved["num_bytes"])
-      is_whole = saved["is_complete"] or all(
-        size == 0 or os.path.getsize(path) >= size for path, size in sizes
-      )
-    except (files.InputError, OSError, LookupError, TypeError):
-      is_whole = False
-    if not is_whole:
-      logging.warning("%s cannot be used: starting anew", self._state_path)
-    elif others:
-      logging.warning(
-        "%s is of a run with other %s: starting anew", self._state_path, ", ".join(others)
-      )
-    else:
-      return saved
-    os.remove(self._state_path)
-    return None
-
-  def _cut_to_state(self):
-    """Takes away what was written after the state was."""
-    for path, size in zip(self._partial_paths, self._state["num_bytes"]):
-      if size:
-        os.truncate(path, size)
-      elif os.path.exists(path):
-        os.remove(path)
-
-  def is_complete(self):
-    """Whether all shards are finished."""
-    return self._state["is_complete"]
-
-  def num_shards(self):
-    """How many shards are finished."""
-    return self._state["num_shards"]
-
-  def done(self):
-    """How many documents are finished, and how many instances."""
-    return self._state["num_documents"], sum(self._state["num_records"])
-
-  def totals(self):
-    """Counts of the finished shards, as the metadata has them."""
-    num_documents, num_instances = self.done()
-    return {
-      "num_documents": num_documents,
-      "num_instances": num_instances,
-      "num_random_next": self._state["num_random_next"],
-    }
-
-  def add(self, report):
-    """Appends a finished shard.
-
-    Args:
-      report: pretraining.ShardReport.
-
-    Raises:
-      files.InputError: the files cannot be written.
-    """
-    before = self._state
-    try:
-      list(map(_append, report.part_paths, self._partial_paths))
-      after = {
-        **before,
-        "num_shards": before["num_shards"] + 1,
-        "num_records": list(map(operator.add, before["num_records"], report.num_records)),
-        "num_bytes": list(map(os.path.getsize, self._partial_paths)),
-        "num_documents": before["num_documents"] + report.num_documents,
-        "num_random_next": before["num_random_next"] + report.num_random_next,
-      }
-      _write_json(self._job.outputs[0], self._state_path, after)
-    except OSError as error:
-      raise pretraining.cannot_write(self._job.outputs[0], error) from error
-    self._state = after
-
-  def publish(self):
-    """Gives the output files their names and writes the metadata.
-
-    Raises:
-      files.InputError: no instance has been made, or a file cannot be written.
-    """
-    job, state = self._job, self._state
-    if not sum(state["num_records"]):
-      os.remove(self._state_path)
-      raise files.InputError("--input_file: the text has no word pieces, so there are no records")
-    try:
-      state["is_complete"] = True
-      _write_json(job.outputs[0], self._state_path, state)
-      metadata_paths = {pretraining.metadata_path(output): output for output in job.outputs}
-      for path in filter(files.exists, metadata_paths):
-        files.remove(path)
-      for partial_path, output in zip(self._partial_paths, job.outputs):
-        if os.path.exists(partial_path):  # if not, an interrupted run has come so far
-          pretraining.publish(partial_path, output)
-      metadata = pretraining.make_metadata(
-        job.settings,
-        job.vocab_digest,
-        len(job.tools.tokenizer.vocab),
-        self.totals(),
-        job.outputs,
-        state["num_records"],
-        state["num_bytes"],
-      )
-      for path, output in metadata_paths.items():
-        _write_json(output, path, metadata)
-      os.remove(self._state_path)
-    except OSError as error:
-      raise pretraining.cannot_write(job.outputs[0], error) from error
-
-
-def _describe_run(job):
-  """All that the records depend on, by the flag that gives it."""
-  return {
-    **job.settings._asdict(),
-    "vocab_file": job.vocab_digest,
-    "input_file": [[path, *files.size_and_time(path)] for path in job.corpus.paths],
-    "output_file": job.outputs,
-    "format_version": pretraining.FORMAT_VERSION,
-  }
-
-
-def _write_json(output, path, value):
-  """Writes JSON, whole or not at all, by way of a temporary file that the next run would remove."""
-  part = f"{pretraining.hidden_path(output)}{pretraining.PART}json"
-  with open(part, "w", encoding="utf-8") as f:
-    json.dump(value, f, indent=2, sort_keys=True)
-    f.write("\n")
-  pretraining.publish(part, path)
-
-
-def _append(source_path, target_path):
-  """Moves the content of a file to the end of another, which may not be there."""
-  if not os.path.exists(target_path):
-    os.replace(source_path, target_path)
-    return
-  with open(source_path, "rb") as source, open(target_path, "ab") as target:
-    shutil.copyfileobj(source, target, 1 << 20)
-  os.remove(source_path)
-
-
-class Progress:
-  """A progress bar on a terminal, else a line in the log now and then."""
-
-  def __init__(self, corpus, num_documents, num_instances):
-    """Begins.
-
-    Args:
-      corpus: pretraining.Corpus.
-      num_documents: int, documents that are done already.
-      num_instances: int, instances that they gave.
-    """
-    self._corpus = corpus
-    self._num_documents = self._first_document = num_documents
-    self._num_instances = num_instances
-    self._start = self._last_line = time.monotonic()
-    self._bar = tqdm(
-      total=corpus.num_bytes,
-      initial=self._bytes(num_documents),
-      desc="Making instances",
-      unit="B",
-      unit_scale=True,
-      disable=not sys.stderr.isatty(),
-      dynamic_ncols=True,
-    )
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, error_type, error, traceback):
-    self._bar.close()
-
-  def clear(self):
-    """Takes the bar away until it moves on, so that lines can be logged."""
-    self._bar.clear()
-
-  def _bytes(self, num_documents):
-    """About how much text these documents have."""
-    return round(self._corpus.num_bytes * num_documents / self._corpus.num_documents)
-
-  def advance(self, num_documents, num_instances):
-    """Counts what has been done.
-
-    Args:
-      num_documents: float, documents; a part of one, if it is gone through several times.
-      num_instances: int, the new instances.
-    """
-    before = self._bytes(self._num_documents)
-    self._num_documents += num_documents
-    self._num_instances += num_instances
-    if not self._bar.disable:
-      self._bar.set_postfix(
-        documents=round(self._num_documents), instances=self._num_instances, refresh=False
-      )
-      self._bar.update(self._bytes(self._num_documents) - before)
-    elif time.monotonic() - self._last_line > _SECONDS_BETWEEN_LINES:
-      self._last_line = time.monotonic()
-      self._log()
-
-  def _log(self):
-    speed = (self._num_documents - self._first_document) / (self._last_line - self._start)
-    logging.info(
-      "%d of %d documents, %d instances, %.2f MB/s, %s left",
-      round(self._num_documents),
-      self._corpus.num_documents,
-      self._num_instances,
-      self._bytes(speed) / 1e6,
-      tqdm.format_interval((self._corpus.num_documents - self._num_documents) / speed),
-    )
 
 
 if __name__ == "__main__":

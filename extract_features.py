@@ -45,7 +45,7 @@ from toolkit.serving.feature_extractor import (  # noqa: F401
 from toolkit.support import command_line, files, precision, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import vectors
-from toolkit.tasks.classification import _truncate_seq_pair  # noqa: F401
+from toolkit.tasks.encoding import _truncate_seq_pair  # noqa: F401
 from toolkit.tasks.vectors import (  # noqa: F401
   POOLINGS,
   InputExample,

@@ -40,7 +40,6 @@ from toolkit.tasks.classification import (  # noqa: F401, names of the classic s
   MrpcProcessor,
   PaddingInputExample,
   XnliProcessor,
-  _truncate_seq_pair,
   convert_examples_to_features,
   convert_single_example,
   file_based_convert_examples_to_features,
@@ -51,6 +50,7 @@ from toolkit.tasks.classification_head import (  # noqa: F401, names of the clas
   file_based_input_fn_builder,
   input_fn_builder,
 )
+from toolkit.tasks.encoding import _truncate_seq_pair  # noqa: F401
 from toolkit.training import estimators, micro_batches, report, run_flags, runs, steps
 
 SCRIPT = "run_classifier"

@@ -16,7 +16,7 @@ import tensorflow.compat.v1 as tf
 import create_pretraining_data
 import tokenization
 from toolkit.support import command_line, files
-from toolkit.tasks import pretraining
+from toolkit.tasks import pretraining, pretraining_run
 
 SCRIPT = pathlib.Path(create_pretraining_data.__file__)
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -171,7 +171,7 @@ class Killer:
     ):
       patch.setattr(module, name, self.guarded(getattr(module, name)))
     # Nothing is tidied up.
-    patch.setattr(create_pretraining_data.RunFiles, "__exit__", lambda *_: None)
+    patch.setattr(pretraining_run.RunFiles, "__exit__", lambda *_: None)
 
   def guarded(self, operation):
     def guarded(*args):
@@ -326,7 +326,7 @@ def test_full_disk(paths, monkeypatch, shard_documents, place):
 
   with monkeypatch.context() as patch:
     if place == "state":
-      patch.setattr(create_pretraining_data, "_write_json", full)
+      patch.setattr(pretraining_run, "_write_json", full)
     elif shard_documents:
       patch.setattr(shutil, "copyfileobj", full)  # appends the second shard
     else:
@@ -426,7 +426,7 @@ def test_vocabulary_of_the_other_casing(paths, log):
 
 @pytest.mark.parametrize("changes", [{}, {"shard_documents": 6, "num_workers": 2}])
 def test_progress_in_the_log(paths, monkeypatch, log, changes):
-  monkeypatch.setattr(create_pretraining_data, "_SECONDS_BETWEEN_LINES", -1)
+  monkeypatch.setattr(pretraining_run, "_SECONDS_BETWEEN_LINES", -1)
   run(paths, **changes)
   total = files.read_json(paths["output_file"] + ".meta.json")["num_instances"]
   lines = [line for line in log.text.splitlines() if " MB/s, " in line]

@@ -18,7 +18,7 @@ from toolkit.formats import model_directory
 from toolkit.metrics import glue_metrics
 from toolkit.records import input_pipeline
 from toolkit.support import files, tables
-from toolkit.tasks import classification
+from toolkit.tasks import classification, encoding
 from toolkit.tasks.classification import InputExample, find_task
 
 VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "sat", "dog", "ran", "##s", "."]
@@ -105,7 +105,7 @@ def test_no_room_for_text(tokenizer):
 @given(st.lists(st.integers()), st.lists(st.integers()), st.integers(0, 12))
 def test_truncation_leaves_beginnings_of_balanced_length(first, second, max_length):
   a, b = list(first), list(second)
-  classification._truncate_seq_pair(a, b, max_length)
+  encoding._truncate_seq_pair(a, b, max_length)
   assert a == first[: len(a)] and b == second[: len(b)]
   assert len(a) + len(b) == min(max_length, len(first) + len(second))
   if len(a) < len(first) and len(b) < len(second):

@@ -66,13 +66,15 @@ def test_padding_is_no_choice_for_an_answer():
 
 def test_labels_are_judged_one_by_one():
   student, teacher = [[0.0, 1.0]], [[math.log(3), 1.0]]
-  losses = evaluate(lambda: soft_targets.mark_losses(constant(student), constant(teacher), 1.0))
+  losses = evaluate(
+    lambda: soft_targets.multi_label_losses(constant(student), constant(teacher), 1.0)
+  )
   np.testing.assert_allclose(losses, [0.13081204 / 2], atol=1e-6)
 
 
 def test_numbers_are_compared_by_squares():
   losses = evaluate(
-    lambda: soft_targets.number_losses(constant([[1.0], [4.0]]), constant([[3.0], [4.5]]), 2.0)
+    lambda: soft_targets.regression_losses(constant([[1.0], [4.0]]), constant([[3.0], [4.5]]), 2.0)
   )
   np.testing.assert_allclose(losses, [4.0, 0.25])
 

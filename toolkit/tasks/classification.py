@@ -1,23 +1,22 @@
 """Files of classification tasks to examples, and examples to features.
 
-  "1\tid1\tid2\tShe left .\tShe has gone ."                                   a row of MRPC
+  "1\tid1\tid2\tShe left .\tShe has gone ."                     a row of MRPC
   -> InputExample("train-1", "She left .", "She has gone .", "1")
-  -> [CLS] she left . [SEP] she has gone . [SEP] [PAD] ...                    input_ids
-       1    1   1   1   1    1   1   1   1   1     0   ...                    input_mask
-       0    0   0   0   0    1   1   1   1   1     0   ...                    segment_ids
-     label_id 1
+  -> [CLS] she left . [SEP] she has gone . [SEP] and label_id 1; see encoding.py
 
 The data sets are the rows of TASKS; files of the user's own (tsv, csv, jsonl) are read by FileTask.
 """
 
 import collections
 import csv
+import dataclasses
+import functools
 import glob
 import io
 import math
 import os
 import re
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from absl import logging
@@ -26,8 +25,9 @@ from toolkit.metrics import glue_metrics
 from toolkit.records import tf_records
 from toolkit.support import files, tables
 from toolkit.support.command_line import AUTO, ThresholdParser
+from toolkit.tasks import encoding
 
-# Keeps the threshold that an evaluation has found, in the output directory.
+# Holds the threshold that an evaluation has found, in the output directory.
 THRESHOLD_FILE = "label_threshold.json"
 
 _NUM_LOGGED_EXAMPLES = 5
@@ -38,84 +38,64 @@ _NUM_LISTED = 20  # names in a message
 # ---- Examples and features ----------------------------------------------------------------------
 
 
+@dataclasses.dataclass(eq=False)
 class InputExample:
   """A text, or a pair of texts, with its label.
 
   Attributes:
-    guid: str, name of the example.
-    text_a: str.
-    text_b: str, or None for a single text.
+    guid: name of the example.
     label: a member of the task's labels, a tuple of them for LABELS, a number for NUMBER, or None
       when it is not known.
-    source: str "file:line" where the example stands, or None; messages name it.
+    source: "file:line" where the example stands, or None; messages name it.
   """
 
-  def __init__(self, guid, text_a, text_b=None, label=None, source=None):
-    self.guid = guid
-    self.text_a = text_a
-    self.text_b = text_b
-    self.label = label
-    self.source = source
+  guid: str
+  text_a: str
+  text_b: Optional[str] = None
+  label: Any = None
+  source: Optional[str] = None
 
 
 class PaddingInputExample:
   """Fills the last batch where all batches must be full, as on a TPU. Counts in no metric."""
 
 
+@dataclasses.dataclass(eq=False)
 class InputFeatures:
   """An example as the model takes it.
 
   Attributes:
-    input_ids: list of max_seq_length int, ids of the word pieces, then 0.
-    input_mask: list of max_seq_length int, 1 for a word piece, 0 for padding.
-    segment_ids: list of max_seq_length int, 1 for the second text and its [SEP], else 0.
-    label_id: what the model learns, by the kind of the task: for CLASSES an int, place of the label
-      in the list of labels; for LABELS a list of 1.0 and 0.0, a mark for each of them; for NUMBER
-      a float.
-    is_real_example: bool, False for a PaddingInputExample.
-    is_truncated: bool, whether the example was longer and lost its end.
-    is_labeled: bool, whether label_id means something.
+    input_ids, input_mask, segment_ids, is_truncated: see encoding.Encoded.
+    label_id: the target, by the kind of the task: for CLASSES an int, place of the label in the
+      list of labels; for LABELS a multi-hot list of float; for NUMBER a float.
+    is_real_example: False for a PaddingInputExample.
+    is_labeled: whether label_id is defined.
   """
 
-  def __init__(
-    self,
-    input_ids,
-    input_mask,
-    segment_ids,
-    label_id,
-    is_real_example=True,
-    is_truncated=False,
-    is_labeled=True,
-  ):
-    self.input_ids = input_ids
-    self.input_mask = input_mask
-    self.segment_ids = segment_ids
-    self.label_id = label_id
-    self.is_real_example = is_real_example
-    self.is_truncated = is_truncated
-    self.is_labeled = is_labeled
+  input_ids: list
+  input_mask: list
+  segment_ids: list
+  label_id: Any
+  is_real_example: bool = True
+  is_truncated: bool = False
+  is_labeled: bool = True
 
 
 def record_features(max_seq_length, kind=None, num_labels=None, marks_unlabeled=False):
-  """The table of what a TFRecord file has for each example.
+  """Returns the columns of a TFRecord file of examples.
 
   Args:
     max_seq_length: int, S.
     kind: member of KINDS; default CLASSES.
     num_labels: int, L; needed for LABELS.
-    marks_unlabeled: bool, whether the file says which examples have labels.
+    marks_unlabeled: bool, whether there is the column is_labeled.
 
   Returns:
     List of tf_records.Feature: input_ids, input_mask, segment_ids int32 [S]; label_ids int32 for
-    CLASSES, float32 [L] for LABELS, float32 for NUMBER; is_real_example int32; is_labeled int32
-    where it is wanted.
+    CLASSES, float32 [L] for LABELS, float32 for NUMBER; is_real_example and is_labeled int32.
   """
-  per_token = [
-    tf_records.Feature(name, np.int32, (max_seq_length,), per_token=True)
-    for name in ("input_ids", "input_mask", "segment_ids")
-  ]
   return [
-    *per_token,
+    *encoding.token_features(max_seq_length),
     (kind or CLASSES).feature(num_labels),
     tf_records.Feature("is_real_example", np.int32),
     *([tf_records.Feature("is_labeled", np.int32)] if marks_unlabeled else []),
@@ -123,11 +103,9 @@ def record_features(max_seq_length, kind=None, num_labels=None, marks_unlabeled=
 
 
 def feature_row(feature):
-  """InputFeatures as a row for the table of record_features: a dict of name -> number or list."""
+  """Returns InputFeatures as a row for record_features: a dict of name -> number or list."""
   return {
-    "input_ids": feature.input_ids,
-    "input_mask": feature.input_mask,
-    "segment_ids": feature.segment_ids,
+    **{name: getattr(feature, name) for name in encoding.INPUTS},
     "label_ids": feature.label_id,
     "is_real_example": int(feature.is_real_example),
     "is_labeled": int(feature.is_labeled),
@@ -135,22 +113,20 @@ def feature_row(feature):
 
 
 def convert_single_example(ex_index, example, label_list, max_seq_length, tokenizer, kind=None):
-  """Makes the features of one example; logs the first few.
+  """Makes the InputFeatures of one example; logs the first few.
 
   Args:
     ex_index: int, place of the example in its set, from 0.
-    example: InputExample or PaddingInputExample.
+    example: InputExample, of which one without a label gets label_id 0, or zeros; or
+      PaddingInputExample.
     label_list: list of labels in the order of their ids; empty for NUMBER.
     max_seq_length: int, word pieces with [CLS] and [SEP]. A longer example is cut.
     tokenizer: tokenization.FullTokenizer.
     kind: member of KINDS. None: NUMBER when label_list is empty, else CLASSES.
 
-  Returns:
-    InputFeatures. An example without a label gets label_id 0, or zeros.
-
   Raises:
     files.InputError: a label is not in label_list (for NUMBER: is not a finite number), or
-      max_seq_length leaves no room for text.
+      max_seq_length is too small for any text.
   """
   kind = kind or _usual_kind(label_list)
   if isinstance(example, PaddingInputExample):
@@ -158,48 +134,22 @@ def convert_single_example(ex_index, example, label_list, max_seq_length, tokeni
     nothing = kind.encode(InputExample(None, ""), label_list)
     return InputFeatures(zeros, zeros, zeros, nothing, is_real_example=False, is_labeled=False)
 
-  tokens_a = tokenizer.tokenize(example.text_a)
-  tokens_b = tokenizer.tokenize(example.text_b) if example.text_b else []
-  room = max_seq_length - (3 if tokens_b else 2)  # [CLS] a [SEP] b [SEP], or [CLS] a [SEP]
-  if room < 1:
-    raise files.InputError(f"--max_seq_length: {max_seq_length} leaves no room for text; give more")
-  is_truncated = len(tokens_a) + len(tokens_b) > room
-  _truncate_seq_pair(tokens_a, tokens_b, room)
-
-  first = ["[CLS]", *tokens_a, "[SEP]"]
-  second = [*tokens_b, "[SEP]"] if tokens_b else []
-  tokens = first + second
-  padding = [0] * (max_seq_length - len(tokens))
+  encoded = encoding.encode_pair(
+    tokenizer, example.text_a, example.text_b, max_seq_length, least_text=1
+  )
   feature = InputFeatures(
-    input_ids=tokenizer.convert_tokens_to_ids(tokens) + padding,
-    input_mask=[1] * len(tokens) + padding,
-    segment_ids=[0] * len(first) + [1] * len(second) + padding,
-    label_id=kind.encode(example, label_list),
-    is_truncated=is_truncated,
+    encoded.input_ids,
+    encoded.input_mask,
+    encoded.segment_ids,
+    kind.encode(example, label_list),
+    is_truncated=encoded.is_truncated,
     is_labeled=example.label is not None,
   )
   if ex_index < _NUM_LOGGED_EXAMPLES:
-    _log_example(example, tokens, feature)
+    label = f"{example.label} (id = {feature.label_id})"
+    inputs = {name: getattr(feature, name) for name in encoding.INPUTS}
+    encoding.log_example(guid=example.guid, tokens=encoded.tokens, **inputs, label=label)
   return feature
-
-
-def _truncate_seq_pair(tokens_a, tokens_b, max_length):
-  """Cuts two lists in place to max_length tokens in all, from the end of the longer one each time.
-
-  With max_length 4: [a b c d], [x y z] -> [a b], [x y]; when both are as long, the second is cut.
-  """
-  while len(tokens_a) + len(tokens_b) > max_length:
-    longer = tokens_a if len(tokens_a) > len(tokens_b) else tokens_b
-    longer.pop()
-
-
-def _log_example(example, tokens, feature):
-  logging.info("*** Example ***")
-  logging.info("guid: %s", example.guid)
-  logging.info("tokens: %s", " ".join(tokens))
-  for name in ("input_ids", "input_mask", "segment_ids"):
-    logging.info("%s: %s", name, " ".join(map(str, getattr(feature, name))))
-  logging.info("label: %s (id = %s)", example.label, feature.label_id)
 
 
 def _place(example):
@@ -234,19 +184,13 @@ def _parse_number(text, place, what="score, a finite number", above=-math.inf):
 
 
 def _listed(names):
-  """["a", 1] -> "'a', 1"; of many names the first ones and how many there are."""
+  """Lists names, ["a", 1] -> "'a', 1"; of many names the first ones and the number of all."""
   shown = ", ".join(map(repr, names[:_NUM_LISTED]))
   return shown if len(names) <= _NUM_LISTED else f"{shown}, ... ({len(names)} in all)"
 
 
 def file_based_convert_examples_to_features(
-  examples,
-  label_list,
-  max_seq_length,
-  tokenizer,
-  output_file,
-  kind=None,
-  marks_unlabeled=False,
+  examples, label_list, max_seq_length, tokenizer, output_file, kind=None, marks_unlabeled=False
 ):
   """Writes the features of examples to a TFRecord file, in their order.
 
@@ -254,10 +198,10 @@ def file_based_convert_examples_to_features(
     examples: list of InputExample or PaddingInputExample.
     label_list, max_seq_length, tokenizer, kind: see convert_single_example.
     output_file: str, path of the file.
-    marks_unlabeled: bool, see record_features.
+    marks_unlabeled: see record_features.
 
   Returns:
-    int, how many examples were longer than max_seq_length and were cut.
+    int, the number of examples that were longer than max_seq_length and were cut.
 
   Raises:
     files.InputError: see convert_single_example; or the file cannot be written.
@@ -278,7 +222,7 @@ def file_based_convert_examples_to_features(
 
 
 def convert_examples_to_features(examples, label_list, max_seq_length, tokenizer, kind=None):
-  """The same as file_based_convert_examples_to_features in memory: a list of InputFeatures."""
+  """Makes what file_based_convert_examples_to_features writes: a list of InputFeatures."""
   features = list(_convert_examples(examples, label_list, max_seq_length, tokenizer, kind))
   _log_truncated(sum(f.is_truncated for f in features), len(features), max_seq_length)
   return features
@@ -441,45 +385,41 @@ class MissingSetError(files.InputError, NotImplementedError):
 
 
 class DataProcessor:
-  """Base of what gives examples; a class for data of another form overrides the four methods."""
+  """Base of readers of examples; a class for data of another form overrides the four methods."""
 
   def get_train_examples(self, data_dir):
-    """List of InputExample from the training file in data_dir."""
+    """Returns a list of InputExample from the training file in data_dir."""
     raise NotImplementedError()
 
   def get_dev_examples(self, data_dir):
-    """List of InputExample from the development file in data_dir."""
+    """Returns a list of InputExample from the development file in data_dir."""
     raise NotImplementedError()
 
   def get_test_examples(self, data_dir):
-    """List of InputExample from the test file in data_dir; their labels mean nothing."""
+    """Returns a list of InputExample from the test file in data_dir; their labels are undefined."""
     raise NotImplementedError()
 
   def get_labels(self):
-    """List of labels in the order of their ids."""
+    """Returns the list of labels in the order of their ids."""
     raise NotImplementedError()
 
   @classmethod
   def _read_tsv(cls, input_file, quotechar=None):
-    """Rows of a tab-separated file, lists of str; blank ones are left out.
-
-    Raises:
-      files.InputError: it cannot be read, or is not UTF-8.
-    """
+    """Returns the rows of a tab-separated file, lists of str, without blank ones."""
     if quotechar is None:
       return tables.read_tsv_rows(input_file)
     return tables.read_csv_rows(input_file, delimiter="\t", quotechar=quotechar)
 
 
 class Task(DataProcessor):
-  """What scripts use for every task, whatever its files look like.
+  """Base of all tasks, whatever the form of their files.
 
   Attributes:
     name: str.
     kind: member of KINDS. For NUMBER get_labels() is empty.
-    metrics: tuple of str, keys of the results in glue_metrics that the task is judged by.
-    dev_sets, test_sets: tuples of str, names of the sets to evaluate and predict. The first is the
-      one that get_dev_examples and get_test_examples give.
+    metrics: tuple of str, keys of glue_metrics: the task's official metrics.
+    dev_sets, test_sets: tuples of str, names of the sets to evaluate and predict. The first is that
+      of get_dev_examples and get_test_examples.
   """
 
   name: str
@@ -489,15 +429,12 @@ class Task(DataProcessor):
   test_sets: tuple
 
   def get_train_examples(self, data_dir):
-    """List of InputExample from the training file in data_dir; see get_examples."""
     return self.get_examples("train", data_dir)
 
   def get_dev_examples(self, data_dir):
-    """List of InputExample from the (first) development file in data_dir; see get_examples."""
     return self.get_examples(self.dev_sets[0] if self.dev_sets else "dev", data_dir)
 
   def get_test_examples(self, data_dir):
-    """List of InputExample from the (first) test file in data_dir; see get_examples."""
     return self.get_examples(self.test_sets[0] if self.test_sets else "test", data_dir)
 
   def get_examples(self, set_name, data_dir):
@@ -508,32 +445,27 @@ class Task(DataProcessor):
       data_dir: str, the directory with the task's files.
 
     Returns:
-      List of InputExample, not empty. The labels of a test set mean nothing.
+      List of InputExample, not empty. The labels of a test set are undefined.
 
     Raises:
-      files.InputError: names the file, and the line, that cannot be used. It is a MissingSetError
-        when the task has no such set.
+      MissingSetError: the task has no such set.
+      files.InputError: names the file, and the line, that cannot be used.
     """
     raise NotImplementedError()
 
   def get_predict_examples(self, path):
-    """List of InputExample from any file with the form of a test set; errors as in get_examples."""
+    """Reads a file with the form of a test set; see get_examples."""
     raise NotImplementedError()
 
   def get_labels(self, data_dir=None):
-    """The labels in the order of their ids; none for NUMBER.
+    """Returns the labels in the order of their ids; none for NUMBER.
 
-    Args:
-      data_dir: str or None; tasks whose labels are not known beforehand find them in its training
-        file.
-
-    Raises:
-      files.InputError: they cannot be found.
+    Tasks of the user's own find them in the training file in data_dir, or raise files.InputError.
     """
     raise NotImplementedError()
 
   def submission(self, set_name, examples, predictions):
-    """Predictions in the form that the benchmark's leaderboard takes.
+    """Formats predictions as the benchmark's leaderboard takes them.
 
     Args:
       set_name: member of test_sets, or another name.
@@ -547,7 +479,7 @@ class Task(DataProcessor):
 
 
 def _labels_of(example):
-  """All labels of an example, of which a class is the only one."""
+  """Returns a tuple of all labels of an example."""
   return example.label if isinstance(example.label, tuple) else (example.label,)
 
 
@@ -571,7 +503,7 @@ def _warn_of_empty_texts(path, examples, has_pairs):
 
 
 class Columns(NamedTuple):
-  """Where the columns of a file are, from 0.
+  """Places of the columns of a file, from 0.
 
   Attributes:
     text: of the first text.
@@ -594,7 +526,7 @@ class Columns(NamedTuple):
 
   @property
   def width(self):
-    """How many columns a row has at least."""
+    """The least number of columns of a row."""
     places = (self.text, self.text_b, self.label, self.guid, self.language)
     return max(c for c in places if c is not None) + 1 + (self.label == -1)
 
@@ -604,11 +536,10 @@ class TaskRow(NamedTuple):
 
   Attributes:
     labels: tuple of str in the order of their ids; empty for NUMBER.
-    metrics: tuple of str that the task is judged by, keys of the results in glue_metrics.
+    metrics: see Task.
     sets: dict of set name -> Columns. A guid begins with the name of the set.
     label_aliases: dict of label as written in a file -> member of labels, where they differ.
-    submissions: tuple of str, for each of the test sets the name of the leaderboard's file, without
-      .tsv.
+    submissions: tuple of str, names of the leaderboard's files, per test set, without .tsv.
   """
 
   labels: tuple
@@ -619,7 +550,7 @@ class TaskRow(NamedTuple):
 
 
 def _sets(labelled, test):
-  """The usual three files, of which the first two look alike."""
+  """Returns the usual three sets, of which the first two have equal columns."""
   return {"train": labelled, "dev": labelled, "test": test}
 
 
@@ -629,30 +560,23 @@ _INFERENCE = ("contradiction", "entailment", "neutral")
 
 _MNLI_LABELLED = Columns(8, 9, label=-1, guid=0)
 _MNLI_TEST = Columns(8, 9, guid=0)
-_PAIR_LABELLED = Columns(1, 2, label=3, guid=0)  # index, first text, second text, label
-_PAIR_TEST = Columns(1, 2, guid=0)
+_PAIR_TEST = Columns(1, 2, guid=0)  # index, first text, second text
+_PAIR_SETS = _sets(_PAIR_TEST._replace(label=3), _PAIR_TEST)
 
 TASKS = {
   "cola": TaskRow(
-    _BINARY,
-    ("matthews",),
-    _sets(Columns(3, label=1, header=False), Columns(1, header=True)),
-    submissions=("CoLA",),
+    _BINARY, ("matthews",), _sets(Columns(3, label=1, header=False), Columns(1)), {}, ("CoLA",)
   ),
-  "sst-2": TaskRow(
-    _BINARY, ("accuracy",), _sets(Columns(0, label=1), Columns(1)), submissions=("SST-2",)
-  ),
+  "sst-2": TaskRow(_BINARY, ("accuracy",), _sets(Columns(0, label=1), Columns(1)), {}, ("SST-2",)),
   "mrpc": TaskRow(
-    _BINARY,
-    ("accuracy", "f1"),
-    _sets(Columns(3, 4, label=0), Columns(3, 4)),
-    submissions=("MRPC",),
+    _BINARY, ("accuracy", "f1"), _sets(Columns(3, 4, label=0), Columns(3, 4)), {}, ("MRPC",)
   ),
   "sts-b": TaskRow(
     (),
     ("pearson", "spearman"),
     _sets(Columns(7, 8, label=9, guid=0), Columns(7, 8, guid=0)),
-    submissions=("STS-B",),
+    {},
+    ("STS-B",),
   ),
   "qqp": TaskRow(
     _BINARY,
@@ -674,18 +598,11 @@ TASKS = {
   ),
   # GLUE's diagnostic set, which is for models that were trained on MNLI.
   "ax": TaskRow(
-    _INFERENCE,
-    ("matthews",),
-    {"test": _PAIR_TEST._replace(file="diagnostic.tsv")},
-    submissions=("AX",),
+    _INFERENCE, ("matthews",), {"test": _PAIR_TEST._replace(file="diagnostic.tsv")}, {}, ("AX",)
   ),
-  "qnli": TaskRow(
-    _ENTAILMENT, ("accuracy",), _sets(_PAIR_LABELLED, _PAIR_TEST), submissions=("QNLI",)
-  ),
-  "rte": TaskRow(
-    _ENTAILMENT, ("accuracy",), _sets(_PAIR_LABELLED, _PAIR_TEST), submissions=("RTE",)
-  ),
-  "wnli": TaskRow(_BINARY, ("accuracy",), _sets(_PAIR_LABELLED, _PAIR_TEST), submissions=("WNLI",)),
+  "qnli": TaskRow(_ENTAILMENT, ("accuracy",), _PAIR_SETS, {}, ("QNLI",)),
+  "rte": TaskRow(_ENTAILMENT, ("accuracy",), _PAIR_SETS, {}, ("RTE",)),
+  "wnli": TaskRow(_BINARY, ("accuracy",), _PAIR_SETS, {}, ("WNLI",)),
   "xnli": TaskRow(
     _INFERENCE,
     ("accuracy",),
@@ -702,7 +619,7 @@ _SCORE_RANGE = (0.0, 5.0)
 
 
 class GlueTask(Task):
-  """A task of TASKS, in the files that its makers distribute."""
+  """A task of TASKS, in the files that are distributed with it."""
 
   language = None
 
@@ -753,14 +670,14 @@ class GlueTask(Task):
     rows = self._read_tsv(path)
     examples = self._create_examples(rows, set_name)
     if not examples:
-      raise files.InputError(f"{path}: has no examples{self._what_is_wrong(rows, columns)}")
+      raise files.InputError(f"{path}: has no examples{self._why_empty(rows, columns)}")
     if self.kind != NUMBER:
       _check_labels(examples, self.get_labels())
     _warn_of_empty_texts(path, examples, columns.text_b is not None)
     return examples
 
-  def _what_is_wrong(self, rows, columns):
-    """What to say of rows that made no example."""
+  def _why_empty(self, rows, columns):
+    """Returns the end of the message about rows without an example."""
     if columns.language is not None:
       others = sorted({row[columns.language] for row in rows[1:] if len(row) >= columns.width})
       if others:
@@ -769,14 +686,12 @@ class GlueTask(Task):
     return f"; {self.name} has rows of {columns.width} or more columns{below}"
 
   def _create_examples(self, lines, set_type):
-    """Makes InputExample of rows; those with too few columns are left out and counted in the log.
+    """Makes a list of InputExample; rows with too few columns are left out and counted in the log.
 
     Args:
       lines: list of lists of str, with the header if the set has one.
-      set_type: str, name of the set; one that the task does not have is read like "train".
-
-    Returns:
-      List of InputExample. Test examples have the first label (0.0 for NUMBER).
+      set_type: str, name of the set; one that the task does not have is read like "train". Test
+        examples get the first label (0.0 for NUMBER).
     """
     columns = self._row.sets.get(set_type) or self._row.sets["train"]
     examples, broken = [], []
@@ -874,7 +789,7 @@ _USUAL_TEXT_COLUMNS = (
 
 
 class FileOptions(NamedTuple):
-  """How the files of a user's own task are to be read.
+  """The form of the files of a user's own task.
 
   Columns are names, or numbers from 0 (int, or str of digits) in tsv and csv files.
 
@@ -887,7 +802,7 @@ class FileOptions(NamedTuple):
       "score"; in a file without a header column 1.
     id_column: column of the rows' ids. None: rows are numbered from 0.
     has_header: bool, whether the first row of tsv and csv files names the columns.
-    label_file: path of a file with the labels in the order of their ids, one a line. None: the
+    label_file: path of a file with the labels in the order of their ids, one per line. None: the
       labels are those of the training file, in order of value if all are integers, else of text.
     labels: list of str, the same without a file, or None.
     multi_label: bool, whether a text has any number of labels, none included: the kind is LABELS.
@@ -922,11 +837,7 @@ class FileTask(Task):
   test_sets = ("test",)
 
   def __init__(self, file_format, options):
-    """Makes a task.
-
-    Args:
-      file_format: member of tables.FORMATS; files in a data directory are `<set>.<file_format>`.
-      options: FileOptions.
+    """Takes a member of tables.FORMATS and FileOptions; files are `<set>.<file_format>`.
 
     Raises:
       files.InputError: the file with labels cannot be used, or options exclude each other.
@@ -989,11 +900,7 @@ class FileTask(Task):
     return InputExample(guid if own_guid is None else own_guid, text, text_b, label, row.source)
 
   def _columns(self, table, is_labelled):
-    """Columns of a file by the options.
-
-    Raises:
-      files.InputError: the file does not have them, or two are the same.
-    """
+    """Finds the Columns of a file; InputError if it does not have them, or two are the same."""
     options = self._options
 
     def find(flag):
@@ -1081,18 +988,15 @@ BALANCED = "balanced"
 
 
 def class_weights(choice, label_list, examples):
-  """What the examples of each class count in training.
+  """Returns the weights of the classes in the training loss: list of float above 0.
 
   With the labels a and b, and 3 examples of a and 1 of b, BALANCED is [4 / (2 * 3), 4 / (2 * 1)]:
-  each class counts as much as the other, and an example 1 on average.
+  both classes have equal weight in all, and the mean weight of the examples is 1.
 
   Args:
     choice: BALANCED, or path of a file with a label, a tab and its weight in each line.
-    label_list: list of labels in the order of their ids.
+    label_list: list of labels in the order of their ids, which is that of the weights too.
     examples: list of InputExample, the training set.
-
-  Returns:
-    List of float in the order of label_list, all above 0.
 
   Raises:
     files.InputError: BALANCED and a label without examples; or a line of the file (file:line) that
@@ -1140,16 +1044,13 @@ TASK_HELP = (
 
 
 def find_task(task_name, **options):
-  """Finds the task of a name.
+  """Finds the Task of a name.
 
   Args:
     task_name: str, key of TASKS or member of tables.FORMATS; upper case, "-" and "_" make no
       difference.
     **options: fields of FileOptions. For a task of TASKS only `labels` may differ from the default,
       and is ignored.
-
-  Returns:
-    Task.
 
   Raises:
     files.InputError: there is no such task; or an option that it does not take.
@@ -1179,43 +1080,29 @@ def _plain_name(task_name):
 
 
 def define_flags(flags):
-  """Defines the flags of reading, of the kind of output, of decision and class weights.
-
-  Args:
-    flags: command_line.ScriptFlags.
-  """
+  """Defines the flags of reading, kind of output, decision and class weights in ScriptFlags."""
   _define_columns(flags)
   _define_output(flags)
 
 
 def _define_columns(flags):
-  flags.DEFINE_string(
+  define = functools.partial(flags.DEFINE_string, remembered=True)
+  define(
     "text_column",
     None,
     "tsv, csv, jsonl: column of the text, a name or a number from 0. Default: sentence, text or "
     "sentence1; without a header the first column.",
-    remembered=True,
   )
-  flags.DEFINE_string(
-    "text_b_column", None, "tsv, csv, jsonl: column of the second text of a pair.", remembered=True
-  )
-  flags.DEFINE_string(
-    "label_column", None, "tsv, csv, jsonl: column of the label. Default: label.", remembered=True
-  )
-  flags.DEFINE_string(
-    "id_column",
-    None,
-    "tsv, csv, jsonl: column of the id. Default: rows are numbered.",
-    remembered=True,
-  )
+  define("text_b_column", None, "tsv, csv, jsonl: column of the second text of a pair.")
+  define("label_column", None, "tsv, csv, jsonl: column of the label. Default: label.")
+  define("id_column", None, "tsv, csv, jsonl: column of the id. Default: rows are numbered.")
   flags.DEFINE_bool(
     "has_header", True, "tsv, csv: whether the first line names the columns.", remembered=True
   )
-  flags.DEFINE_string(
+  define(
     "label_file",
     None,
     "tsv, csv, jsonl: file with the labels, one a line. Default: those of the training data.",
-    remembered=True,
   )
 
 
@@ -1279,7 +1166,7 @@ def _define_output(flags):
 
 
 def task_of(settings, labels=None) -> Task:
-  """Finds the task that settings ask for.
+  """Finds the task of a run.
 
   Args:
     settings: command_line.Settings with the flags of run_classifier.py.
@@ -1308,7 +1195,7 @@ def task_of(settings, labels=None) -> Task:
 
 
 def predicted_sets(task: Task, settings) -> tuple:
-  """Returns the names of the sets to predict: those of the task, or that of --predict_file."""
+  """Returns the names of the sets to predict."""
   return ("predict_file",) if settings.predict_file else task.test_sets
 
 
@@ -1348,12 +1235,12 @@ def read_sets(task: Task, settings) -> dict:
 def label_threshold(settings, is_kept=True):
   """Finds the probability from which on a label is predicted.
 
-  A number on the command line counts before the threshold that an evaluation has found, and this
-  before the number of the training.
+  A number on the command line overrides the threshold that an evaluation has found, which overrides
+  the number of the training.
 
   Args:
     settings: command_line.Settings with the flags of run_classifier.py.
-    is_kept: bool, whether the threshold of an earlier evaluation outlives this run.
+    is_kept: bool, whether the threshold of an earlier evaluation stays valid.
 
   Raises:
     files.InputError: it is to be found by an evaluation, and there was none.
@@ -1372,7 +1259,7 @@ def label_threshold(settings, is_kept=True):
 def prediction_files(
   task, set_name, examples, label_list, probabilities, predictions, settings, suffix=""
 ):
-  """Formats the files of predictions.
+  """Formats the files of predictions: test_results.tsv, predictions.tsv, the leaderboard's if any.
 
   Args:
     task: Task.
@@ -1382,8 +1269,7 @@ def prediction_files(
     suffix: str, end of the files' names before the dot.
 
   Returns:
-    Dict of file name -> text: test_results.tsv, predictions.tsv, and the leaderboard's file for a
-    test set that has one.
+    Dict of file name -> text.
   """
   table = prediction_table(
     examples, label_list, probabilities, predictions, settings.label_separator
@@ -1397,7 +1283,7 @@ def prediction_files(
 
 
 def prediction_table(examples, label_list, probabilities, predictions, separator=","):
-  """Formats predictions as tab-separated text with a header.
+  """Formats predictions as tab-separated text with a header and one row per example.
 
     id  prediction  negative     positive
     0   positive    0.016278993  0.983721
@@ -1407,10 +1293,7 @@ def prediction_table(examples, label_list, probabilities, predictions, separator
     label_list: list of labels, empty for NUMBER.
     probabilities: float32 [N, L]; for NUMBER [N, 1].
     predictions: list of N labels, tuples of labels, or numbers.
-    separator: str, put between the labels of a tuple.
-
-  Returns:
-    str, a row per example in their order.
+    separator: str between the labels of a tuple.
   """
   table = io.StringIO()
   writer = csv.writer(table, delimiter="\t", lineterminator="\n")

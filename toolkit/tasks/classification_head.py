@@ -30,8 +30,8 @@ def file_based_input_fn_builder(
   Args:
     input_file: str, a TFRecord file.
     seq_length: int, S.
-    is_training, drop_remainder, trim_padding, seed, num_seen: see input_pipeline.read_input_fn.
     kind, num_labels: see classification.record_features.
+    is_training, and the others: see input_pipeline.read_input_fn.
 
   Returns:
     Function of params, a dict with "batch_size", to a tf.data.Dataset of batches.
@@ -71,7 +71,7 @@ class OneLabelHead:
 
   def activate(self, logits):
     """Returns the probabilities, float32 [B, L]; their logarithms are the operation LogSoftmax."""
-    tf.nn.log_softmax(logits)  # exported graphs are asked for it by name
+    tf.nn.log_softmax(logits)  # clients of exported graphs fetch it by name
     return tf.nn.softmax(logits)
 
   def losses(self, logits, label_ids):
@@ -83,16 +83,13 @@ class OneLabelHead:
     return soft_targets.class_losses(logits, teacher_logits, temperature)
 
   def streaming_metrics(self, losses, label_ids, logits, is_real):
-    """Returns the metrics of an EVAL graph.
+    """Returns the metrics of an EVAL graph: dict of name -> tf.metrics pair.
 
     Args:
       losses: float32 [B].
       label_ids: int32 [B].
       logits: float32 [B, L].
       is_real: int32 [B], 0 for rows that do not count.
-
-    Returns:
-      Dict of name -> tf.metrics pair.
     """
     weights = tf.cast(is_real, tf.float32)
     predictions = tf.argmax(logits, axis=-1, output_type=tf.int32)
@@ -107,7 +104,7 @@ class MultiLabelHead:
 
   activate = staticmethod(tf.sigmoid)
   no_labels = staticmethod(tf.zeros_like)
-  teacher_losses = staticmethod(soft_targets.mark_losses)
+  teacher_losses = staticmethod(soft_targets.multi_label_losses)
 
   def losses(self, logits, label_ids):
     """Returns the means of the L binary cross-entropies in nats, float32 [B]."""
@@ -124,7 +121,7 @@ class RegressionHead(MultiLabelHead):
   """The logit itself. The methods are those of OneLabelHead; label_ids is float32 [B]."""
 
   activate = staticmethod(tf.identity)
-  teacher_losses = staticmethod(soft_targets.number_losses)
+  teacher_losses = staticmethod(soft_targets.regression_losses)
 
   def no_labels(self, logits):
     """Returns label_ids of B unlabeled examples, float32 [B]."""

@@ -1,15 +1,16 @@
 """Plain text to pre-training records: two segments of text, some of their word pieces masked.
 
-  documents, a sentence a line:   The ship sailed.   It never came back.   |   Bread is baked ...
+  documents, a line per sentence: The ship sailed.   It never came back.   |   Bread is baked ...
   -> tokens            [CLS] the ship [MASK] . [SEP] it never came back . [SEP]
      segment_ids         0    0   0     0    0   0    1   1    1    1   1   1
      masked_lm_positions 3, masked_lm_labels sailed, is_random_next False
 
-A corpus is handled as one shard, or in shards of some documents, which are independent of each
-other. Worker processes import this module, so it does without TensorFlow.
+A corpus is one shard, or is cut into shards of some documents, which are independent of each other.
+Worker processes import this module, so it needs no TensorFlow.
 """
 
 import collections
+import dataclasses
 import functools
 import glob
 import hashlib
@@ -29,8 +30,9 @@ from absl import logging
 import tokenization
 from toolkit.records import tf_records
 from toolkit.support import files, workers
+from toolkit.tasks import encoding
 
-FORMAT_VERSION = 1  # of the records' metadata, and of what a run needs to go on
+FORMAT_VERSION = 1  # of the records' metadata, and of the state of an interrupted run
 
 _CLS, _SEP, _MASK = "[CLS]", "[SEP]", "[MASK]"
 _BOUNDS = frozenset((_CLS, _SEP))  # of segments: never masked
@@ -42,23 +44,22 @@ NUM_LOGGED_EXAMPLES = 20
 
 
 class Settings(NamedTuple):
-  """What the records of a corpus depend on; each is a flag too.
+  """Settings that the records of a corpus depend on; each is a flag too.
 
   Attributes:
-    vocab_file: str, path of the vocabulary.
-    do_lower_case: bool, whether text is lower-cased.
-    max_seq_length: int, word pieces of a record with [CLS] and both [SEP].
-    max_predictions_per_seq: int, masked word pieces of a record, at most.
-    dupe_factor: int, how often each document is gone through, with other masks.
-    masked_lm_prob: float, share of the word pieces that are masked.
-    short_seq_prob: float, how often a document is cut into shorter inputs, of a random length.
-    random_seed: int.
-    do_whole_word_mask: bool, whether the pieces of a word are masked all or not at all.
-    shard_documents: int, documents of a shard; 0 for one shard.
-    special_replacements: bool, whether [CLS], [unused7] and their like may replace a masked piece.
-    mask_per_word: bool, whether [MASK], the same, or another piece is decided once for a word.
-    truncate_segments_prob: float, share of the segments that are cut at a random place.
-    chinese_whole_words: bool, whether Chinese characters with no space between are one word.
+    vocab_file: path of the vocabulary.
+    do_lower_case: whether text is lower-cased.
+    max_seq_length: word pieces of a record with [CLS] and both [SEP].
+    max_predictions_per_seq: masked word pieces of a record, at most.
+    dupe_factor: number of passes over each document, with different masks.
+    masked_lm_prob: share of the word pieces that are masked.
+    short_seq_prob: share of the documents that are cut into shorter inputs, of a random length.
+    do_whole_word_mask: whether the pieces of a word are masked all or not at all.
+    shard_documents: documents of a shard; 0 for one shard.
+    special_replacements: whether [CLS], [unused7] and their like may replace a masked piece.
+    mask_per_word: whether [MASK], the same, or another piece is decided once for a word.
+    truncate_segments_prob: share of the segments that are cut at a random place.
+    chinese_whole_words: whether Chinese characters with no space between are one word.
   """
 
   vocab_file: Optional[str] = None
@@ -77,11 +78,7 @@ class Settings(NamedTuple):
   chinese_whole_words: bool = False
 
   def check(self):
-    """Makes sure that records can be made.
-
-    Raises:
-      files.InputError: names the flag whose value cannot be used.
-    """
+    """Raises files.InputError that names a flag whose value cannot be used."""
     least = {"max_seq_length": 5, "max_predictions_per_seq": 1, "dupe_factor": 1}
     for name, bound in least.items():
       if getattr(self, name) < bound:
@@ -105,7 +102,7 @@ class Settings(NamedTuple):
 
 
 def vocab_digest(vocab_file):
-  """The fingerprint of a vocabulary: the SHA-256 of its bytes in hexadecimal digits, str."""
+  """Returns the SHA-256 of a vocabulary file in hexadecimal digits, str."""
   return hashlib.sha256(files.read_bytes(vocab_file)).hexdigest()
 
 
@@ -113,18 +110,11 @@ def vocab_digest(vocab_file):
 
 
 def read_documents(path):
-  """Reads the documents of a file: a sentence a line, blank lines between them.
+  """Yields the documents of a file, lists of one or more sentences; see files.stream_lines.
 
-    "One.\\nTwo.\\n\\n\\nThree." -> ["One.", "Two."], ["Three."]
+  A line is a sentence, blank lines are between documents; files in .gz and .bz2 are decompressed.
 
-  Args:
-    path: str; a name in .gz or .bz2 is decompressed.
-
-  Yields:
-    List of str, the sentences of a document, at least one.
-
-  Raises:
-    files.InputError: see files.stream_lines.
+  "One.\\nTwo.\\n\\n\\nThree." -> ["One.", "Two."], ["Three."]
   """
   sentences = []
   for line in files.stream_lines(path):
@@ -139,13 +129,7 @@ def read_documents(path):
 
 
 class Corpus(NamedTuple):
-  """What is known of a corpus once it has been read through.
-
-  Attributes:
-    paths: list of str, its files.
-    num_documents, num_sentences: int.
-    num_bytes: int, of its text, as UTF-8 without ends of lines.
-  """
+  """The files of a corpus, and counts; num_bytes is its text as UTF-8 without ends of lines."""
 
   paths: list
   num_documents: int
@@ -154,13 +138,10 @@ class Corpus(NamedTuple):
 
 
 def survey(paths):
-  """Reads a corpus through, so that mistakes in it are found before the long work begins.
+  """Reads all of a Corpus, so that mistakes in it are found before the long work begins.
 
   Args:
     paths: list of str.
-
-  Returns:
-    Corpus.
 
   Raises:
     files.InputError: a file cannot be read, or there is no text.
@@ -176,7 +157,7 @@ def survey(paths):
 
 
 def layout_problem(corpus):
-  """Why the next-sentence labels of a corpus can teach nothing: str, or None if they can."""
+  """Returns the reason, str, why a corpus gives no useful next-sentence labels, or None."""
   expected = "give one sentence a line, and blank lines between documents only"
   if corpus.num_documents == 1:
     return (
@@ -192,18 +173,12 @@ def layout_problem(corpus):
 
 
 def read_shards(paths, shard_documents):
-  """Cuts a corpus into shards.
+  """Yields the shards of a corpus, iterables of documents; see read_documents.
 
   Args:
     paths: list of str.
     shard_documents: int, documents of a shard. The last one has 2 to shard_documents + 1, because a
       single document has no other for its random next sentences. 0: all are one shard.
-
-  Yields:
-    Iterable of documents as read_documents yields them.
-
-  Raises:
-    files.InputError: see files.stream_lines.
   """
   documents = itertools.chain.from_iterable(map(read_documents, paths))
   if not shard_documents:
@@ -219,11 +194,11 @@ def read_shards(paths, shard_documents):
 
 
 def _tokenize_document(sentences, tokenizer, chinese_whole_words):
-  """A document's sentences as lists of word pieces; those without any are left out."""
+  """Returns a document's sentences as lists of word pieces; those without any are left out."""
   segments = []
   for sentence in sentences:
     if chinese_whole_words:
-      # At these, tokenization is sure to cut: the pieces are those of the whole sentence.
+      # Tokenization always cuts at these: the pieces are those of the whole sentence.
       words = map(tokenizer.tokenize, re.split("[ \t\u3000]+", sentence))
       tokens = itertools.chain.from_iterable(map(_mark_chinese_word, words))
     else:
@@ -235,7 +210,7 @@ def _tokenize_document(sentences, tokenizer, chinese_whole_words):
 
 
 def _mark_chinese_word(tokens):
-  """Marks Chinese characters that go on a word like other pieces that do.
+  """Adds ## to Chinese characters inside of a word, as other pieces there have it.
 
   ["ok", "手", "机", "!"] -> ["ok", "手", "##机", "!"]
   """
@@ -259,31 +234,24 @@ def _is_chinese(token):
 # ---- Instances ----------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class TrainingInstance:
   """Two segments of text with masked word pieces.
 
   Attributes:
     tokens: list of str, [CLS] A [SEP] B [SEP], masked.
     segment_ids: list of int, 0 up to the first [SEP] and 1 behind it.
-    is_random_next: bool, whether B comes from anywhere and not from behind A.
     masked_lm_positions: list of int, rising places in tokens.
-    masked_lm_labels: list of str, what stood there.
+    masked_lm_labels: list of str, the original pieces there.
+    is_random_next: whether B is a random segment and not the one behind A.
   """
 
-  __slots__ = (
-    "is_random_next",
-    "masked_lm_labels",
-    "masked_lm_positions",
-    "segment_ids",
-    "tokens",
-  )
-
-  def __init__(self, tokens, segment_ids, masked_lm_positions, masked_lm_labels, is_random_next):
-    self.tokens = tokens
-    self.segment_ids = segment_ids
-    self.is_random_next = is_random_next
-    self.masked_lm_positions = masked_lm_positions
-    self.masked_lm_labels = masked_lm_labels
+  __slots__ = ("is_random_next", "masked_lm_labels", "masked_lm_positions", "segment_ids", "tokens")
+  tokens: list
+  segment_ids: list
+  masked_lm_positions: list
+  masked_lm_labels: list
+  is_random_next: bool
 
   def __str__(self):
     rows = {
@@ -311,19 +279,14 @@ def create_training_instances(
   do_whole_word_mask=False,
   **options,
 ):
-  """Makes the instances of a corpus, all in memory.
+  """Makes the instances of a corpus, all in memory: list of TrainingInstance in random order.
 
   Args:
     input_files: list of str, paths; see read_documents. A document ends with its file.
     tokenizer: tokenization.FullTokenizer, or anything with `vocab` and `tokenize`.
-    max_seq_length, dupe_factor, short_seq_prob, masked_lm_prob, max_predictions_per_seq: see
-      Settings.
     rng: random.Random.
-    do_whole_word_mask, **options: see Settings; special_replacements, mask_per_word,
-      truncate_segments_prob and chinese_whole_words can be given.
-
-  Returns:
-    List of TrainingInstance in random order.
+    the others and **options: see Settings; special_replacements, mask_per_word,
+      truncate_segments_prob and chinese_whole_words can be options.
 
   Raises:
     files.InputError: a file or a setting cannot be used.
@@ -357,18 +320,14 @@ def create_instances_from_document(
   do_whole_word_mask=False,
   **options,
 ):
-  """Makes the instances of one document.
+  """Makes the instances of one document: list of TrainingInstance in the order of the text.
 
   Args:
     all_documents: list of documents, which are lists of segments, which are lists of str.
     document_index: int, the document.
-    max_seq_length, short_seq_prob, masked_lm_prob, max_predictions_per_seq: see Settings.
     vocab_words: list of str, of which random replacements are drawn.
     rng: random.Random.
-    do_whole_word_mask, **options: as create_training_instances has them.
-
-  Returns:
-    List of TrainingInstance in the order of the text.
+    the others and **options: see Settings and create_training_instances.
   """
   settings = Settings(
     max_seq_length=max_seq_length,
@@ -382,7 +341,7 @@ def create_instances_from_document(
   return list(maker.from_document(all_documents, document_index))
 
 
-# The form that masked places once had; kept for those who import it.
+# Not used here; programs import it.
 MaskedLmInstance = collections.namedtuple("MaskedLmInstance", ["index", "label"])
 
 
@@ -399,13 +358,12 @@ def create_masked_lm_predictions(
 
   Args:
     tokens: list of str; [CLS] and [SEP] are never masked.
-    masked_lm_prob, max_predictions_per_seq: see Settings.
     vocab_words: list of str, of which random replacements are drawn.
     rng: random.Random.
-    do_whole_word_mask, **options: as create_training_instances has them.
+    the others and **options: see Settings and create_training_instances.
 
   Returns:
-    A tuple of lists: the pieces with some masked; the masked places, rising; what stood there.
+    A tuple of lists: the pieces with some masked; the masked places, rising; their original pieces.
   """
   settings = Settings(
     masked_lm_prob=masked_lm_prob,
@@ -417,13 +375,7 @@ def create_masked_lm_predictions(
 
 
 def truncate_seq_pair(tokens_a, tokens_b, max_num_tokens, rng):
-  """Cuts two segments in place until they fit, always the longer one, at a random end.
-
-  Args:
-    tokens_a, tokens_b: lists.
-    max_num_tokens: int, what both may have together; at least 2.
-    rng: random.Random.
-  """
+  """Cuts two lists in place to max_num_tokens (2 or more) in all; the longer at random ends."""
   draw = rng.random
   starts, ends = [0, 0], [len(tokens_a), len(tokens_b)]
   for _ in range(ends[0] + ends[1] - max_num_tokens):
@@ -437,7 +389,7 @@ def truncate_seq_pair(tokens_a, tokens_b, max_num_tokens, rng):
 
 
 def _replacement_words(vocab, special_replacements):
-  """List of the word pieces that may replace a masked one."""
+  """Returns the word pieces that may replace a masked one."""
   # No piece of ordinary text is longer than its bracket: [CLS], [unused7], <S>.
   words = [w for w in vocab if special_replacements or not re.fullmatch(r"\[.+\]|<.+>", w)]
   if not words:
@@ -446,7 +398,7 @@ def _replacement_words(vocab, special_replacements):
 
 
 def _shuffle(items, rng):
-  """rng.shuffle(items), with the same draws in less than half the time.
+  """Does rng.shuffle(items), with the same draws in less than half the time.
 
   The shuffle calls randbelow(n) for n = len(items), ..., 2, and randbelow draws as many bits as n
   has until they make a number below n.
@@ -470,14 +422,14 @@ def _shuffle(items, rng):
 class _InstanceMaker:
   """Makes instances with one source of random numbers.
 
-  The order of the draws is part of the interface: with the same seed, the same instances come out.
+  The order of the draws is part of the interface: equal seeds make equal instances.
   """
 
   def __init__(self, settings, vocab_words, rng):
     self._settings = settings
     self._vocab_words = vocab_words
     self._rng = rng
-    self.num_documents = 0  # which from_corpus has read
+    self.num_documents = 0  # that from_corpus has read
 
   def from_corpus(self, sentences, tokenizer, on_document=lambda num_instances: None):
     """Yields the instances of documents, which are lists of sentences, one after the other.
@@ -500,7 +452,7 @@ class _InstanceMaker:
         on_document(len(instances))
 
   def from_document(self, documents, index):
-    """List of the instances of one of the documents, in the order of its text."""
+    """Returns the instances of one of the documents, in the order of its text."""
     document, rng = documents[index], self._rng
     target = self._settings.max_seq_length - 3
     if rng.random() < self._settings.short_seq_prob:
@@ -513,7 +465,7 @@ class _InstanceMaker:
       is_random_next = end - start == 1 or rng.random() < 0.5
       if is_random_next:
         tokens_b = self._random_segment(documents, index, target - len(tokens_a))
-        start = a_end  # what would have followed is used for the next instance
+        start = a_end  # the real next sentences are used for the next instance
       else:
         tokens_b = _join(document, a_end, end)
         start = end
@@ -521,7 +473,7 @@ class _InstanceMaker:
     return instances
 
   def _random_segment(self, documents, index, target):
-    """Pieces from anywhere in another document: sentences until there are `target` of them."""
+    """Returns `target` pieces or more, whole sentences from a random place of another document."""
     rng = self._rng
     for _ in range(10):  # draws; in a corpus of few documents all may give this document
       other = rng.randint(0, len(documents) - 1)
@@ -541,7 +493,7 @@ class _InstanceMaker:
     return TrainingInstance(tokens, segment_ids, positions, labels, is_random_next)
 
   def _cut_at_random(self, tokens):
-    """Lets some segments begin or end within a sentence, as what users type in may do."""
+    """Cuts some segments within a sentence, as texts that users type may be."""
     rng = self._rng
     if rng.random() < self._settings.truncate_segments_prob and len(tokens) > 1:
       place = rng.randint(1, len(tokens) - 1)
@@ -551,7 +503,7 @@ class _InstanceMaker:
         del tokens[place:]
 
   def mask(self, tokens):
-    """See create_masked_lm_predictions."""
+    """Masks pieces; see create_masked_lm_predictions."""
     settings = self._settings
     num_masked = round(len(tokens) * settings.masked_lm_prob)
     num_masked = min(settings.max_predictions_per_seq, max(1, num_masked))
@@ -573,7 +525,7 @@ class _InstanceMaker:
     return masked, positions, [tokens[i] for i in positions]
 
   def _replace(self, tokens, groups):
-    """Puts [MASK] in the places of a group (8 times of 10), leaves them, or puts random pieces."""
+    """Puts [MASK] in the places of a group (8 times of 10), keeps them, or puts random pieces."""
     rng, draw, words = self._rng, self._rng.random, self._vocab_words
     for places in groups:
       if draw() < 0.8:
@@ -585,7 +537,7 @@ class _InstanceMaker:
 
 
 def _chunk_end(document, start, target):
-  """Where a run of segments from `start` ends: as soon as it has `target` pieces."""
+  """Finds the end of the run of segments from `start` that has `target` pieces, or all others."""
   length = 0
   for end in range(start, len(document)):
     length += len(document[end])
@@ -595,14 +547,14 @@ def _chunk_end(document, start, target):
 
 
 def _join(document, start, end):
-  """The pieces of some segments in one list."""
+  """Returns the pieces of some segments in one list."""
   return list(itertools.chain.from_iterable(document[start:end]))
 
 
 def _whole_words(tokens):
-  """Lists of the places of each word: [CLS] una ##ffa ##ble , [SEP] -> [[1, 2, 3], [4]].
+  """Lists the places of each word: [CLS] una ##ffa ##ble , [SEP] -> [[1, 2, 3], [4]].
 
-  The beginning of the second segment, if it has lost that of its word, goes to the word before.
+  Pieces of a cut word at the beginning of the second segment belong to the word before.
   """
   words = []
   for place, token in enumerate(tokens):
@@ -614,7 +566,7 @@ def _whole_words(tokens):
 
 
 def _first_that_fit(words, num_places):
-  """The first words that have num_places places or less together, those too long left out."""
+  """Takes words in order until they have num_places places in all; skips too long ones."""
   chosen = []
   for word in words:
     if len(word) <= num_places:
@@ -629,20 +581,10 @@ def _first_that_fit(words, num_places):
 
 
 def record_features(max_seq_length, max_predictions_per_seq):
-  """The table of a record's features.
-
-  Args:
-    max_seq_length: int, S.
-    max_predictions_per_seq: int, P.
-
-  Returns:
-    List of tf_records.Feature.
-  """
+  """Returns the columns of records, tf_records.Feature, for inputs of these lengths."""
   feature = tf_records.Feature
   return [
-    feature("input_ids", np.int32, (max_seq_length,), per_token=True),
-    feature("input_mask", np.int32, (max_seq_length,), per_token=True),
-    feature("segment_ids", np.int32, (max_seq_length,), per_token=True),
+    *encoding.token_features(max_seq_length),
     feature("masked_lm_positions", np.int32, (max_predictions_per_seq,)),
     feature("masked_lm_ids", np.int32, (max_predictions_per_seq,)),
     feature("masked_lm_weights", np.float32, (max_predictions_per_seq,)),
@@ -654,13 +596,7 @@ class RecordMaker:
   """Makes records of instances, filled up with zeros to the same lengths."""
 
   def __init__(self, vocab, max_seq_length, max_predictions_per_seq):
-    """Prepares the parts that records have in common.
-
-    Args:
-      vocab: dict of word piece to id.
-      max_seq_length: int, S.
-      max_predictions_per_seq: int, P.
-    """
+    """Prepares the common parts of records; vocab is a dict of word piece -> id."""
     # Of the exact type bytes, which join in half the time.
     self._pieces = {token: bytes(tf_records.pack([index])) for token, index in vocab.items()}
     self._max_seq_length = max_seq_length
@@ -672,7 +608,7 @@ class RecordMaker:
     ]
 
   def make(self, instance):
-    """A TrainingInstance as the bytes of a record, framed for a TFRecord file.
+    """Makes the bytes of a record of a TrainingInstance, framed for a TFRecord file.
 
     Raises:
       ValueError: the instance is too long.
@@ -706,10 +642,10 @@ class RecordMaker:
     for record in records:
       row = tf_records.parse(tf_records.unframed(record))
       ids = row["input_ids"][: sum(row["input_mask"])]
-      logging.info("*** Example ***")
-      logging.info("tokens: %s", " ".join(map(inv_vocab.__getitem__, ids)))
-      for feature in self._features:
-        logging.info("%s: %s", feature.name, " ".join(map(str, row[feature.name])))
+      encoding.log_example(
+        tokens=[inv_vocab[i] for i in ids],
+        **{feature.name: row[feature.name] for feature in self._features},
+      )
 
 
 def write_instance_to_example_files(
@@ -720,8 +656,8 @@ def write_instance_to_example_files(
   Args:
     instances: list of TrainingInstance.
     tokenizer: tokenization.FullTokenizer.
-    max_seq_length, max_predictions_per_seq: int, lengths that the instances are filled up to.
-    output_files: list of str, paths; they get an instance in turn. None is there before all are
+    max_seq_length, max_predictions_per_seq: int, the lengths that instances are padded to.
+    output_files: list of str, paths; they get an instance in turn, and their names when all are
       complete.
 
   Raises:
@@ -742,7 +678,7 @@ def write_instance_to_example_files(
 
 
 def _write_part(output, path, records):
-  """Writes records, which are or will be part of an output file, to a temporary file."""
+  """Writes records of an output file to a temporary file."""
   try:
     with open(path, "wb") as f:
       f.writelines(records)
@@ -751,9 +687,9 @@ def _write_part(output, path, records):
 
 
 def hidden_path(output):
-  """What the temporary files of an output file are called, but for their endings.
+  """Returns the path of the temporary files of an output file, without their endings.
 
-  They are no match for a pattern such as out/*, and lie on a local disk: out/.name for out/name.
+  They match no pattern such as out/*, and are on a local disk: out/.name for out/name.
   """
   if not files.is_remote(output):
     return os.path.join(os.path.dirname(output), f".{os.path.basename(output)}")
@@ -762,11 +698,7 @@ def hidden_path(output):
 
 
 def publish(path, output):
-  """Gives a complete temporary file the name of its output file.
-
-  Raises:
-    files.InputError: the output file cannot be written.
-  """
+  """Gives a complete temporary file the name of its output file; InputError if that fails."""
   try:
     if not files.is_remote(output):
       os.replace(path, output)
@@ -779,14 +711,14 @@ def publish(path, output):
 
 
 def remove_parts(outputs):
-  """Deletes parts of output files that were left over, or have been used."""
+  """Deletes the temporary parts of output files."""
   for output in outputs:
     for path in files.glob(glob.escape(hidden_path(output) + PART) + "*"):
       os.remove(path)
 
 
 def cannot_write(output, error):
-  """The InputError for an exception in writing an output file, or a temporary file of it."""
+  """Returns the InputError for an exception in writing an output file or its temporary files."""
   return files.InputError(
     f"{output}: cannot be written: {files.describe(error)}; once it can, give the command again"
   )
@@ -796,13 +728,12 @@ def cannot_write(output, error):
 
 
 class ShardJob(NamedTuple):
-  """What it takes to make a shard.
+  """The inputs of a shard.
 
   Attributes:
-    number: int, from 0.
-    documents: iterable of documents, which are lists of sentences.
-    settings: Settings.
-    vocab_digest: str, of the vocabulary.
+    number: of the shard, from 0.
+    documents: lists of sentences.
+    vocab_digest: see vocab_digest.
     outputs: list of str, paths of the output files.
   """
 
@@ -814,13 +745,12 @@ class ShardJob(NamedTuple):
 
 
 class ShardReport(NamedTuple):
-  """What became of a shard.
+  """The results of a shard.
 
   Attributes:
     part_paths: list of str, files with the shard's records for each output file.
-    num_records: list of int, how many they are.
-    num_documents: int.
-    num_random_next: int, instances whose second segment is random.
+    num_records: list of int, per output file.
+    num_random_next: instances whose second segment is random.
     examples: list of bytes, the first records of the first shard.
   """
 
@@ -832,22 +762,16 @@ class ShardReport(NamedTuple):
 
 
 def make_shard(job, on_document=lambda num_instances: None):
-  """Makes the records of a shard.
+  """Makes the records of a ShardJob; returns a ShardReport.
 
-  Args:
-    job: ShardJob.
-    on_document: function of the number of new instances; called, for each document,
-      1 + dupe_factor times.
-
-  Returns:
-    ShardReport.
+  on_document is called 1 + dupe_factor times per document, with the number of new instances.
 
   Raises:
     files.InputError: the corpus cannot be read, or the files cannot be written.
   """
   settings = job.settings
   tools = load_tools(settings, job.vocab_digest)
-  # The one shard of a whole corpus has the seed as it is: so it always was.
+  # The one shard of a whole corpus has the seed itself: the records of such runs must not change.
   seed = (
     f"{settings.random_seed}/{job.number}" if settings.shard_documents else settings.random_seed
   )
@@ -874,13 +798,7 @@ def make_shard(job, on_document=lambda num_instances: None):
 
 
 class Tools(NamedTuple):
-  """What shards are made with; a process keeps it for all of them.
-
-  Attributes:
-    tokenizer: tokenization.FullTokenizer.
-    words: list of str, of which random replacements are drawn.
-    records: RecordMaker.
-  """
+  """The tools of shards; `words` are those of which random replacements are drawn."""
 
   tokenizer: tokenization.FullTokenizer
   words: list
@@ -889,19 +807,8 @@ class Tools(NamedTuple):
 
 @functools.lru_cache(maxsize=1)
 def load_tools(settings, digest):
-  """Reads the vocabulary of some Settings.
-
-  Args:
-    settings: Settings.
-    digest: str, see vocab_digest; worker processes outlive changes of the file.
-
-  Returns:
-    Tools.
-
-  Raises:
-    files.InputError: the vocabulary cannot be used.
-  """
-  del digest  # it is there for the cache
+  """Makes the Tools of some Settings; InputError if the vocabulary cannot be used."""
+  del digest  # a key of the cache: worker processes outlive changes of the file
   with files.input_checks():
     tokenizer = tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
   return Tools(
@@ -931,7 +838,7 @@ def make_shards(jobs, num_workers):
 
 
 def metadata_path(record_file):
-  """Where the metadata of a file of records is: beside it, one for all parts of a set.
+  """Returns the path of the metadata of a file of records: beside it, one for all parts of a set.
 
   "a.tfrecord" -> "a.tfrecord.meta.json"; "a.tfrecord-00003-of-00010" -> the same.
   """
@@ -939,11 +846,11 @@ def metadata_path(record_file):
 
 
 def make_metadata(settings, digest, vocab_size, totals, outputs, num_records, num_bytes):
-  """What is kept about a set of records.
+  """Makes the metadata of a set of records.
 
   Args:
     settings: Settings.
-    digest: str, see vocab_digest.
+    digest: see vocab_digest.
     vocab_size: int.
     totals: dict of count name -> int: num_documents, num_instances, num_random_next.
     outputs: list of str, the files.
@@ -969,9 +876,7 @@ def make_metadata(settings, digest, vocab_size, totals, outputs, num_records, nu
 
 
 def check_metadata(record_files, **expected):
-  """Makes sure that records fit to what is to be done with them, as far as their metadata tells.
-
-  Records without metadata, such as other programs make, are taken as they are.
+  """Checks records by their metadata; those of other programs, which have none, are not checked.
 
     check_metadata(["a.tfrecord"], max_seq_length=128, max_predictions_per_seq=20)
 
@@ -1025,7 +930,7 @@ def _compare(path, metadata, expected):
 
 
 def _check_size(record_file, path, metadata):
-  """Finds copies that are not complete."""
+  """Raises files.InputError for a copy that is not complete."""
   known = metadata["files"].get(os.path.basename(record_file))
   size, _ = files.size_and_time(record_file)
   if known and size != known["bytes"]:

@@ -9,12 +9,11 @@ import modeling
 import optimization
 from toolkit.records import input_pipeline
 from toolkit.support import files
-from toolkit.tasks import pretraining
+from toolkit.tasks import encoding, pretraining
 
 # Metrics of training and evaluation, in this order.
 SCORES = ("masked_lm_accuracy", "masked_lm_loss", "next_sentence_accuracy", "next_sentence_loss")
-# The mean of the batches' losses. Other than in the mean that an estimator adds, the last batch
-# counts by its examples.
+# The mean of the batches' losses, weighted by their examples, unlike the mean of an estimator.
 BATCH_LOSS = "batch_loss"
 
 
@@ -35,7 +34,7 @@ def gather_indexes(sequence_tensor: tf.Tensor, positions: tf.Tensor) -> tf.Tenso
 def masked_lm_logits(
   bert_config: modeling.BertConfig, hidden: tf.Tensor, output_weights: tf.Tensor
 ) -> tf.Tensor:
-  """Logits of all word pieces, by the masked language model's head (Devlin et al. 2018, 3.1).
+  """Builds the logits of the masked language model's head (Devlin et al. 2018, section 3.1).
 
   Args:
     bert_config: the encoder's.
@@ -67,7 +66,7 @@ def get_masked_lm_output(
   label_ids: tf.Tensor,
   label_weights: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-  """The masked language model: predicts the word pieces at masked places.
+  """Builds the masked language model's head over masked places, and its loss.
 
   Args:
     bert_config: the encoder's.
@@ -75,7 +74,7 @@ def get_masked_lm_output(
     output_weights: [V, H], the table of word embeddings.
     positions: int32 [B, P], places of the masked word pieces; None if input_tensor has no others.
     label_ids: int32 [B, P], their ids.
-    label_weights: float32 [B, P], 0.0 for places that only fill up the row.
+    label_weights: float32 [B, P], 0.0 for padding.
 
   Returns:
     float32 scalar, the mean loss by weight; float32 [B * P], cross-entropies in nats;
@@ -94,19 +93,19 @@ def get_masked_lm_output(
 
 
 def _weighted_mean(values, weights):
-  """The mean of float32 [N] by weight; 0 where all weights are 0."""
+  """Returns the mean of float32 [N] by weight; 0 where all weights are 0."""
   return tf.reduce_sum(values * weights) / _total_weight(weights)
 
 
 def _total_weight(weights):
-  """The denominator of a mean by weight, above 0."""
+  """Returns the denominator of a mean by weight, above 0."""
   return tf.reduce_sum(weights) + 1e-5
 
 
 def get_next_sentence_output(
   bert_config: modeling.BertConfig, input_tensor: tf.Tensor, labels: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-  """The classifier of second segments: following the first in its document, or random.
+  """Builds the classifier of second segments, following the first or random, and its loss.
 
   Args:
     bert_config: the encoder's.
@@ -137,18 +136,12 @@ def heads(
   is_training: bool,
   use_one_hot_embeddings: bool,
 ) -> tuple[tuple, tuple]:
-  """The encoder with both heads: results of get_masked_lm_output and get_next_sentence_output.
+  """Builds the encoder with both heads from the columns of pretraining.record_features.
 
-  `features` has the columns of pretraining.record_features.
+  Returns the results of get_masked_lm_output and get_next_sentence_output.
   """
-  model = modeling.BertModel(
-    config=bert_config,
-    is_training=is_training,
-    input_ids=features["input_ids"],
-    input_mask=features["input_mask"],
-    token_type_ids=features["segment_ids"],
-    use_one_hot_embeddings=use_one_hot_embeddings,
-  )
+  inputs = [features[name] for name in encoding.INPUTS]
+  model = modeling.BertModel(bert_config, is_training, *inputs, use_one_hot_embeddings)
   masked = get_masked_lm_output(
     bert_config,
     model.get_output_at(features["masked_lm_positions"]),
@@ -166,13 +159,7 @@ def heads(
 def objective(
   features: dict[str, tf.Tensor], masked_loss: tf.Tensor, following_loss: tf.Tensor, scores: dict
 ) -> optimization.Objective:
-  """The sum of both heads' mean losses, which shows the scores.
-
-  Args:
-    features: columns of pretraining.record_features.
-    masked_loss, following_loss: float32 scalars.
-    scores: from `scores`.
-  """
+  """Returns the sum of both heads' mean losses, float32 scalars, and the values of `scores`."""
   num_masked = _total_weight(features["masked_lm_weights"])
   return optimization.Objective(
     [
@@ -189,9 +176,9 @@ def objective(
 def scores(
   features: dict[str, tf.Tensor], masked: tuple, following: tuple
 ) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
-  """Values and weights, float32 [N], of each of SCORES for a batch; arguments as from `heads`.
+  """Returns values and weights, float32 [N], of each of SCORES for a batch, from the `heads`.
 
-  Examples that fill up a batch have no real token, and the weight 0.
+  Examples that only fill the batch have no real token, and the weight 0.
   """
   is_real = tf.cast(tf.reduce_max(features["input_mask"], axis=1), tf.float32)  # [B]
   weights = tf.reshape(features["masked_lm_weights"], [-1])  # [B * P]
@@ -200,14 +187,14 @@ def scores(
     (masked, features["masked_lm_ids"], weights),
     (following, features["next_sentence_labels"], is_real),
   ):
-    guesses = tf.argmax(log_probs, axis=-1, output_type=tf.int32)
-    hits = tf.cast(tf.equal(guesses, tf.reshape(labels, [-1])), tf.float32)
+    predicted = tf.argmax(log_probs, axis=-1, output_type=tf.int32)
+    hits = tf.cast(tf.equal(predicted, tf.reshape(labels, [-1])), tf.float32)
     columns += [(hits, label_weights), (losses, label_weights)]
   return dict(zip(SCORES, columns))
 
 
 def metrics(*columns: tf.Tensor) -> dict:
-  """Streaming metrics of an EVAL graph; `columns` are values and weights of each of SCORES."""
+  """Returns the metrics of an EVAL graph; `columns` are values and weights of each of SCORES."""
   scores = dict(zip(SCORES, zip(columns[::2], columns[1::2])))
   batch_loss = _weighted_mean(*scores["masked_lm_loss"])
   batch_loss += _weighted_mean(*scores["next_sentence_loss"])
@@ -220,15 +207,7 @@ def metrics(*columns: tf.Tensor) -> dict:
 
 
 def _decode_record(record, name_to_features):
-  """Decodes one tf.train.Example; integers become int32, as a TPU needs them.
-
-  Args:
-    record: string scalar.
-    name_to_features: dict of name -> tf.FixedLenFeature.
-
-  Returns:
-    Dict of name -> tensor.
-  """
+  """Decodes a tf.train.Example by a dict of tf.FixedLenFeature; integers become int32 for TPUs."""
   example = tf.io.parse_single_example(record, name_to_features)
   return {
     name: tf.cast(value, tf.int32) if value.dtype == tf.int64 else value
@@ -253,7 +232,7 @@ def input_fn_builder(
     input_files: list of str, TFRecord files.
     max_seq_length: int, S.
     max_predictions_per_seq: int, P.
-    is_training: bool; the examples come shuffled and without end, or once and in order.
+    is_training: bool; the examples are shuffled and repeated without end, or once and in order.
     num_cpu_threads: int, files that training reads at a time.
     trim_padding, seed, num_seen, num_records: see input_pipeline.corpus_input_fn.
 
@@ -275,18 +254,7 @@ class RecordSet(NamedTuple):
 
 
 def find_records(patterns, flag):
-  """Finds the TFRecord files that a flag names, without the files of metadata beside them.
-
-  Args:
-    patterns: str, names or patterns with commas between.
-    flag: str, name of the flag.
-
-  Returns:
-    List of str.
-
-  Raises:
-    files.InputError: there is none.
-  """
+  """Lists the TFRecord files of a flag's patterns, without metadata; InputError if none is left."""
   found = files.find(patterns, flag)
   paths = [path for path in found if not path.endswith(pretraining.metadata_path(""))]
   if not paths:
@@ -297,7 +265,7 @@ def find_records(patterns, flag):
 def check_records(paths, expected, vocab_size):
   """Checks that records fit the model, and counts them.
 
-  Files without metadata are judged by their first records, and read through to be counted.
+  Of files without metadata the first records are checked, and all are read to be counted.
 
   Args:
     paths: list of str, TFRecord files.
@@ -332,11 +300,7 @@ def check_records(paths, expected, vocab_size):
 
 
 def check_ids(path, rows, vocab_size):
-  """Checks that the word pieces of some records are among those of the model.
-
-  Raises:
-    files.InputError: one is not.
-  """
+  """Raises files.InputError for records with a word piece that the model does not have."""
   highest = max((max(row["input_ids"] + row["masked_lm_ids"]) for row in rows), default=0)
   if highest >= vocab_size:
     raise files.InputError(

@@ -1,8 +1,8 @@
 """Losses of knowledge distillation, as functions of the student's and the teacher's logits.
 
   classes, tags, first and last word piece   class_losses, span_losses
-  several labels per text                    mark_losses
-  numbers                                    number_losses
+  several labels per text                    multi_label_losses
+  numbers                                    regression_losses
 
 Hinton, Vinyals and Dean 2015, "Distilling the Knowledge in a Neural Network".
 """
@@ -16,7 +16,7 @@ import optimization
 # The feature of training records with the teacher's logits.
 TEACHER_LOGITS = "teacher_logits"
 
-# Stands for minus infinity among logits, and is a number in float16, too.
+# In place of minus infinity among logits; finite in float16, too.
 _NEVER = -1e4
 
 
@@ -27,7 +27,7 @@ class SoftTargets(NamedTuple):
   both, too. By default labels and teacher have equal shares.
 
   Attributes:
-    temperature: divides both models' logits, above 0. The higher it is, the larger is the part of
+    temperature: divides both models' logits, above 0. The higher it is, the larger is the weight of
       classes to which the teacher gives low probabilities.
     alpha: from 0 to 1, the share of the soft loss; the rest is that of the labels.
   """
@@ -38,13 +38,7 @@ class SoftTargets(NamedTuple):
   def objective(
     self, hard: optimization.Mean, soft: optimization.Mean, sees_padding: bool = False
   ) -> optimization.Objective:
-    """The mixture, which shows both losses.
-
-    Args:
-      hard: the loss of the labels.
-      soft: the loss of the teacher's logits.
-      sees_padding: see optimization.Objective.
-    """
+    """Returns the mixture of the labels' loss (hard) and the teacher's (soft), with both values."""
     terms = [
       mean._replace(value=share * mean.value)
       for share, mean in ((1.0 - self.alpha, hard), (self.alpha, soft))
@@ -59,7 +53,7 @@ def class_losses(
   temperature: float,
   mask: Optional[tf.Tensor] = None,
 ) -> tf.Tensor:
-  """The divergence of the student's distribution from the teacher's: T^2 KL(teacher || student).
+  """Returns the student's divergence from the teacher, T^2 KL(teacher || student).
 
   The distributions are softmax(logits / T). T^2 keeps the gradients as large as those of the labels
   (Hinton et al. 2015, section 2). The divergence is their cross-entropy without the teacher's own
@@ -70,7 +64,7 @@ def class_losses(
   Args:
     logits, teacher_logits: float32 [..., W].
     temperature: T.
-    mask: int32 [..., W] or broadcast to it: 0 for what neither can choose.
+    mask: int32 [..., W] or broadcast to it: 0 for impossible classes.
 
   Returns:
     float32 [...], in nats.
@@ -95,16 +89,13 @@ def span_losses(
   input_mask: tf.Tensor,
   temperature: float,
 ) -> tf.Tensor:
-  """The mean of class_losses of the first and of the last word piece of answers.
+  """Returns the mean class_losses of the first and the last word piece of answers, float32 [B].
 
   Args:
     start_logits, end_logits: float32 [B, S].
     teacher_logits: float32 [B, S, 2], the teacher's for first and last.
-    input_mask: int32 [B, S], 0 for padding, which is no choice here.
+    input_mask: int32 [B, S], 0 for padding, which is no possible class here.
     temperature: see class_losses.
-
-  Returns:
-    float32 [B].
   """
   student = tf.stack([start_logits, end_logits], axis=1)  # [B, 2, S]
   teacher = tf.transpose(teacher_logits, [0, 2, 1])
@@ -112,30 +103,21 @@ def span_losses(
   return tf.reduce_mean(losses, axis=1)
 
 
-def mark_losses(logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float) -> tf.Tensor:
-  """class_losses for multi-hot labels: the mean over the labels, each a choice of yes or no.
+def multi_label_losses(
+  logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float
+) -> tf.Tensor:
+  """Returns the mean over the L labels of class_losses of two classes, yes and no: float32 [B].
 
-  Args:
-    logits, teacher_logits: float32 [B, L], of which the sigmoid is the probability of a label.
-    temperature: see class_losses.
-
-  Returns:
-    float32 [B].
+  The sigmoid of the logits, float32 [B, L], is the probability of a label.
   """
   # Yes has the label's logit, no has 0.
   pairs = [tf.stack([z, tf.zeros_like(z)], axis=-1) for z in (logits, teacher_logits)]  # [B, L, 2]
   return tf.reduce_mean(class_losses(*pairs, temperature), axis=1)
 
 
-def number_losses(logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float) -> tf.Tensor:
-  """The squared difference of numbers; temperature has no part in it.
-
-  Args:
-    logits, teacher_logits: float32 [B, 1].
-    temperature: not used.
-
-  Returns:
-    float32 [B].
-  """
+def regression_losses(
+  logits: tf.Tensor, teacher_logits: tf.Tensor, temperature: float
+) -> tf.Tensor:
+  """Returns the squared differences, float32 [B], of numbers, float32 [B, 1]."""
   del temperature
   return tf.square(logits[:, 0] - teacher_logits[:, 0])

@@ -12,6 +12,7 @@ between the beginnings of two. Worker processes import this module, so it needs 
 """
 
 import bisect
+import dataclasses
 import functools
 import hashlib
 import io
@@ -31,12 +32,14 @@ import tokenization
 from toolkit.records import tf_records
 from toolkit.support import files, workers
 from toolkit.support.command_line import ThresholdParser
+from toolkit.tasks import encoding
 
 FIRST_UNIQUE_ID = 1000000000
 
 # Words end at these alone. Other spaces of Unicode are parts of words, until tokenization.
 _WORD = re.compile("[^ \t\r\n\u202f]+")
 _NUM_LOGGED_EXAMPLES = 20
+_ANSWER = ("start_position", "end_position", "is_impossible")  # fields of InputFeatures
 _NUM_LISTED = 10  # questions in a message
 _CACHED_WORDS = 200_000
 _CHUNK = 512  # examples, or windows, that a worker gets at a time
@@ -47,42 +50,30 @@ _CACHE_FORMAT = 1  # to be raised when features of the same files and settings c
 # ---- Examples -----------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(eq=False)
 class SquadExample:
   """A question about a paragraph, for training with its answer.
 
   Attributes:
-    qas_id: str, id of the question.
-    question_text: str.
-    doc_tokens: list of str, the paragraph's words; questions of one paragraph share it.
-    orig_answer_text: str, the answer; "" for an impossible question; None if it was not read.
-    start_position, end_position: int, first and last word of the answer in doc_tokens; -1 for an
+    qas_id: id of the question.
+    doc_tokens: the paragraph's words; questions of one paragraph share it.
+    orig_answer_text: the answer; "" for an impossible question; None if it was not read.
+    start_position, end_position: first and last word of the answer in doc_tokens; -1 for an
       impossible question; None if the answer was not read.
-    is_impossible: bool, whether the paragraph has no answer.
-    paragraph_text: str, the paragraph as it was, or None.
-    word_offsets: list of int, the character in paragraph_text where each word begins, or None.
+    is_impossible: whether the paragraph has no answer.
+    paragraph_text: the paragraph as it was, or None.
+    word_offsets: the character in paragraph_text where each word begins, or None.
   """
 
-  def __init__(
-    self,
-    qas_id,
-    question_text,
-    doc_tokens,
-    orig_answer_text=None,
-    start_position=None,
-    end_position=None,
-    is_impossible=False,
-    paragraph_text=None,
-    word_offsets=None,
-  ):
-    self.qas_id = qas_id
-    self.question_text = question_text
-    self.doc_tokens = doc_tokens
-    self.orig_answer_text = orig_answer_text
-    self.start_position = start_position
-    self.end_position = end_position
-    self.is_impossible = is_impossible
-    self.paragraph_text = paragraph_text
-    self.word_offsets = word_offsets
+  qas_id: str
+  question_text: str
+  doc_tokens: list
+  orig_answer_text: Optional[str] = None
+  start_position: Optional[int] = None
+  end_position: Optional[int] = None
+  is_impossible: bool = False
+  paragraph_text: Optional[str] = None
+  word_offsets: Optional[list] = None
 
   def __repr__(self):
     parts = [
@@ -96,14 +87,9 @@ class SquadExample:
 
 
 def split_words(text):
-  """Splits a paragraph into the words that answers are made of.
+  """Splits a paragraph into the words that answers are made of, and finds where each begins.
 
-  Args:
-    text: str.
-
-  Returns:
-    A pair of lists: the words, and the character where each begins.
-    " Ada lived\\nhere." -> ["Ada", "lived", "here."], [1, 5, 11]
+  " Ada lived\\nhere." -> ["Ada", "lived", "here."], [1, 5, 11]
   """
   matches = list(_WORD.finditer(text))
   return [match.group() for match in matches], [match.start() for match in matches]
@@ -157,7 +143,7 @@ _JSON_NAMES = {
 
 
 def _get(record, key, kinds, place):
-  """record[key], if the record is an object that has it and its type is (one of) `kinds`."""
+  """Returns record[key]; InputError unless it is there and its type is (one of) `kinds`."""
   kinds = kinds if isinstance(kinds, tuple) else (kinds,)
   if not isinstance(record, dict):
     raise files.InputError(
@@ -182,7 +168,7 @@ class _Lost(NamedTuple):
 
 
 class _Reader:
-  """Makes the examples of paragraphs, and counts what is worth a remark.
+  """Makes the examples of paragraphs, and counts for the log.
 
   Attributes:
     places: dict of question id -> where it stands.
@@ -223,7 +209,7 @@ class _Reader:
     return qas_id
 
   def _add_answer(self, example, question, place):
-    """Sets the answer of an example; returns whether it can be used."""
+    """Sets the answer of an example; returns True if it can be used."""
     if _is_impossible(question, place):
       example.is_impossible = True
       example.orig_answer_text = ""
@@ -245,52 +231,39 @@ class _Reader:
     return True
 
   def report(self, path):
-    """Logs what was counted."""
-    total = len(self.places)
-    if self.num_ambiguous:
-      logging.info(
-        "%s: %d of %d questions have more than one answer; training uses the first.",
-        path,
-        self.num_ambiguous,
-        total,
-      )
-    if self.num_negative:
-      logging.warning(
-        "%s: %d of %d questions have no answer and are left out; --version_2_with_negative would "
-        "use them.",
-        path,
+    """Logs the counts."""
+    listed = [
+      f"\n  {lost.qas_id}: Could not find answer: '{lost.found}' vs. '{lost.answer}'"
+      for lost in self.lost[:_NUM_LISTED]
+    ]
+    more = ["\n  ..."] if len(self.lost) > _NUM_LISTED else []
+    for log, count, message in (
+      (logging.info, self.num_ambiguous, "have more than one answer; training uses the first."),
+      (
+        logging.warning,
         self.num_negative,
-        total,
-      )
-    if self.lost:
-      listed = [
-        f"\n  {lost.qas_id}: Could not find answer: '{lost.found}' vs. '{lost.answer}'"
-        for lost in self.lost[:_NUM_LISTED]
-      ]
-      more = "\n  ..." if len(self.lost) > _NUM_LISTED else ""
-      logging.warning(
-        "%s: %d of %d questions are left out: their answer is empty or does not stand at its "
-        "answer_start. What stands there, and the answer:%s",
-        path,
+        "have no answer and are left out; --version_2_with_negative would use them.",
+      ),
+      (
+        logging.warning,
         len(self.lost),
-        total,
-        "".join(listed) + more,
-      )
+        "are left out: their answer is empty or does not stand at its answer_start. What stands "
+        "there, and the answer:" + "".join(listed + more),
+      ),
+    ):
+      if count:
+        log("%s: %d of %d questions %s", path, count, len(self.places), message)
 
 
 def _is_impossible(question, place):
-  """Whether a question is said to have no answer; SQuAD 1.1 says nothing."""
+  """Returns True for a question without an answer; SQuAD 1.1 has no field for it."""
   if "is_impossible" in question:
     return _get(question, "is_impossible", bool, place)
   return question.get("answers") == []
 
 
 def _answer(answer, place, context_length):
-  """The text and the first character of an answer.
-
-  Raises:
-    files.InputError: it is none, or is not within the characters of the context.
-  """
+  """Returns the text and the first character of an answer; InputError if outside the context."""
   text = _get(answer, "text", str, place)
   start = _get(answer, "answer_start", int, place)
   if start < 0 or start + max(1, len(text)) > context_length:
@@ -302,7 +275,7 @@ def _answer(answer, place, context_length):
 
 
 def _words_of(start, length, offsets):
-  """The first and the last word that characters belong to; a space belongs to the word before it.
+  """Finds the first and the last word of some characters; a space belongs to the word before it.
 
   In "Ada lived in London" (offsets 0, 4, 10, 13) characters 7 to 12, "ed in ", are in words 1 to 2.
   """
@@ -312,7 +285,7 @@ def _words_of(start, length, offsets):
 
 
 def _has_text(text, part):
-  """Whether text contains a part that is not blank, whatever the kinds of their spaces."""
+  """Returns True if text contains a part that is not blank, all kinds of space being equal."""
   part = " ".join(part.split())
   return bool(part) and part in " ".join(text.split())
 
@@ -321,16 +294,16 @@ def _has_text(text, part):
 
 
 class Settings(NamedTuple):
-  """What the features of a file depend on, beside the file.
+  """Settings of the features of a file.
 
   Attributes:
-    vocab_file: str, path of the vocabulary.
-    do_lower_case: bool, whether text is lower-cased.
-    max_seq_length: int, word pieces in a window with [CLS], question and both [SEP].
-    doc_stride: int, word pieces between the beginnings of two windows, at most.
-    max_query_length: int, word pieces of a question; the rest is cut off.
-    is_training: bool, whether features have the answer's place.
-    version_2_with_negative: bool, as in read_squad_examples.
+    vocab_file: path of the vocabulary.
+    do_lower_case: whether text is lower-cased.
+    max_seq_length: word pieces in a window with [CLS], question and both [SEP].
+    doc_stride: word pieces between the beginnings of two windows, at most.
+    max_query_length: word pieces of a question; the rest is cut off.
+    is_training: whether features have the answer's place.
+    version_2_with_negative: see read_squad_examples.
   """
 
   vocab_file: Optional[str] = None
@@ -342,11 +315,7 @@ class Settings(NamedTuple):
   version_2_with_negative: bool = False
 
   def check(self):
-    """Makes sure that windows can be made.
-
-    Raises:
-      files.InputError: names the flag whose value cannot be used.
-    """
+    """Raises files.InputError that names a flag whose value cannot be used."""
     for name in ("doc_stride", "max_query_length"):
       if getattr(self, name) < 1:
         raise files.InputError(f"--{name}: {getattr(self, name)} is too small; give 1 or more")
@@ -359,11 +328,7 @@ class Settings(NamedTuple):
 
 
 def define_flags(flags):
-  """Defines the flags of windows and answers.
-
-  Args:
-    flags: command_line.ScriptFlags.
-  """
+  """Defines the flags of windows and answers in command_line.ScriptFlags."""
   flags.DEFINE_integer(
     "doc_stride",
     128,
@@ -416,44 +381,36 @@ def define_flags(flags):
 
 
 def settings_of(settings, is_training: bool) -> Settings:
-  """Returns the settings of features that command_line.Settings ask for."""
+  """Returns the settings of features among command_line.Settings."""
   names = [name for name in Settings._fields if name != "is_training"]
   return Settings(is_training=is_training, **{name: settings[name] for name in names})
 
 
 class DocSpan(NamedTuple):
-  """The word pieces of the context that a window has: the first, from 0, and how many."""
+  """The word pieces of the context in a window: the first, from 0, and their number."""
 
   start: int
   length: int
 
 
-def _doc_spans(num_pieces, room, stride):
-  """The spans of a context's windows; an empty context has one, which is empty.
+def _doc_spans(num_pieces, width, stride):
+  """Returns the spans of a context's windows; an empty context has one, which is empty.
 
-  10 pieces, room for 6, stride 3 -> 0 to 5, 3 to 8, 6 to 9.
+  10 pieces, 6 per window, stride 3 -> 0 to 5, 3 to 8, 6 to 9.
   """
-  spans = [DocSpan(0, min(room, num_pieces))]
+  spans = [DocSpan(0, min(width, num_pieces))]
   while spans[-1].start + spans[-1].length < num_pieces:
     start = spans[-1].start + min(spans[-1].length, stride)
-    spans.append(DocSpan(start, min(room, num_pieces - start)))
+    spans.append(DocSpan(start, min(width, num_pieces - start)))
   return spans
 
 
 def _check_is_max_context(doc_spans, cur_span_index, position):
-  """Whether no window shows more of the context of a word piece than this one.
+  """Returns True if a window, doc_spans[cur_span_index], has most context of a piece `position`.
 
-  A window's score is the number of pieces on the side where it shows fewer, and a hundredth of the
+  A window's score is the number of pieces on the side where it has fewer, and a hundredth of the
   window's length. For piece 5 in the spans 0-5, 3-8 and 6-9: min(5, 0) + 0.06 and
-  min(2, 3) + 0.06; the second is the best.
-
-  Args:
-    doc_spans: list of objects with start and length, DocSpan.
-    cur_span_index: int, place of the window in doc_spans.
-    position: int, word piece of the context.
-
-  Returns:
-    bool; of windows with the same score the first is the best.
+  min(2, 3) + 0.06; the second is the best. Of windows with the same score the first is the best.
   """
   scores = {
     index: min(position - span.start, span.start + span.length - 1 - position) + 0.01 * span.length
@@ -463,13 +420,13 @@ def _check_is_max_context(doc_spans, cur_span_index, position):
   return bool(scores) and max(scores, key=scores.get) == cur_span_index
 
 
-@functools.lru_cache(maxsize=64)  # the questions of a paragraph come together
-def _spans_with_flags(num_pieces, room, stride):
-  """The spans of a context, and for each the _check_is_max_context of its pieces, bool [length].
+@functools.lru_cache(maxsize=64)  # questions of one paragraph follow each other
+def _spans_with_flags(num_pieces, width, stride):
+  """Returns a context's spans, each with the _check_is_max_context of its pieces, bool [length].
 
-  Goes once through each window, however many there are.
+  The time is linear in the number of windows.
   """
-  spans = _doc_spans(num_pieces, room, stride)
+  spans = _doc_spans(num_pieces, width, stride)
   best_scores = np.full(num_pieces, -1.0)
   best_spans = np.zeros(num_pieces, np.int32)
   for index, (start, length) in enumerate(spans):
@@ -482,7 +439,7 @@ def _spans_with_flags(num_pieces, room, stride):
 
 
 def _improve_answer_span(doc_tokens, input_start, input_end, tokenizer, orig_answer_text):
-  """Narrows an answer, known to whole words, to its very word pieces, if they are there.
+  """Narrows an answer from the pieces of its words to its own pieces, if they are there.
 
   Words "(1895-1943)." -> pieces [(, 1895, -, 1943, ), .]; the answer "1895" is the second alone.
 
@@ -490,7 +447,7 @@ def _improve_answer_span(doc_tokens, input_start, input_end, tokenizer, orig_ans
     doc_tokens: list of str, word pieces of the context.
     input_start, input_end: int, first and last piece of the answer's words.
     tokenizer: tokenization.FullTokenizer.
-    orig_answer_text: str, the answer.
+    orig_answer_text: str.
 
   Returns:
     Pair of int, first and last piece.
@@ -499,7 +456,7 @@ def _improve_answer_span(doc_tokens, input_start, input_end, tokenizer, orig_ans
 
 
 def _find_pieces(pieces, start, end, wanted):
-  """First and last place of a list in pieces[start : end + 1]; start, end if it is not there."""
+  """Finds the first and last place of a list in pieces[start : end + 1]; else start, end."""
   count = len(wanted)
   for first in range(start, end + 2 - count):
     if count and pieces[first : first + count] == wanted:
@@ -536,7 +493,7 @@ class Windows(NamedTuple):
 
   @classmethod
   def of_rows(cls, rows):
-    """The Windows of a list of Windows of one window each, whose numbers are no arrays."""
+    """Makes Windows of a list of Windows of one window each, whose numbers are no arrays."""
     columns = list(zip(*rows)) or [()] * len(cls._fields)
     return cls(
       *(
@@ -549,15 +506,15 @@ class Windows(NamedTuple):
 
   @classmethod
   def concatenate(cls, parts):
-    """The Windows of a list of Windows, one after the other."""
+    """Puts a list of Windows one after the other."""
     return cls(*map(np.concatenate, zip(cls.of_rows([]), *parts)))
 
   def offsets(self):
-    """int64 [N + 1]: where each window's word pieces begin, and where the last one's end."""
+    """Returns where each window's pieces begin, and where the last one's end: int64 [N + 1]."""
     return np.concatenate([[0], np.cumsum(self.num_tokens, dtype=np.int64)])
 
   def take(self, order):
-    """The Windows at the places in `order`, int [M]."""
+    """Returns the Windows at the places in `order`, int [M]."""
     lengths = self.num_tokens[order]
     # Lengths 2, 3 in order 1, 0: pieces 2 3 4 0 1, which is 0 1 2 3 4 plus 2 2 2 -3 -3.
     shifts = self.offsets()[order] - (np.cumsum(lengths, dtype=np.int64) - lengths)
@@ -588,7 +545,7 @@ class _Paragraph(NamedTuple):
 
   @classmethod
   def of_words(cls, words, encode):
-    """Makes it of a list of str, and a function of str to a list of ids."""
+    """Encodes a list of str by a function of str to a list of ids."""
     pieces = list(map(encode, words))
     ids = list(itertools.chain.from_iterable(pieces))
     counts = list(map(len, pieces))
@@ -616,9 +573,9 @@ class _Converter:
     return self._tokenizer.convert_tokens_to_ids(self._tokenizer.tokenize(text))
 
   def convert(self, examples):
-    """Windows of a list of SquadExample; their example_index counts from 0.
+    """Makes the Windows of a list of SquadExample; their example_index counts from 0.
 
-    Paragraphs are tokenised once if their questions come together.
+    Paragraphs are tokenized once if their questions come together.
     """
     rows = []
     by_paragraph = itertools.groupby(enumerate(examples), lambda item: id(item[1].doc_tokens))
@@ -636,9 +593,9 @@ class _Converter:
     begin = np.array([self._cls, *question, self._sep], np.int32)
     outside, never = self._outside[: len(begin)], self._never[: len(begin)]
     num_pieces = len(paragraph.ids)
-    room = min(num_pieces, self._settings.max_seq_length - len(begin) - 1)
+    width = min(num_pieces, self._settings.max_seq_length - len(begin) - 1)
     answer = self._answer_pieces(example, paragraph)
-    spans = _spans_with_flags(num_pieces, room, self._settings.doc_stride)
+    spans = _spans_with_flags(num_pieces, width, self._settings.doc_stride)
     for number, (span, is_max_context) in enumerate(spans):
       pieces = slice(span.start, span.start + span.length)
       start, end = _place_in_window(answer, span, len(begin))
@@ -656,7 +613,7 @@ class _Converter:
       )
 
   def _answer_pieces(self, example, paragraph):
-    """First and last word piece of the answer in the paragraph, or None if there is none."""
+    """Finds the first and last word piece of the answer in the paragraph; None without one."""
     if example.is_impossible or not self._settings.is_training:
       return None
     first = paragraph.first_pieces[example.start_position]
@@ -665,7 +622,7 @@ class _Converter:
 
 
 def _place_in_window(answer, span, offset):
-  """Where an answer is in a window whose context begins at `offset`; 0, 0 if not all of it is."""
+  """Finds an answer in a window whose context begins at `offset`; 0, 0 if not all is there."""
   if answer is None or not span.start <= answer[0] <= answer[1] < span.start + span.length:
     return 0, 0
   return answer[0] - span.start + offset, answer[1] - span.start + offset
@@ -674,56 +631,40 @@ def _place_in_window(answer, span, offset):
 # ---- Features -----------------------------------------------------------------------------------
 
 
+@dataclasses.dataclass(eq=False)
 class InputFeatures:
   """A window as the model takes it.
 
   Attributes:
-    unique_id: int, number of the window, from FIRST_UNIQUE_ID.
-    example_index: int, place of its example in the list of examples.
-    doc_span_index: int, number of the window in its example, from 0.
-    tokens: list of str, word pieces with [CLS] and [SEP], without padding.
+    unique_id: number of the window, from FIRST_UNIQUE_ID.
+    example_index: place of its example in the list of examples.
+    doc_span_index: number of the window in its example, from 0.
+    tokens, input_ids, input_mask, segment_ids: see encoding.Encoded; the question is the first
+      text, the context the second.
     token_to_orig_map: dict of int place in tokens -> int word in the example's doc_tokens, for the
       pieces of the context.
     token_is_max_context: dict with the same keys -> bool, see _check_is_max_context.
-    input_ids: list of max_seq_length int, ids of tokens, then 0.
-    input_mask: list of max_seq_length int, 1 for a token, 0 for padding.
-    segment_ids: list of max_seq_length int, 1 for the context and its [SEP], else 0.
-    start_position, end_position: int, first and last of the answer's tokens; 0 where the window
-      has no answer; None when not training.
-    is_impossible: bool, whether the example has no answer.
+    start_position, end_position: first and last of the answer's tokens; 0 where the window has no
+      answer; None when not training.
+    is_impossible: whether the example has no answer.
   """
 
-  def __init__(
-    self,
-    unique_id,
-    example_index,
-    doc_span_index,
-    tokens,
-    token_to_orig_map,
-    token_is_max_context,
-    input_ids,
-    input_mask,
-    segment_ids,
-    start_position=None,
-    end_position=None,
-    is_impossible=None,
-  ):
-    self.unique_id = unique_id
-    self.example_index = example_index
-    self.doc_span_index = doc_span_index
-    self.tokens = tokens
-    self.token_to_orig_map = token_to_orig_map
-    self.token_is_max_context = token_is_max_context
-    self.input_ids = input_ids
-    self.input_mask = input_mask
-    self.segment_ids = segment_ids
-    self.start_position = start_position
-    self.end_position = end_position
-    self.is_impossible = is_impossible
+  unique_id: int
+  example_index: int
+  doc_span_index: int
+  tokens: list
+  token_to_orig_map: dict
+  token_is_max_context: dict
+  input_ids: list
+  input_mask: list
+  segment_ids: list
+  start_position: Optional[int] = None
+  end_position: Optional[int] = None
+  is_impossible: Optional[bool] = None
 
 
 class FeatureSet:
-  """The features of a list of examples in little memory: a sequence that makes them when asked.
+  """The features of a list of examples in little memory: a sequence that makes them on demand.
 
   Attributes:
     windows: Windows, in the order of the examples.
@@ -731,7 +672,7 @@ class FeatureSet:
   """
 
   def __init__(self, windows, settings, inv_vocab, first_unique_id=FIRST_UNIQUE_ID):
-    """Keeps the windows; inv_vocab is the tokenizer's dict of int id -> word piece."""
+    """Takes the windows; inv_vocab is the tokenizer's dict of int id -> word piece."""
     self.windows = windows
     self.settings = settings
     self._inv_vocab = inv_vocab
@@ -742,11 +683,11 @@ class FeatureSet:
     return len(self.windows.num_tokens)
 
   def __getitem__(self, index):
-    """The InputFeatures of a window; IndexError if there is none."""
+    """Returns the InputFeatures of a window; IndexError if there is none."""
     index = range(len(self))[index]
     windows, is_training = self.windows, self.settings.is_training
     pieces = slice(self._offsets[index], self._offsets[index + 1])
-    # The context is what stands between [CLS] question [SEP] and [SEP].
+    # The context stands between [CLS] question [SEP] and [SEP].
     context = range(int(windows.num_question[index]) + 2, int(windows.num_tokens[index]) - 1)
     words, flags = (
       v[pieces][context.start : context.stop].tolist()
@@ -766,7 +707,7 @@ class FeatureSet:
     )
 
   def _padded(self, index):
-    """Dict of the lists of max_seq_length int of a window."""
+    """Returns the dict of the lists of max_seq_length int of a window."""
     ids = self.windows.input_ids[self._offsets[index] : self._offsets[index + 1]].tolist()
     num_first = int(self.windows.num_question[index]) + 2
     padding = [0] * (self.settings.max_seq_length - len(ids))
@@ -777,15 +718,15 @@ class FeatureSet:
     }
 
   def part(self, start, end):
-    """FeatureSet of the windows from start to before end, without their tokens' texts.
+    """Returns the FeatureSet of the windows from start to before end, without their tokens' texts.
 
-    For places past the end there is the last window once more, with a unique_id of its own.
+    Places past the end get the last window again, with a unique_id of its own.
     """
     order = np.minimum(np.arange(start, end), len(self) - 1)
     return FeatureSet(self.windows.take(order), self.settings, {}, self._first_unique_id + start)
 
   def record_row(self, index):
-    """A window as a row for the table of record_features: a dict of name -> number or list."""
+    """Returns a window as a row for record_features: a dict of name -> number or list."""
     row = {"unique_ids": self._first_unique_id + index, **self._padded(index)}
     if self.settings.is_training:
       row["start_positions"] = int(self.windows.start_position[index])
@@ -828,7 +769,7 @@ def convert_examples_to_features(
 
 
 def extract(examples, settings, num_workers=1, tokenizer=None):
-  """Makes the features of all examples.
+  """Makes the FeatureSet of all examples, in the order of convert_examples_to_features.
 
   Args:
     examples: list of SquadExample.
@@ -836,16 +777,12 @@ def extract(examples, settings, num_workers=1, tokenizer=None):
     num_workers: int, processes to use. Small sets are done by this process alone.
     tokenizer: the tokenization.FullTokenizer of these settings, or None to make one.
 
-  Returns:
-    FeatureSet: the features that convert_examples_to_features makes, in the same order.
-
   Raises:
-    files.InputError: the settings cannot be used, see Settings.check, or the vocabulary cannot be
-      read.
+    files.InputError: see Settings.check; or the vocabulary cannot be read.
   """
   settings.check()
   tokenizer = tokenizer or _make_tokenizer(settings)
-  # The questions of a paragraph are put together: it goes to one worker, and is tokenised once.
+  # The questions of a paragraph are put together: one worker tokenizes it, and only once.
   seen = {}
   order = sorted(range(len(examples)), key=lambda i: seen.setdefault(id(examples[i].doc_tokens), i))
   chunks = [order[i : i + _CHUNK] for i in range(0, len(order), _CHUNK)]
@@ -886,7 +823,7 @@ def _convert_in_worker(settings, vocab_digest, examples):
 
 @functools.lru_cache(maxsize=1)
 def _worker_converter(settings, vocab_digest):
-  """The _Converter of a worker; the digest is there because workers outlive changes of the file."""
+  """Returns a worker's _Converter; the digest is a key, as workers outlive changes of a file."""
   del vocab_digest
   return _Converter(_make_tokenizer(settings), settings)
 
@@ -909,33 +846,24 @@ def log_features(features):
 
 
 def _log_feature(feature):
-  def pairs(values):
-    return " ".join(f"{key}:{value}" for key, value in values.items())
-
-  logging.info("*** Example ***")
-  for name in ("unique_id", "example_index", "doc_span_index"):
-    logging.info("%s: %s", name, getattr(feature, name))
-  logging.info("tokens: %s", " ".join(feature.tokens))
-  for name in ("token_to_orig_map", "token_is_max_context"):
-    logging.info("%s: %s", name, pairs(getattr(feature, name)))
-  for name in ("input_ids", "input_mask", "segment_ids"):
-    logging.info("%s: %s", name, " ".join(map(str, getattr(feature, name))))
-  if feature.start_position is None:
+  values = dict(vars(feature))
+  start, end, is_impossible = (values.pop(name) for name in _ANSWER)
+  encoding.log_example(**values)
+  if start is None:
     return
-  if feature.is_impossible:
+  if is_impossible:
     logging.info("impossible example")
     return
-  logging.info("start_position: %d", feature.start_position)
-  logging.info("end_position: %d", feature.end_position)
-  answer = feature.tokens[feature.start_position : feature.end_position + 1]
-  logging.info("answer: %s", " ".join(answer))
+  logging.info("start_position: %d", start)
+  logging.info("end_position: %d", end)
+  logging.info("answer: %s", " ".join(feature.tokens[start : end + 1]))
 
 
 # ---- Features kept for the next run -------------------------------------------------------------
 
 
 def cached_features(examples, input_file, settings, directory, num_workers=1):
-  """Like extract, but looks first whether a run before has made the same features.
+  """Reads the FeatureSet that an earlier run has made, or makes it; see extract.
 
   Args:
     examples: list of SquadExample, read from input_file; in any order.
@@ -944,9 +872,6 @@ def cached_features(examples, input_file, settings, directory, num_workers=1):
     directory: str, where features are kept, one file (.npz) for each combination of examples, file,
       vocabulary and settings.
     num_workers: int, see extract.
-
-  Returns:
-    FeatureSet.
 
   Raises:
     files.InputError: see extract; or a file cannot be read.
@@ -968,22 +893,13 @@ def cached_features(examples, input_file, settings, directory, num_workers=1):
 
 
 def fingerprint(examples, input_file, settings):
-  """Hex digest, str, of everything that the features of examples depend on.
-
-  Args:
-    examples: list of SquadExample, read from input_file.
-    input_file: str, path of their file.
-    settings: Settings.
-
-  Raises:
-    files.InputError: a file cannot be read.
-  """
+  """Returns the hex digest of all that features depend on; arguments as in cached_features."""
   parts = {
     **settings._asdict(),
     "vocab_file": _vocab_digest(settings),
     "input_file": _digest(files.read_bytes(input_file)),
     "order": _digest(json.dumps([example.qas_id for example in examples]).encode()),
-    "unicode": unicodedata.unidata_version,  # tokenization goes by its tables
+    "unicode": unicodedata.unidata_version,  # tokenization uses its tables
     "format": _CACHE_FORMAT,
   }
   return _digest(json.dumps(parts, sort_keys=True).encode())
@@ -998,11 +914,11 @@ def _vocab_digest(settings):
 
 
 def _load_windows(path, digest):
-  """The Windows in a file, or None if it is damaged or has another digest."""
+  """Reads the Windows in a file; None if it is damaged or has another digest."""
   try:
     with np.load(io.BytesIO(files.read_bytes(path)), allow_pickle=False) as saved:
       return Windows(*map(saved.get, Windows._fields)) if saved["digest"] == digest else None
-  except Exception:  # zipfile, zlib and numpy have many kinds for what is no file of theirs
+  except Exception:  # zipfile, zlib and numpy raise many kinds for damaged files
     return None
 
 
@@ -1022,7 +938,7 @@ def _save_windows(path, windows, digest):
 
 
 def record_features(seq_length, is_training):
-  """The table of what a TFRecord file has for each window.
+  """Returns the columns of a TFRecord file of windows.
 
   Args:
     seq_length: int, S.
@@ -1032,24 +948,19 @@ def record_features(seq_length, is_training):
     List of tf_records.Feature: input_ids, input_mask, segment_ids int32 [S]; unique_ids and, for
     training, start_positions, end_positions, is_impossible int32 scalar.
   """
-  per_token = [
-    tf_records.Feature(name, np.int32, (seq_length,), per_token=True)
-    for name in ("input_ids", "input_mask", "segment_ids")
-  ]
   numbers = ["unique_ids"]
   if is_training:
     numbers += ["start_positions", "end_positions", "is_impossible"]
-  return [*per_token, *(tf_records.Feature(name, np.int32) for name in numbers)]
+  return [
+    *encoding.token_features(seq_length),
+    *(tf_records.Feature(name, np.int32) for name in numbers),
+  ]
 
 
 def feature_row(feature, is_training):
-  """InputFeatures as a row for the table of record_features: a dict of name -> number or list."""
-  row = {
-    "unique_ids": feature.unique_id,
-    "input_ids": feature.input_ids,
-    "input_mask": feature.input_mask,
-    "segment_ids": feature.segment_ids,
-  }
+  """Returns InputFeatures as a row for record_features: a dict of name -> number or list."""
+  row = {name: getattr(feature, name) for name in encoding.INPUTS}
+  row["unique_ids"] = feature.unique_id
   if is_training:
     row["start_positions"] = feature.start_position
     row["end_positions"] = feature.end_position
@@ -1063,7 +974,7 @@ class FeatureWriter:
   Attributes:
     filename: str, path of the file.
     is_training: bool, whether the answers' places are written.
-    num_features: int, how many were written.
+    num_features: int, number of those written.
   """
 
   def __init__(self, filename, is_training):
@@ -1114,6 +1025,6 @@ def write_feature_records(features, path, num_workers=1, multiple=1):
 
 
 def _serialize(features):
-  """List of the bytes of each window of a FeatureSet."""
+  """Returns the bytes of each window of a FeatureSet, a list."""
   table = record_features(features.settings.max_seq_length, features.settings.is_training)
   return [tf_records.serialize(features.record_row(i), table) for i in range(len(features))]

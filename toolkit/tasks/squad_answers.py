@@ -4,7 +4,7 @@
   window       0    1   2  ...  6     7   8  9       10      11 12  13 14 15   16 17 18   19
             [CLS]  who          [SEP] it was founded by ann  lee - smith  .  ( 1901 )  [SEP]
   best start 11, best end 14 -> pieces "ann lee - smith" -> words "Ann Lee-Smith."
-                             -> the part of the words that the pieces stand for: "Ann Lee-Smith"
+                             -> the part of the words that the pieces cover: "Ann Lee-Smith"
 
 A window's score for a span of pieces is start logit + end logit; for "no answer" it is that of
 [CLS]. The best spans of all windows of a question are its n-best list. Nothing here reads flags.
@@ -27,18 +27,18 @@ from toolkit.support import files
 NBEST_FILE = "nbest_predictions.json"
 NULL_ODDS_FILE = "null_odds.json"
 METRICS_FILE = "eval_metrics.json"
-# Describes the source of the files of answers, so that they are never taken for other ones.
+# Describes the source of the files of answers, so that those of another source are not used.
 SOURCE_FILE = "answers_source.json"
 
-# Stands in the n-best list of a question without any possible answer, as it must not be empty.
+# The n-best list of a question without any possible answer, as it must not be empty.
 _NO_CANDIDATE = "empty"
 
 
 class RawResult(NamedTuple):
-  """What the model says about one window.
+  """The outputs of the model for one window.
 
   Attributes:
-    unique_id: int, the window's.
+    unique_id: the window's.
     start_logits: float [S], list or array: score of each word piece as the first of the answer.
     end_logits: float [S], score of each word piece as the last of the answer.
   """
@@ -68,13 +68,12 @@ class BestAnswer(NamedTuple):
   """The answer to one question.
 
   Attributes:
-    text: str, "" for no answer.
-    probability: float, 0 to 1, of this answer among the n-best.
-    start_char: int, offset of the answer in the example's paragraph_text; None for no answer, and
-      where the example has no paragraph_text.
-    end_char: int, offset of the character behind the answer, or None.
-    null_odds: float, score of "no answer" minus that of the best answer; None unless
-      version_2_with_negative.
+    text: "" for no answer.
+    probability: 0 to 1, of this answer among the n-best.
+    start_char: offset of the answer in the example's paragraph_text; None for no answer, and where
+      the example has no paragraph_text.
+    end_char: offset of the character behind the answer, or None.
+    null_odds: see Answers; None unless version_2_with_negative.
   """
 
   text: str
@@ -98,17 +97,10 @@ def write_predictions(
   null_score_diff_threshold=0.0,
   verbose_logging=False,
 ):
-  """Writes what compute_answers returns as JSON, each file whole or not at all.
+  """Writes the results of compute_answers as JSON, each file whole or not at all.
 
-  Args:
-    all_examples, all_features, all_results, n_best_size, max_answer_length, do_lower_case,
-      version_2_with_negative, null_score_diff_threshold, verbose_logging: see compute_answers.
-    output_prediction_file: path for Answers.predictions.
-    output_nbest_file: path for Answers.nbest.
-    output_null_log_odds_file: path for Answers.null_odds; written with version_2_with_negative.
-
-  Raises:
-    files.InputError: see compute_answers.
+  The paths are of Answers.predictions, of Answers.nbest and, with version_2_with_negative, of
+  Answers.null_odds. For the other arguments and the errors see compute_answers.
   """
   answers = compute_answers(
     all_examples,
@@ -130,12 +122,7 @@ def write_predictions(
 
 
 def write(path, value):
-  """Writes a field of Answers as JSON the way that other tools know it, whole or not at all.
-
-  Args:
-    path: str.
-    value: dict.
-  """
+  """Writes a field of Answers as JSON in the usual format, whole or not at all."""
   files.write_text(path, json.dumps(value, indent=4) + "\n")
 
 
@@ -203,15 +190,12 @@ def best_answer(
   """Finds the answer to one question and its place in the paragraph.
 
   Args:
-    example: SquadExample. Its word_offsets tell the answer's place in its paragraph_text.
+    example: SquadExample; word_offsets are needed for the answer's place in its paragraph_text.
     features: iterable of InputFeatures, made of [example].
-    results, and the others: see compute_answers.
+    results, and the others: see compute_answers, also for errors.
 
   Returns:
     BestAnswer.
-
-  Raises:
-    files.InputError: see compute_answers.
   """
   settings = _Settings(
     n_best_size,
@@ -232,11 +216,11 @@ def best_answer(
 
 
 def rethreshold(nbest, null_odds, threshold):
-  """Predictions for another null_score_diff_threshold, without running the model again.
+  """Makes predictions for another null_score_diff_threshold, without running the model again.
 
   Args:
-    nbest: Answers.nbest, or what nbest_predictions.json holds.
-    null_odds: Answers.null_odds, or what null_odds.json holds.
+    nbest: Answers.nbest, or the content of nbest_predictions.json.
+    null_odds: Answers.null_odds, or the content of null_odds.json.
     threshold: float; "no answer" is predicted where the null odds are higher.
 
   Returns:
@@ -265,6 +249,10 @@ def apply_threshold(answers: Answers, threshold: float) -> dict:
 # ---- Files of an output directory ---------------------------------------------------------------
 
 
+def _paths(output_dir):
+  return [os.path.join(output_dir, name) for name in (NBEST_FILE, NULL_ODDS_FILE, SOURCE_FILE)]
+
+
 def save(output_dir: str, answers: Answers, source: dict):
   """Writes the n-best lists, the null odds if there are any, and their source.
 
@@ -273,7 +261,7 @@ def save(output_dir: str, answers: Answers, source: dict):
     answers: Answers.
     source: all that the answers depend on, for `load`.
   """
-  paths = [os.path.join(output_dir, name) for name in (NBEST_FILE, NULL_ODDS_FILE, SOURCE_FILE)]
+  paths = _paths(output_dir)
   logging.info("Writing nbest to: %s", paths[0])
   write(paths[0], answers.nbest)
   if source["version_2_with_negative"]:
@@ -283,7 +271,7 @@ def save(output_dir: str, answers: Answers, source: dict):
 
 def load(output_dir: str, source: dict) -> Optional[Answers]:
   """Reads the answers that `save` has written; None if they have another source."""
-  paths = [os.path.join(output_dir, name) for name in (NBEST_FILE, NULL_ODDS_FILE, SOURCE_FILE)]
+  paths = _paths(output_dir)
   if not files.exists(paths[2]) or files.read_json(paths[2]) != source:
     return None
   logging.info("The model need not run: its answers are in %s.", paths[0])
@@ -295,11 +283,7 @@ def load(output_dir: str, source: dict) -> Optional[Answers]:
 
 
 def saved_threshold(output_dir: str) -> float:
-  """Reads the null_score_diff_threshold with the best F1 that --do_eval has found for a model.
-
-  Raises:
-    files.InputError: there is none.
-  """
+  """Reads the null_score_diff_threshold with the best F1 of --do_eval; InputError without one."""
   path = os.path.join(output_dir, METRICS_FILE)
   metrics = files.read_json(path) if files.exists(path) else {}
   if "best_f1_thresh" not in metrics:
@@ -322,13 +306,13 @@ def known_threshold(output_dir: str) -> float:
 
 
 def get_final_text(pred_text, orig_text, do_lower_case, verbose_logging=False):
-  """The part of the original words that a span of word pieces stands for.
+  """Finds the part of the original words that a span of word pieces covers.
 
     ("steve smith", "Steve Smith's", True) -> "Steve Smith"
 
   Args:
     pred_text: str, words of the tokenizer with spaces between them (see _piece_text).
-    orig_text: str, the words of the paragraph which the span touches.
+    orig_text: str, the words of the paragraph that the span touches.
     do_lower_case: bool, whether the tokenizer lower-cased the text.
     verbose_logging: bool, whether to log why the part was not found.
 
@@ -343,7 +327,7 @@ def get_final_text(pred_text, orig_text, do_lower_case, verbose_logging=False):
 
 
 class _Settings(NamedTuple):
-  """Arguments of compute_answers, to hand on together."""
+  """Arguments of compute_answers."""
 
   n_best_size: int
   max_answer_length: int
@@ -354,7 +338,7 @@ class _Settings(NamedTuple):
 
 
 class _Window(NamedTuple):
-  """What is needed of a window: N spans that may be the answer, and their surroundings.
+  """N spans of a window that may be the answer, with the data to rank them.
 
   Attributes:
     tokens: list of str, the feature's.
@@ -377,7 +361,7 @@ class _Entry(NamedTuple):
   """A member of the n-best list; text "" is "no answer".
 
   `place` is (w, start, end): text is orig_text[start:end], orig_text being the words from the w-th
-  on, joined by spaces. None for what is not in the paragraph.
+  on, joined by spaces. None if the text is not in the paragraph.
   """
 
   text: str
@@ -387,18 +371,18 @@ class _Entry(NamedTuple):
 
 
 class _Ranking(NamedTuple):
-  """All about the answers to one question; entries may be one more than n_best_size."""
+  """The ranked answers to one question; entries may be one more than n_best_size."""
 
   entries: list
   probabilities: list
   null_odds: Optional[float]
-  chosen: int  # which of the entries is the answer
+  chosen: int  # place of the answer in the entries
 
 
 def _collect(examples, features, results, settings):
-  """Dict of place in examples -> list of its _Window, in the order of the features.
+  """Returns a dict of place in examples -> list of its _Window, in the order of the features.
 
-  Goes once through the features and keeps little of them, as they may be made on demand.
+  Reads the features once and keeps little of them, as they may be made on demand.
   """
   by_id = {}
   for result in results:
@@ -425,7 +409,7 @@ def _collect(examples, features, results, settings):
 
 
 def _window(qas_id, feature, result, settings):
-  """The _Window of a feature; its spans are in order of start rank, then end rank."""
+  """Makes the _Window of a feature; its spans are in order of start rank, then end rank."""
   size = len(feature.tokens)
   start_logits = _checked(result.start_logits, size, f"question {qas_id}: start_logits")
   end_logits = _checked(result.end_logits, size, f"question {qas_id}: end_logits")
@@ -434,7 +418,7 @@ def _window(qas_id, feature, result, settings):
     for logits in (start_logits, end_logits)
   )
   words = {i: feature.token_to_orig_map[i] for i in starts + ends}
-  # A word that several windows have is judged where it has most context.
+  # A word in several windows is scored where it has most context.
   starts = np.array([i for i in starts if feature.token_is_max_context.get(i, False)], int)
   ends = np.array(ends, int)
   distance = ends[None, :] - starts[:, None]
@@ -452,7 +436,7 @@ def _window(qas_id, feature, result, settings):
 
 
 def _checked(logits, size, name):
-  """Logits as float64 [S]; those of padding, from `size` on, may be infinite."""
+  """Returns logits as float64 [S]; those of padding, from `size` on, may be infinite."""
   logits = np.asarray(logits, np.float64)
   if len(logits) < size:
     raise files.InputError(f"{name}: found {len(logits)} numbers for {size} word pieces")
@@ -464,7 +448,7 @@ def _checked(logits, size, name):
 
 
 def _rank(example, windows, settings):
-  """The _Ranking of an example, given its windows."""
+  """Makes the _Ranking of an example from its windows."""
   entries = _distinct_entries(example.doc_tokens, windows, settings)
   probabilities = _compute_softmax([e.start_logit + e.end_logit for e in entries])
   if not settings.version_2_with_negative:
@@ -481,7 +465,7 @@ def _rank(example, windows, settings):
 
 
 def _written(ranking):
-  """The entries of a _Ranking as dicts for Answers.nbest."""
+  """Returns the entries of a _Ranking as dicts for Answers.nbest."""
   return [
     {
       "text": entry.text,
@@ -494,7 +478,7 @@ def _written(ranking):
 
 
 def _distinct_entries(words, windows, settings):
-  """The n-best list: _Entry of distinct texts, best first. One of them is "" if that is allowed."""
+  """Makes the n-best list: _Entry of distinct texts, best first, with "" if that is allowed."""
   null = _null_window(windows) if settings.version_2_with_negative else None
   entries = {}
   for window, i in _best_first([*windows, null] if null else windows):
@@ -508,7 +492,7 @@ def _distinct_entries(words, windows, settings):
 
 
 def _null_window(windows):
-  """A window with one span, for "no answer": [CLS] of the window where it has the lowest score."""
+  """Makes a window with one span, for "no answer": [CLS] of the window with its lowest score."""
   start, end = min((w.null_logits for w in windows), key=sum, default=(0.0, 0.0))
   place = np.zeros(1, int)
   return _Window([], {}, place, place, np.array([start]), np.array([end]), (start, end))
@@ -526,20 +510,15 @@ def _best_first(windows):
 
 
 def _get_best_indexes(logits, n_best_size):
-  """Places of the n_best_size highest logits, highest first; of equal ones the first comes first.
+  """Lists the places of the n_best_size highest logits, highest first, equal ones in their order.
 
-  Args:
-    logits: float [S], list or array.
-    n_best_size: int.
-
-  Returns:
-    List of at most n_best_size int: ([1.0, 3.0, 3.0], 2) -> [1, 2].
+  ([1.0, 3.0, 3.0], 2) -> [1, 2]
   """
   return np.argsort(-np.asarray(logits, np.float64), kind="stable")[:n_best_size].tolist()
 
 
 def _compute_softmax(scores):
-  """Probabilities of scores: list of float -> list of float that sum to 1, [] for []."""
+  """Returns the probabilities of scores: list of float -> list of float, sum 1; [] for []."""
   if not len(scores):
     return []
   powers = np.exp(np.asarray(scores, np.float64) - max(scores))
@@ -550,7 +529,7 @@ def _compute_softmax(scores):
 
 
 def _entry(words, window, i, settings):
-  """The _Entry of the i-th span of a window."""
+  """Makes the _Entry of the i-th span of a window."""
   start, end = int(window.starts[i]), int(window.ends[i])
   logits = float(window.start_logits[i]), float(window.end_logits[i])
   if start == 0:
@@ -563,21 +542,21 @@ def _entry(words, window, i, settings):
 
 
 def _piece_text(tokens):
-  """Word pieces as text: ["un", "##aff", "##able", "!"] -> "unaffable !"."""
+  """Joins word pieces: ["un", "##aff", "##able", "!"] -> "unaffable !"."""
   return " ".join(" ".join(tokens).replace(" ##", "").replace("##", "").split())
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def _tokenized_word(word, do_lower_case):
-  """A word as the tokenizer sees it: ("(Smith's", True) -> "( smith ' s"."""
+  """Tokenizes a word: ("(Smith's", True) -> "( smith ' s"."""
   return " ".join(tokenization.BasicTokenizer(do_lower_case).tokenize(word))
 
 
 def _locate(pred_text, orig_text, do_lower_case, verbose_logging):
-  """Where the text of word pieces stands in the original text.
+  """Finds the text of word pieces in the original text.
 
-  The tokenizer adds spaces and changes characters, mostly one to one. So the n-th character of the
-  one text that is no space is the n-th of the other:
+  The tokenizer adds spaces and changes characters, mostly one to one. So the n-th character that is
+  no space in one text corresponds to the n-th in the other:
 
     orig_text  "(Smith's job"    tokenized  "( smith ' s job"    pred_text  "smith ' s"
                 012345678901                 0 12345 6 7 8..                 1       7
@@ -590,7 +569,7 @@ def _locate(pred_text, orig_text, do_lower_case, verbose_logging):
   words = map(_tokenized_word, orig_text.split(" "), itertools.repeat(do_lower_case))
   tokenized = " ".join(filter(None, words))
   if pred_text == tokenized and orig_text == orig_text.strip():
-    return 0, len(orig_text)  # what the rest would find, but in no time: the usual case
+    return 0, len(orig_text)  # the same result as below, but faster: the usual case
   try:
     return _align(pred_text, orig_text, tokenized)
   except LookupError as error:
@@ -600,7 +579,7 @@ def _locate(pred_text, orig_text, do_lower_case, verbose_logging):
 
 
 def _align(pred_text, orig_text, tokenized):
-  """Bounds in orig_text of pred_text, as in _locate; LookupError if they cannot be found."""
+  """Finds the bounds in orig_text of pred_text, as in _locate; LookupError without them."""
   start = tokenized.find(pred_text)
   if start < 0:
     raise LookupError(f"Unable to find text: '{pred_text}' in '{orig_text}'")
@@ -620,7 +599,7 @@ def _align(pred_text, orig_text, tokenized):
 
 
 def _characters(example, place):
-  """Bounds in example.paragraph_text of an _Entry's place, or (None, None)."""
+  """Finds the bounds in example.paragraph_text of an _Entry's place, or (None, None)."""
   if place is None or getattr(example, "word_offsets", None) is None:
     return None, None
   word, start, end = place
@@ -628,7 +607,7 @@ def _characters(example, place):
 
 
 def _character(example, word, offset):
-  """Offset in the paragraph of a character, given its offset in the joined words from `word` on.
+  """Finds a character's offset in the paragraph from that in the joined words from `word` on.
 
   Words ["Ann", "Lee"] at [0, 9] of "Ann      Lee": (0, 5), the first "e" -> 10.
   """

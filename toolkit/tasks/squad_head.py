@@ -19,7 +19,7 @@ def input_fn_builder(
   Args:
     input_file: as squad.write_feature_records or FeatureWriter writes it.
     seq_length: S.
-    is_training, drop_remainder, trim_padding, seed, num_seen: see input_pipeline.read_input_fn.
+    is_training, and the others: see input_pipeline.read_input_fn.
 
   Returns:
     Function of params, a dict with "batch_size", to a tf.data.Dataset of batches.
@@ -38,25 +38,15 @@ def create_model(
   segment_ids: tf.Tensor,
   use_one_hot_embeddings: bool,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-  """BERT with two logits per word piece: as the first and as the last of the answer.
+  """Builds BERT with two logits per word piece: as the first and as the last of the answer.
 
-  Args:
-    bert_config: the encoder's.
-    is_training: whether there is dropout.
-    input_ids, input_mask, segment_ids: int32 [B, S].
-    use_one_hot_embeddings: see modeling.BertModel.
+  For the arguments see modeling.BertModel; the inputs are int32 [B, S].
 
   Returns:
     Two of float32 [B, S]: start logits and end logits (Devlin et al. 2018, section 4.2).
   """
-  model = modeling.BertModel(
-    config=bert_config,
-    is_training=is_training,
-    input_ids=input_ids,
-    input_mask=input_mask,
-    token_type_ids=segment_ids,
-    use_one_hot_embeddings=use_one_hot_embeddings,
-  )
+  inputs = (input_ids, input_mask, segment_ids, use_one_hot_embeddings)
+  model = modeling.BertModel(bert_config, is_training, *inputs)
   hidden = model.get_sequence_output()  # [B, S, H]
   weights = tf.get_variable(
     "cls/squad/output_weights",
@@ -74,14 +64,11 @@ def span_loss(
   start_positions: tf.Tensor,
   end_positions: tf.Tensor,
 ) -> tf.Tensor:
-  """Mean cross-entropy, in nats, of the first and of the last word piece.
+  """Returns the mean cross-entropy, in nats, of the first and the last word piece, a scalar.
 
   Args:
     start_logits, end_logits: float32 [B, S].
     start_positions, end_positions: int32 [B].
-
-  Returns:
-    float32 scalar.
   """
   losses = [
     tf.nn.sparse_softmax_cross_entropy_with_logits(labels=positions, logits=logits)  # [B]
@@ -91,7 +78,7 @@ def span_loss(
 
 
 def stacked_logits(config: modeling.BertConfig, *inputs: tf.Tensor) -> tf.Tensor:
-  """Logits, float32 [B, S, 2], of a model without dropout; `inputs` as create_model has them."""
+  """Builds the logits, float32 [B, S, 2], without dropout, from the inputs of create_model."""
   return tf.stack(create_model(config, False, *inputs, False), axis=-1)
 
 
@@ -101,7 +88,7 @@ def objective(
   end_logits: tf.Tensor,
   soft_targets: Optional[SoftTargets] = None,
 ) -> optimization.Objective:
-  """The loss of a batch for training.
+  """Returns the loss of a batch for training.
 
   Args:
     features: columns of squad.record_features, and TEACHER_LOGITS with soft_targets.
@@ -112,7 +99,7 @@ def objective(
   loss = span_loss(start_logits, end_logits, starts, ends)
   mean = optimization.mean_of_examples(loss, starts)
   if soft_targets is None:
-    # The softmax goes over all positions, those of padding too.
+    # The softmax is over all positions, those of padding too.
     return optimization.Objective([mean], sees_padding=True)
   teacher_losses = span_losses(
     start_logits,

@@ -7,7 +7,7 @@
   Lisbon   B-LOC        0    1   1     0      1   1    1    1   0     0   ...   label_mask
   .        O                             O, B-LOC, B-PER and I-PER have the ids 0 to 3
 
-The tag of a word stands at its first word piece, and the others are not scored (Devlin et al. 2018,
+The tag of a word is at its first word piece, and the others are not scored (Devlin et al. 2018,
 section 5.3). A sentence that is too long for one input is cut into windows that overlap.
 """
 
@@ -18,16 +18,15 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
-import numpy as np
 from absl import logging
 
 import tokenization
 from toolkit.metrics import ner_metrics
-from toolkit.records import tf_records
 from toolkit.support import files
+from toolkit.tasks import encoding
 
 DOCSTART = "-DOCSTART-"
-# The ways to write entities as tags that encode_entities knows; the first is this module's own.
+# The schemes of encode_entities; the first is that of this module.
 SCHEMES = ("iob2", "iob1", "bioes")
 
 _TAG = re.compile(r"O|[BIESLU]-.+")
@@ -38,13 +37,13 @@ _BILOU = {"L": "E", "U": "S"}  # BILOU is BIOES by other names
 
 
 class Layout(NamedTuple):
-  """How a file of words and tags is to be read.
+  """The form of a file of words and tags.
 
   Attributes:
     token_column, label_column: int, columns of words and tags, from 0; from -1 at the end.
     delimiter: str between two columns ("\\\\t" and "tab" mean a tab), or None for any number of
       spaces and tabs.
-    comment_prefix: str, how lines begin that are no words, or None.
+    comment_prefix: str, first characters of lines that are no words, or None.
     tag_scheme: member of SCHEMES, or "auto" for the one that fits best.
   """
 
@@ -55,18 +54,18 @@ class Layout(NamedTuple):
   tag_scheme: str = "auto"
 
   def separator(self):
-    """The delimiter as it stands in a file, or None."""
+    """Returns the delimiter as it is in a file, or None."""
     return {"\\t": "\t", "tab": "\t", "": None}.get(self.delimiter, self.delimiter)
 
   def split(self, line):
-    """The columns of a line."""
+    """Returns the columns of a line."""
     if self.separator():
       return [cell.strip(" \t") for cell in line.split(self.separator())]
-    # Not str.split(): that would also cut at U+00A0, U+0085 and others, which words may have.
+    # Not str.split(): that also cuts at U+00A0, U+0085 and others, which may be parts of words.
     return re.split("[ \t]+", line.strip(" \t"))
 
   def is_comment(self, line):
-    """Whether a line is no word."""
+    """Returns True for a line that is no word."""
     return bool(self.comment_prefix) and line.startswith(self.comment_prefix)
 
 
@@ -103,12 +102,12 @@ class Corpus(NamedTuple):
   other_lines: dict
 
   def is_tagged(self):
-    """Whether the file has tags."""
+    """Returns True if the file has tags."""
     return self.sentences[0].tags is not None
 
 
 def read_corpus(path, layout=Layout(), has_tags=True):  # noqa: B008, immutable
-  """Reads a file with a word and its tag a line, in columns, and blank lines between sentences.
+  """Reads a Corpus: a word and its tag per line, in columns; blank lines between sentences.
 
   Tags become IOB2. Those that break their scheme are read as conlleval does, and counted in the
   log.
@@ -117,9 +116,6 @@ def read_corpus(path, layout=Layout(), has_tags=True):  # noqa: B008, immutable
     path: str.
     layout: Layout.
     has_tags: bool, whether to read tags; None: if any word has a second column.
-
-  Returns:
-    Corpus with at least one word.
 
   Raises:
     files.InputError: the file cannot be read or has no words; a line has too few columns, or a tag
@@ -137,7 +133,7 @@ def read_corpus(path, layout=Layout(), has_tags=True):  # noqa: B008, immutable
 
 
 def _grouped_lines(path, layout):
-  """A list of sentences, each a list of (line number, cells), and Corpus.other_lines."""
+  """Returns a list of sentences, each a list of (line number, cells), and Corpus.other_lines."""
   groups, other_lines = [[]], {}
   for number, line in files.read_lines(path):
     if layout.is_comment(line):
@@ -154,7 +150,7 @@ def _grouped_lines(path, layout):
 
 
 def _sentence(path, group, layout, has_tags):
-  """Sentence of a list of (line number, cells)."""
+  """Makes a Sentence of a list of (line number, cells)."""
   words, tags = [], []
   for number, cells in group:
     place = f"{path}:{number}"
@@ -181,7 +177,7 @@ def _columns(cells):
 
 
 def _cell(cells, column, flag, place):
-  """The content of a column, which must be there."""
+  """Returns the content of a column; InputError without any."""
   if not -len(cells) <= column < len(cells):
     raise files.InputError(
       f"{place}: found {_columns(cells)}, too few for --{flag}={column}; is --delimiter right?"
@@ -192,7 +188,7 @@ def _cell(cells, column, flag, place):
 
 
 def _to_iob2(path, sentences, scheme):
-  """Sentences with the tags of IOB2; logs how many tags break their own scheme."""
+  """Returns sentences with the tags of IOB2; logs the number of tags that break their scheme."""
   found = [ner_metrics.entities(sentence.tags) for sentence in sentences]
 
   def broken_lines(name):
@@ -224,19 +220,11 @@ def _to_iob2(path, sentences, scheme):
 
 
 def encode_entities(entities, num_words, scheme=SCHEMES[0]):
-  """Writes entities as tags.
+  """Writes a list of ner_metrics.Entity in order as num_words tags, by a member of SCHEMES.
 
-    PER 0 to 2, PER 2 to 3   iob2   B-PER I-PER B-PER
-                             iob1   I-PER I-PER B-PER
-                             bioes  B-PER E-PER S-PER
-
-  Args:
-    entities: list of ner_metrics.Entity in order.
-    num_words: int, words of the sentence.
-    scheme: member of SCHEMES.
-
-  Returns:
-    List of num_words str.
+  PER 0 to 2, PER 2 to 3   iob2   B-PER I-PER B-PER
+                           iob1   I-PER I-PER B-PER
+                           bioes  B-PER E-PER S-PER
   """
   tags = ["O"] * num_words
   before = None
@@ -257,7 +245,7 @@ def encode_entities(entities, num_words, scheme=SCHEMES[0]):
 
 @functools.lru_cache(maxsize=10_000)
 def _kind(char):
-  """Of a character: s for a space, d for one that is deleted, a for a word of its own, else w."""
+  """Classifies a character: s is a space, d is deleted, a is a word of its own; others are w."""
   if tokenization._is_whitespace(char):
     return "s"
   if char in "\0\ufffd" or tokenization._is_control(char):
@@ -267,16 +255,10 @@ def _kind(char):
 
 
 def split_text(text):
-  """Splits text into words where tokenization.BasicTokenizer does, and keeps their characters.
+  """Splits text where tokenization.BasicTokenizer does, into a Sentence with the original words.
 
-    "Zoë's in 東京." -> words [Zoë, ', s, in, 東, 京, .]
-                        spans [(0, 3), (3, 4), (4, 5), (6, 8), (9, 10), (10, 11), (11, 12)]
-
-  Args:
-    text: str.
-
-  Returns:
-    Sentence without tags.
+  "Zoë's in 東京." -> words [Zoë, ', s, in, 東, 京, .]
+                      spans [(0, 3), (3, 4), (4, 5), (6, 8), (9, 10), (10, 11), (11, 12)]
   """
   kinds = "".join(map(_kind, text))
   spans = [match.span() for match in re.finditer("a|w([wd]*w)?", kinds)]
@@ -284,13 +266,9 @@ def split_text(text):
 
 
 def read_text_corpus(path):
-  """Reads a file of plain text, a sentence a line; a blank line is a sentence without words.
+  """Reads a Corpus of plain text, a sentence per line; a blank line is a sentence without words.
 
-  Args:
-    path: str.
-
-  Returns:
-    Corpus. The lines of its words are those of the file that format_corpus makes.
+  The lines of its words are those of the file that format_corpus makes.
 
   Raises:
     files.InputError: the file cannot be read, or has no words.
@@ -311,18 +289,15 @@ def read_text_corpus(path):
 
 
 def layout_of(settings) -> Layout:
-  """Returns the layout that command_line.Settings ask for."""
+  """Returns the layout of command_line.Settings."""
   return Layout(**{name: settings[name] for name in Layout._fields})
 
 
 def read_sets(settings) -> dict:
-  """Reads all sets that a run works on.
+  """Reads all sets of a run: dict of "train", "dev" and "test" -> Corpus.
 
   Args:
     settings: command_line.Settings with the flags of run_ner.py.
-
-  Returns:
-    Dict of "train", "dev" and "test" -> Corpus.
 
   Raises:
     files.InputError: a file is not given, or cannot be read.
@@ -335,7 +310,7 @@ def read_sets(settings) -> dict:
 
 
 def _read_set(settings, name, flag):
-  """Corpus of a set that a flag needs."""
+  """Reads the Corpus of a set that a flag needs."""
   if name == "test" and settings.predict_text_file:
     return read_text_corpus(settings.predict_text_file)
   path = settings.predict_file if name == "test" else None
@@ -349,13 +324,9 @@ def _read_set(settings, name, flag):
 
 
 def find_labels(corpus):
-  """The labels that a tagger of a corpus needs: "O", and B- and I- of each type, sorted.
+  """Lists the labels of a tagger of a Corpus: "O", and B- and I- of each type, sorted.
 
-  Args:
-    corpus: Corpus with tags.
-
-  Returns:
-    List of str. A type has both, though all of its entities may be single words.
+  A type has both, though all of its entities may be single words.
 
   Raises:
     files.InputError: there is no entity.
@@ -367,15 +338,7 @@ def find_labels(corpus):
 
 
 def check_labels(corpus, labels):
-  """Makes sure that a model knows the tags of a corpus.
-
-  Args:
-    corpus: Corpus, with tags or without.
-    labels: list of str, of the model.
-
-  Raises:
-    files.InputError: names the first tag that it does not know (file:line).
-  """
+  """Raises files.InputError (file:line) for the first tag of a Corpus that is not in labels."""
   known = set(labels)
   for sentence in corpus.sentences:
     for line, tag in zip(sentence.lines, sentence.tags or ()):
@@ -406,14 +369,14 @@ class Window(NamedTuple):
 
 
 def first_pieces(words, tokenize):
-  """Word pieces of a sentence that comes in words, and where each word begins among them.
+  """Tokenizes a sentence of words, and finds the first piece of each word.
 
     words  ["Zoë", "unaffable", "\\u200b", "."]
     pieces ["zoe", "una", "##ffa", "##ble", "."]
     starts [0, 1, None, 4]
 
-  To predict for words what the model says for pieces, take what stands at each word's start: of
-  piece 1 for "unaffable". The zero-width space makes no piece at all.
+  The prediction for a word is that for its first piece: piece 1 for "unaffable". The zero-width
+  space has no piece.
 
   Args:
     words: list of str.
@@ -432,10 +395,10 @@ def first_pieces(words, tokenize):
 
 
 def make_windows(sentences, tokenizer, max_seq_length):
-  """Cuts sentences into what the model can take, so that each word is tagged once.
+  """Cuts sentences into inputs of the model, so that each word is tagged once.
 
-  A word is tagged in the window that shows most of what is around it. Words without a word piece,
-  such as a lone control character, are tagged in none; they are counted in the log.
+  A word is tagged in the window with most of its context. Words without a word piece, such as a
+  lone control character, are tagged in none; they are counted in the log.
 
   Args:
     sentences: list of Sentence.
@@ -449,9 +412,9 @@ def make_windows(sentences, tokenizer, max_seq_length):
   windows, without = [], []
   for number, sentence in enumerate(sentences):
     ids, starts = first_pieces(sentence.words, tokenizer.encode)
-    room = max_seq_length - 2
-    for first, words in _assign_words(len(ids), starts, room).items():
-      input_ids = [cls, *ids[first : first + room], sep]
+    width = max_seq_length - 2
+    for first, words in _assign_words(len(ids), starts, width).items():
+      input_ids = [cls, *ids[first : first + width], sep]
       windows.append(Window(number, input_ids, words, [starts[w] - first + 1 for w in words]))
     without += [word for word, start in zip(sentence.words, starts) if start is None]
   if without:
@@ -461,49 +424,41 @@ def make_windows(sentences, tokenizer, max_seq_length):
   return windows
 
 
-def _assign_words(num_pieces, starts, room):
-  """Dict of the first piece of each window -> list of the words that are tagged in it.
+def _assign_words(num_pieces, starts, width):
+  """Returns a dict of the first piece of each window -> list of the words that are tagged in it.
 
   Windows begin half a window apart, and the last one ends with the sentence: 10 pieces, a word
-  each, with room for 6 -> {0: [0 1 2 3 4], 3: [5 6], 4: [7 8 9]}, for windows 0-5, 3-8 and 4-9.
+  each, 6 per window -> {0: [0 1 2 3 4], 3: [5 6], 4: [7 8 9]}, for windows 0-5, 3-8 and 4-9.
   """
-  stride = max(1, room // 2)
-  firsts = [*range(0, num_pieces - room, stride), max(0, num_pieces - room)]
+  stride = max(1, width // 2)
+  firsts = [*range(0, num_pieces - width, stride), max(0, num_pieces - width)]
   words = {first: [] for first in firsts}
   for word, piece in enumerate(starts):
     if piece is not None:
-      left = bisect.bisect_left(firsts, piece - room + 1)
+      left = bisect.bisect_left(firsts, piece - width + 1)
       near = firsts[left : bisect.bisect_right(firsts, piece)]
-      best = max(near, key=lambda first: min(piece - first, first + room - 1 - piece))
+      best = max(near, key=lambda first: min(piece - first, first + width - 1 - piece))
       words[best].append(word)
   return words
 
 
 def record_features(seq_length):
-  """The table of what a TFRecord file has for each window.
+  """Returns the columns of a TFRecord file of windows, tf_records.Feature, int32 [S].
 
-  Args:
-    seq_length: int, S.
-
-  Returns:
-    List of tf_records.Feature, int32 [S]: input_ids, input_mask, segment_ids; label_ids, 0 where
-    nothing is scored; label_mask, 1 at the first pieces of the words that are.
+  input_ids, input_mask, segment_ids; label_ids, 0 where nothing is scored; label_mask, 1 at the
+  scored pieces, which are the first of their words.
   """
-  names = ("input_ids", "input_mask", "segment_ids", "label_ids", "label_mask")
-  return [tf_records.Feature(name, np.int32, (seq_length,), per_token=True) for name in names]
+  return encoding.token_features(seq_length, (*encoding.INPUTS, "label_ids", "label_mask"))
 
 
 def feature_rows(windows, sentences, labels, seq_length):
-  """Windows as rows for the table of record_features.
+  """Yields windows as rows for record_features: dict of name -> list of seq_length int.
 
   Args:
     windows: list of Window.
     sentences: the list of Sentence that they were made of; those without tags get label_ids 0.
     labels: list of str in the order of their ids.
     seq_length: int, S.
-
-  Yields:
-    Dict of feature name -> list of S int.
   """
   ids = {label: place for place, label in enumerate(labels)}
   for window in windows:
@@ -522,7 +477,7 @@ def feature_rows(windows, sentences, labels, seq_length):
 
 
 def join_tags(sentences, windows, predicted_ids, labels):
-  """Puts the predictions of windows together.
+  """Joins the predictions of windows.
 
   Args:
     sentences: list of N Sentence.
@@ -531,8 +486,8 @@ def join_tags(sentences, windows, predicted_ids, labels):
     labels: list of str in the order of their ids.
 
   Returns:
-    List of N lists of str, a tag of IOB2 for each word. Sequences that break IOB2 are written anew
-    with the entities that conlleval finds in them.
+    List of N lists of str, a tag of IOB2 for each word. Sequences that break IOB2 are replaced by
+    the tags of the entities that conlleval finds in them.
   """
   tags = [["O"] * len(sentence.words) for sentence in sentences]
   for window, ids in zip(windows, predicted_ids):
@@ -542,11 +497,7 @@ def join_tags(sentences, windows, predicted_ids, labels):
 
 
 def prediction_record(sentence, tags):
-  """What is known of a tagged sentence, ready for JSON.
-
-  Args:
-    sentence: Sentence.
-    tags: list of str, the predicted tags of IOB2.
+  """Formats a Sentence and its predicted tags of IOB2 for JSON.
 
   Returns:
     Dict of text, words, tags, and entities, a list of dicts:
@@ -574,7 +525,7 @@ def prediction_record(sentence, tags):
 
 
 def _joined_spans(words):
-  """Where words stand in " ".join(words): ["in", "Rome"] -> [(0, 2), (3, 7)]."""
+  """Returns the bounds of words in " ".join(words): ["in", "Rome"] -> [(0, 2), (3, 7)]."""
   spans, start = [], 0
   for word in words:
     spans.append((start, start + len(word)))
@@ -583,16 +534,15 @@ def _joined_spans(words):
 
 
 def format_corpus(corpus, tags, separator=None):
-  """A corpus with predicted tags, line by line as it was read.
+  """Formats a Corpus with predicted tags, line by line as it was read.
+
+  A line has the word, its tag if the corpus has tags, and the predicted tag. Lines that are no
+  words keep their places; those between documents have O for tags.
 
   Args:
     corpus: Corpus.
     tags: list of lists of str, the predicted tags of each sentence.
     separator: str between two columns; None for a space.
-
-  Returns:
-    str: on each line the word, its tag if the corpus has tags, and the predicted tag. Lines that
-    are no words keep their places; those between documents have O for tags.
   """
   extra = ["O"] * (2 if corpus.is_tagged() else 1)
   rows = {

@@ -20,24 +20,22 @@ def create_model(
   num_labels: int,
   use_one_hot_embeddings: bool,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-  """BERT with a dense layer over each word piece (Devlin et al. 2018, section 5.3).
+  """Builds BERT with a dense layer over each word piece (Devlin et al. 2018, section 5.3).
 
   Args:
-    bert_config: the encoder's.
-    is_training: whether there is dropout.
+    bert_config, is_training, use_one_hot_embeddings: see modeling.BertModel.
     input_ids, input_mask, segment_ids: int32 [B, S].
     label_ids: int32 [B, S], places of the labels in the list.
     label_mask: int32 [B, S], 1 for the pieces that are scored, 0 for others.
     num_labels: L.
-    use_one_hot_embeddings: see modeling.BertModel.
 
   Returns:
     float32 scalar, the mean loss of the scored pieces; float32 [B, S], the losses
     (cross-entropy in nats, 0 where nothing is scored); float32 [B, S, L], the logits; float32
     [B, S, L], the probabilities.
   """
-  inputs = (input_ids, input_mask, segment_ids)
-  scores = logits(bert_config, num_labels, is_training, *inputs, use_one_hot_embeddings)
+  inputs = (input_ids, input_mask, segment_ids, use_one_hot_embeddings)
+  scores = logits(bert_config, num_labels, is_training, *inputs)
   losses = tf.cast(label_mask, tf.float32) * tf.nn.sparse_softmax_cross_entropy_with_logits(
     labels=label_ids, logits=scores
   )  # [B, S]
@@ -46,23 +44,10 @@ def create_model(
 
 
 def logits(
-  bert_config: modeling.BertConfig,
-  num_labels: int,
-  is_training: bool,
-  input_ids: tf.Tensor,
-  input_mask: tf.Tensor,
-  segment_ids: tf.Tensor,
-  use_one_hot_embeddings: bool,
+  bert_config: modeling.BertConfig, num_labels: int, is_training: bool, *inputs: tf.Tensor
 ) -> tf.Tensor:
-  """float32 [B, S, L]; see create_model."""
-  model = modeling.BertModel(
-    config=bert_config,
-    is_training=is_training,
-    input_ids=input_ids,
-    input_mask=input_mask,
-    token_type_ids=segment_ids,
-    use_one_hot_embeddings=use_one_hot_embeddings,
-  )
+  """Builds the logits, float32 [B, S, L]; `inputs` are the others of modeling.BertModel."""
+  model = modeling.BertModel(bert_config, is_training, *inputs)
   hidden = modeling.dropout(model.get_sequence_output(), 0.1 if is_training else 0.0)  # [B, S, H]
   weights = tf.get_variable(
     "cls/ner/output_weights",
@@ -74,7 +59,7 @@ def logits(
 
 
 def num_scored(label_mask: tf.Tensor) -> tf.Tensor:
-  """The denominator of the mean loss, float32 scalar above 0.
+  """Returns the denominator of the mean loss, float32 scalar above 0.
 
   A batch, or a part of it, may have nothing to score: windows within one word.
   """
@@ -87,7 +72,7 @@ def objective(
   logits: tf.Tensor,
   soft_targets: Optional[SoftTargets] = None,
 ) -> optimization.Objective:
-  """The loss of a batch for training.
+  """Returns the loss of a batch for training.
 
   Args:
     features: columns of tagging.record_features, and TEACHER_LOGITS with soft_targets.
@@ -104,5 +89,5 @@ def objective(
 
 
 def predictions(losses: tf.Tensor, logits: tf.Tensor) -> dict[str, tf.Tensor]:
-  """The outputs of a prediction: `losses` float32 [B, S] and `label_ids` int32 [B, S]."""
+  """Returns the outputs of a prediction: `losses` float32 [B, S], `label_ids` int32 [B, S]."""
   return {"losses": losses, "label_ids": tf.argmax(logits, axis=-1, output_type=tf.int32)}

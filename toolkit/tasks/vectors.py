@@ -1,56 +1,42 @@
 """Vectors of texts: examples, their features, and the values of a model's outputs."""
 
+import dataclasses
 import re
 from collections.abc import Iterable, Iterator
 from typing import Optional
 
 import numpy as np
-from absl import logging
 
 import tokenization
 from toolkit.records import tf_records
 from toolkit.support import files
-from toolkit.tasks.classification import _truncate_seq_pair
+from toolkit.tasks import encoding
 
 POOLINGS = ("none", "cls", "mean", "max", "mean_max")
 
+_INPUTS = ("input_ids", "input_mask", "input_type_ids")
 _NUM_LOGGED_EXAMPLES = 5
 
 
+@dataclasses.dataclass(eq=False)
 class InputExample:
-  """A text, or a pair of them.
+  """A text, or a pair of them."""
 
-  Attributes:
-    unique_id: int.
-    text_a: str.
-    text_b: str, or None.
-  """
-
-  def __init__(self, unique_id: int, text_a: str, text_b: Optional[str]):
-    self.unique_id = unique_id
-    self.text_a = text_a
-    self.text_b = text_b
+  unique_id: int
+  text_a: str
+  text_b: Optional[str]
 
 
+@dataclasses.dataclass(eq=False)
 class InputFeatures:
-  """An example as inputs of the model.
+  """An example as inputs of the model; input_type_ids are the segment_ids of encoding.Encoded."""
 
-  Attributes:
-    unique_id: int, that of the example.
-    tokens: list of str, the word pieces with [CLS] and [SEP].
-    input_ids: list of seq_length int, ids of the word pieces, then 0.
-    input_mask: list of seq_length int, 1 for a word piece, 0 for padding.
-    input_type_ids: list of seq_length int, 1 for the second text and its [SEP], else 0.
-    is_truncated: bool, whether the example was longer and lost its end.
-  """
-
-  def __init__(self, unique_id, tokens, input_ids, input_mask, input_type_ids, is_truncated=False):
-    self.unique_id = unique_id
-    self.tokens = tokens
-    self.input_ids = input_ids
-    self.input_mask = input_mask
-    self.input_type_ids = input_type_ids
-    self.is_truncated = is_truncated
+  unique_id: int
+  tokens: list
+  input_ids: list
+  input_mask: list
+  input_type_ids: list
+  is_truncated: bool = False
 
 
 def read_examples(input_file: str) -> list[InputExample]:
@@ -94,60 +80,33 @@ def convert_examples_to_features(
 def convert_example(
   example: InputExample, seq_length: int, tokenizer: tokenization.FullTokenizer
 ) -> InputFeatures:
-  """The features of an example; see convert_examples_to_features."""
-  tokens_a = tokenizer.tokenize(example.text_a)
-  tokens_b = tokenizer.tokenize(example.text_b) if example.text_b else []
-  max_tokens = seq_length - (3 if tokens_b else 2)  # [CLS] a [SEP] b [SEP], or [CLS] a [SEP]
-  is_truncated = len(tokens_a) + len(tokens_b) > max_tokens
-  _truncate_seq_pair(tokens_a, tokens_b, max_tokens)
-
-  first = ["[CLS]", *tokens_a, "[SEP]"]
-  second = [*tokens_b, "[SEP]"] if tokens_b else []
-  tokens = first + second
-  padding = [0] * (seq_length - len(tokens))
-  return InputFeatures(
-    unique_id=example.unique_id,
-    tokens=tokens,
-    input_ids=tokenizer.convert_tokens_to_ids(tokens) + padding,
-    input_mask=[1] * len(tokens) + padding,
-    input_type_ids=[0] * len(first) + [1] * len(second) + padding,
-    is_truncated=is_truncated,
-  )
+  """Returns the features of an example; see convert_examples_to_features."""
+  encoded = encoding.encode_pair(tokenizer, example.text_a, example.text_b, seq_length)
+  return InputFeatures(example.unique_id, *encoded)
 
 
 def logged(features: Iterable[InputFeatures]) -> Iterator[InputFeatures]:
   """Passes features on, and logs the first few."""
   for number, feature in enumerate(features):
     if number < _NUM_LOGGED_EXAMPLES:
-      logging.info("*** Example ***")
-      logging.info("unique_id: %s", feature.unique_id)
-      logging.info("tokens: %s", " ".join(feature.tokens))
-      for name in ("input_ids", "input_mask", "input_type_ids"):
-        logging.info("%s: %s", name, " ".join(map(str, getattr(feature, name))))
+      names = ("unique_id", "tokens", *_INPUTS)
+      encoding.log_example(**{name: getattr(feature, name) for name in names})
     yield feature
 
 
 def record_features(seq_length: int) -> list[tf_records.Feature]:
-  """The table of the model_fn's features."""
-  per_token = [
-    tf_records.Feature(name, np.int32, (seq_length,), per_token=True)
-    for name in ("input_ids", "input_mask", "input_type_ids")
-  ]
-  return [tf_records.Feature("unique_ids", np.int32), *per_token]
+  """Returns the table of the model_fn's features."""
+  table = encoding.token_features(seq_length, _INPUTS)
+  return [tf_records.Feature("unique_ids", np.int32), *table]
 
 
 def feature_row(feature: InputFeatures) -> dict:
-  """A row for the table of record_features."""
-  return {
-    "unique_ids": feature.unique_id,
-    "input_ids": feature.input_ids,
-    "input_mask": feature.input_mask,
-    "input_type_ids": feature.input_type_ids,
-  }
+  """Returns a row for the table of record_features."""
+  return {"unique_ids": feature.unique_id, **{name: getattr(feature, name) for name in _INPUTS}}
 
 
 def values_of(outputs: dict[str, np.ndarray], num_tokens: int) -> np.ndarray:
-  """The outputs of vectors_head.create_model for one input, without padding.
+  """Returns the outputs of vectors_head.create_model for one input, without padding.
 
   Args:
     outputs: name -> array, without the axis B.

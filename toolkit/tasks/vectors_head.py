@@ -17,29 +17,22 @@ def create_model(
   pooling: str = "none",
   pool_special_tokens: bool = False,
 ) -> dict[str, tf.Tensor]:
-  """BERT without a head.
+  """Builds BERT without a head.
 
   Args:
-    bert_config: the encoder's.
+    bert_config, use_one_hot_embeddings: see modeling.BertModel.
     input_ids, input_mask, input_type_ids: int32 [B, S].
     layer_indexes: L places in the list of the layers.
-    use_one_hot_embeddings: see modeling.BertModel.
     pooling: member of vectors.POOLINGS.
-    pool_special_tokens: whether mean and maximum take in [CLS] and [SEP].
+    pool_special_tokens: whether mean and maximum include [CLS] and [SEP].
 
   Returns:
     "layer_output_0", "layer_output_1", ... -> float32 [B, S, H]. With pooling, "pooled" -> float32
     [B, W]: the pooled vectors of the layers one after the other, W = L * H, or L * 2 * H for
     mean_max, which is the mean and then the maximum.
   """
-  model = modeling.BertModel(
-    config=bert_config,
-    is_training=False,
-    input_ids=input_ids,
-    input_mask=input_mask,
-    token_type_ids=input_type_ids,
-    use_one_hot_embeddings=use_one_hot_embeddings,
-  )
+  inputs = (input_ids, input_mask, input_type_ids, use_one_hot_embeddings)
+  model = modeling.BertModel(bert_config, False, *inputs)
   layers = [model.get_all_encoder_layers()[index] for index in layer_indexes]  # [B, S, H]
   if pooling == "none":
     return {f"layer_output_{i}": layer for i, layer in enumerate(layers)}
@@ -48,18 +41,14 @@ def create_model(
 
 
 def text_mask(input_mask: tf.Tensor, input_type_ids: tf.Tensor) -> tf.Tensor:
-  """Marks the word pieces of the text: those but the first that another of the same text follows.
+  """Returns the mask of text: pieces, but the first, that another of the same text follows.
 
     [CLS] a b [SEP] c [SEP] [PAD]
       1   1 1   1   1   1     0     input_mask
       0   0 0   0   1   1     0     input_type_ids
       0   1 1   0   1   0     0     result
 
-  Args:
-    input_mask, input_type_ids: int32 [B, S].
-
-  Returns:
-    int32 [B, S].
+  All are int32 [B, S].
   """
   same_text = tf.equal(input_type_ids[:, 1:], input_type_ids[:, :-1])
   followed = input_mask[:, 1:] * tf.cast(same_text, tf.int32)  # [B, S - 1]
@@ -67,7 +56,7 @@ def text_mask(input_mask: tf.Tensor, input_type_ids: tf.Tensor) -> tf.Tensor:
 
 
 def pool(layer: tf.Tensor, mask: tf.Tensor, pooling: str) -> tf.Tensor:
-  """One vector of many.
+  """Pools the vectors of a layer.
 
   Args:
     layer: float32 [B, S, H].
