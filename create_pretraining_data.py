@@ -17,6 +17,7 @@ from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: sk
 
 import collections  # noqa: F401, for programs that import * from here
 import contextlib
+import importlib
 import os
 import random  # noqa: F401
 
@@ -126,18 +127,23 @@ flags.DEFINE_integer(
 # ---- As a library -------------------------------------------------------------------------------
 
 
+def __getattr__(name):
+  """Loads TensorFlow, as `tf`, when it is read: nothing else here needs it, and it takes seconds."""
+  if name == "tf":
+    return importlib.import_module("tensorflow.compat.v1")
+  raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 def create_int_feature(values):
   """Makes a tf.train.Feature of a list of int."""
-  import tensorflow as tf  # not at the top: nothing else here needs it, and it takes seconds
-
-  return tf.train.Feature(int64_list=tf.train.Int64List(value=list(values)))
+  train = __getattr__("tf").train
+  return train.Feature(int64_list=train.Int64List(value=list(values)))
 
 
 def create_float_feature(values):
   """Makes a tf.train.Feature of a list of float, stored as float32."""
-  import tensorflow as tf  # as above
-
-  return tf.train.Feature(float_list=tf.train.FloatList(value=list(values)))
+  train = __getattr__("tf").train
+  return train.Feature(float_list=train.FloatList(value=list(values)))
 
 
 # ---- One run ------------------------------------------------------------------------------------
@@ -256,6 +262,9 @@ def _make_reports(job, num_done, progress):
   for shard in jobs:
     yield pretraining.make_shard(shard, lambda n: progress.advance(share, n))
 
+
+# For programs that import * from here: all public names, and `tf`, which is loaded then.
+__all__ = ["tf", *(name for name in globals() if not name.startswith("_"))]
 
 if __name__ == "__main__":
   command_line.run(main, flags)

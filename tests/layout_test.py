@@ -143,7 +143,11 @@ def test_no_two_scripts_share_six_lines():
 
 
 def _counts(line):
-  """Leaves out blank lines, comments, imports, lone brackets and the parameters of signatures."""
+  """Leaves out blank lines, comments, imports, lone punctuation and parameters of signatures."""
   line = line.strip()
   is_parameter = re.fullmatch(r"\w+(=[\w.]+)?,", line)
-  return len(line) > 2 and not is_parameter and not line.startswith(("#", "import ", "from "))
+  return (
+    any(map(str.isalnum, line))
+    and not is_parameter
+    and not line.startswith(("#", "import ", "from "))
+  )
