@@ -128,7 +128,7 @@ flags.DEFINE_integer(
 
 
 def __getattr__(name):
-  """Loads TensorFlow, as `tf`, when it is read: nothing else here needs it, and it takes seconds."""
+  """Loads TensorFlow, as `tf`, when it is read: loading takes seconds, and little needs it."""
   if name == "tf":
     return importlib.import_module("tensorflow.compat.v1")
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
@@ -264,7 +264,7 @@ def _make_reports(job, num_done, progress):
 
 
 # For programs that import * from here: all public names, and `tf`, which is loaded then.
-__all__ = ["tf", *(name for name in globals() if not name.startswith("_"))]
+__all__ = ["tf", *(name for name in globals() if not name.startswith("_"))]  # noqa: F822
 
 if __name__ == "__main__":
   command_line.run(main, flags)
