@@ -33,6 +33,7 @@ from tqdm import tqdm
 
 import modeling  # noqa: F401
 import tokenization  # noqa: F401
+from tokenization import _truncate_seq_pair  # noqa: F401
 from toolkit.formats import checkpoints, feature_files
 from toolkit.records import input_pipeline, tf_records
 from toolkit.serving.feature_extractor import (  # noqa: F401
@@ -45,7 +46,6 @@ from toolkit.serving.feature_extractor import (  # noqa: F401
 from toolkit.support import command_line, files, precision, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import vectors
-from toolkit.tasks.encoding import _truncate_seq_pair  # noqa: F401
 from toolkit.tasks.vectors import (  # noqa: F401
   POOLINGS,
   InputExample,

@@ -23,6 +23,7 @@ from absl import logging
 import modeling  # noqa: F401
 import optimization  # noqa: F401
 import tokenization  # noqa: F401
+from tokenization import _truncate_seq_pair  # noqa: F401
 from toolkit.formats import checkpoints
 from toolkit.support import command_line, files
 from toolkit.support.command_line import AUTO
@@ -50,7 +51,6 @@ from toolkit.tasks.classification_head import (  # noqa: F401, names of the clas
   file_based_input_fn_builder,
   input_fn_builder,
 )
-from toolkit.tasks.encoding import _truncate_seq_pair  # noqa: F401
 from toolkit.training import estimators, micro_batches, report, run_flags, runs, steps
 
 SCRIPT = "run_classifier"

@@ -12,7 +12,7 @@ import sys
 
 from absl import logging
 
-from toolkit.support import files, tables
+from toolkit.support import files
 
 
 def columns_to_squad(path: str) -> dict:
@@ -67,19 +67,19 @@ _COLUMNS = ("question", "context", "answer", "answer_start", "id")
 def _read_columns(path):
   """Returns file:line and a dict of column -> text or None per row of a table."""
   file_format = os.path.splitext(path)[1][1:].lower()
-  if file_format not in tables.FORMATS:
+  if file_format not in files.TABLES:
     raise files.InputError(
-      f"{path}: its name ends in {file_format!r}; known are {', '.join(tables.FORMATS)}"
+      f"{path}: its name ends in {file_format!r}; known are {', '.join(files.TABLES)}"
     )
-  table = tables.read_table(path, file_format)
+  table = files.read_table(path, file_format)
   for name in ("question", "context"):
     if name not in table.columns:
       found = ", ".join(map(repr, table.columns))
       raise files.InputError(f"{path}:1: has no column {name!r}; its columns are {found}")
   places = {name: table.columns.index(name) for name in _COLUMNS if name in table.columns}
-  tables.check_widths(table)
+  files.check_widths(table)
   return [
-    (row.source, {name: tables.cell(row, c) for name, c in places.items()}) for row in table.rows
+    (row.source, {name: files.cell(row, c) for name, c in places.items()}) for row in table.rows
   ]
 
 

@@ -11,7 +11,7 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Iterable
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 SPECIAL_TOKENS = ("[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]")
 
@@ -526,6 +526,54 @@ def _longest_pieces(vocab):
       if length > longest.get(start, 0):
         longest[start] = length
   return longest
+
+
+class Encoded(NamedTuple):
+  """A text, or a pair of texts, as the model takes it.
+
+  Attributes:
+    tokens: list of str, the word pieces with [CLS] and [SEP], without padding.
+    input_ids: list of max_length int, ids of the word pieces, then 0.
+    input_mask: list of max_length int, 1 for a word piece, 0 for padding.
+    segment_ids: list of max_length int, 1 for the second text and its [SEP], else 0.
+    is_truncated: bool, whether the texts were longer and lost their ends.
+  """
+
+  tokens: list
+  input_ids: list
+  input_mask: list
+  segment_ids: list
+  is_truncated: bool
+
+
+def encode_pair(tokenizer: FullTokenizer, text_a: str, text_b: Optional[str], max_length: int):
+  """Encodes one or two texts in max_length word pieces, [CLS] and [SEP] included, as Encoded."""
+  tokens_a = tokenizer.tokenize(text_a)
+  tokens_b = tokenizer.tokenize(text_b) if text_b else []
+  max_text = max_length - (3 if tokens_b else 2)  # [CLS] a [SEP] b [SEP], or [CLS] a [SEP]
+  is_truncated = len(tokens_a) + len(tokens_b) > max_text
+  _truncate_seq_pair(tokens_a, tokens_b, max_text)
+  first = ["[CLS]", *tokens_a, "[SEP]"]
+  second = [*tokens_b, "[SEP]"] if tokens_b else []
+  tokens = first + second
+  padding = [0] * (max_length - len(tokens))
+  return Encoded(
+    tokens,
+    tokenizer.convert_tokens_to_ids(tokens) + padding,
+    [1] * len(tokens) + padding,
+    [0] * len(first) + [1] * len(second) + padding,
+    is_truncated,
+  )
+
+
+def _truncate_seq_pair(tokens_a, tokens_b, max_length):
+  """Cuts two lists in place to max_length tokens in all, from the end of the longer one each time.
+
+  With max_length 4: [a b c d], [x y z] -> [a b], [x y]; when both are as long, the second is cut.
+  """
+  while len(tokens_a) + len(tokens_b) > max_length:
+    longer = tokens_a if len(tokens_a) > len(tokens_b) else tokens_b
+    longer.pop()
 
 
 def _is_whitespace(char):

@@ -17,8 +17,8 @@ import tokenization
 from toolkit.formats import model_directory
 from toolkit.metrics import glue_metrics
 from toolkit.records import input_pipeline
-from toolkit.support import files, tables
-from toolkit.tasks import classification, encoding
+from toolkit.support import files
+from toolkit.tasks import classification
 from toolkit.tasks.classification import InputExample, find_task
 
 VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "cat", "sat", "dog", "ran", "##s", "."]
@@ -105,7 +105,7 @@ def test_no_room_for_text(tokenizer):
 @given(st.lists(st.integers()), st.lists(st.integers()), st.integers(0, 12))
 def test_truncation_leaves_beginnings_of_balanced_length(first, second, max_length):
   a, b = list(first), list(second)
-  encoding._truncate_seq_pair(a, b, max_length)
+  tokenization._truncate_seq_pair(a, b, max_length)
   assert a == first[: len(a)] and b == second[: len(b)]
   assert len(a) + len(b) == min(max_length, len(first) + len(second))
   if len(a) < len(first) and len(b) < len(second):
@@ -537,7 +537,7 @@ def make_csv(path, rows):
     csv.writer(f).writerows(rows)
 
 
-@pytest.mark.parametrize("file_format", tables.FORMATS)
+@pytest.mark.parametrize("file_format", files.TABLES)
 def test_the_same_in_every_format(write, file_format):
   columns = ["key", "label", "text", "more"]
   rows = [["k1", "2", 'so "good"', "b, c"], ["k2", "10", "dull", "雨"], ["k3", "2", "fine", "d"]]
@@ -755,7 +755,7 @@ def test_regression_on_own_files(write):
   assert task.get_labels() == []
 
 
-@pytest.mark.parametrize("file_format", tables.FORMATS)
+@pytest.mark.parametrize("file_format", files.TABLES)
 def test_several_labels(write, file_format):
   rows = [("a", " red, big,,red"), ("b", ""), ("c", "10"), ("d", "big")]
   lines = {

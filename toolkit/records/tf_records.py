@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import google_crc32c
 import numpy as np
+from absl import logging
 
 from toolkit.support import files
 
@@ -33,6 +34,24 @@ class Feature(NamedTuple):
   dtype: type
   shape: tuple = ()
   per_token: bool = False
+
+
+# The columns of records that are a model's input, one int32 per word piece.
+INPUTS = ("input_ids", "input_mask", "segment_ids")
+
+
+def token_features(seq_length: int, names=INPUTS) -> list[Feature]:
+  """Returns the columns of records that have one int32 per word piece."""
+  return [Feature(name, np.int32, (seq_length,), per_token=True) for name in names]
+
+
+def log_example(**values):
+  """Logs an example, one line per value; the items of a list or dict are joined by spaces."""
+  logging.info("*** Example ***")
+  for name, value in values.items():
+    if isinstance(value, dict):
+      value = [f"{key}:{item}" for key, item in value.items()]
+    logging.info("%s: %s", name, " ".join(map(str, value)) if isinstance(value, list) else value)
 
 
 class _Varints(dict):

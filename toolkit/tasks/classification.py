@@ -2,7 +2,7 @@
 
   "1\tid1\tid2\tShe left .\tShe has gone ."                     a row of MRPC
   -> InputExample("train-1", "She left .", "She has gone .", "1")
-  -> [CLS] she left . [SEP] she has gone . [SEP] and label_id 1; see encoding.py
+  -> [CLS] she left . [SEP] she has gone . [SEP] and label_id 1; see tokenization.encode_pair
 
 The data sets are the rows of TASKS; files of the user's own (tsv, csv, jsonl) are read by FileTask.
 """
@@ -21,11 +21,11 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 from absl import logging
 
+import tokenization
 from toolkit.metrics import glue_metrics
 from toolkit.records import tf_records
-from toolkit.support import files, tables
+from toolkit.support import files
 from toolkit.support.command_line import AUTO, ThresholdParser
-from toolkit.tasks import encoding
 
 # Holds the threshold that an evaluation has found, in the output directory.
 THRESHOLD_FILE = "label_threshold.json"
@@ -65,7 +65,7 @@ class InputFeatures:
   """An example as the model takes it.
 
   Attributes:
-    input_ids, input_mask, segment_ids, is_truncated: see encoding.Encoded.
+    input_ids, input_mask, segment_ids, is_truncated: see tokenization.Encoded.
     label_id: the target, by the kind of the task: for CLASSES an int, place of the label in the
       list of labels; for LABELS a multi-hot list of float; for NUMBER a float.
     is_real_example: False for a PaddingInputExample.
@@ -95,7 +95,7 @@ def record_features(max_seq_length, kind=None, num_labels=None, marks_unlabeled=
     CLASSES, float32 [L] for LABELS, float32 for NUMBER; is_real_example and is_labeled int32.
   """
   return [
-    *encoding.token_features(max_seq_length),
+    *tf_records.token_features(max_seq_length),
     (kind or CLASSES).feature(num_labels),
     tf_records.Feature("is_real_example", np.int32),
     *([tf_records.Feature("is_labeled", np.int32)] if marks_unlabeled else []),
@@ -105,7 +105,7 @@ def record_features(max_seq_length, kind=None, num_labels=None, marks_unlabeled=
 def feature_row(feature):
   """Returns InputFeatures as a row for record_features: a dict of name -> number or list."""
   return {
-    **{name: getattr(feature, name) for name in encoding.INPUTS},
+    **{name: getattr(feature, name) for name in tf_records.INPUTS},
     "label_ids": feature.label_id,
     "is_real_example": int(feature.is_real_example),
     "is_labeled": int(feature.is_labeled),
@@ -134,9 +134,9 @@ def convert_single_example(ex_index, example, label_list, max_seq_length, tokeni
     nothing = kind.encode(InputExample(None, ""), label_list)
     return InputFeatures(zeros, zeros, zeros, nothing, is_real_example=False, is_labeled=False)
 
-  encoded = encoding.encode_pair(
-    tokenizer, example.text_a, example.text_b, max_seq_length, least_text=1
-  )
+  if max_seq_length < (4 if example.text_b else 3):
+    raise files.InputError(f"--max_seq_length: {max_seq_length} leaves no room for text; give more")
+  encoded = tokenization.encode_pair(tokenizer, example.text_a, example.text_b, max_seq_length)
   feature = InputFeatures(
     encoded.input_ids,
     encoded.input_mask,
@@ -147,8 +147,8 @@ def convert_single_example(ex_index, example, label_list, max_seq_length, tokeni
   )
   if ex_index < _NUM_LOGGED_EXAMPLES:
     label = f"{example.label} (id = {feature.label_id})"
-    inputs = {name: getattr(feature, name) for name in encoding.INPUTS}
-    encoding.log_example(guid=example.guid, tokens=encoded.tokens, **inputs, label=label)
+    inputs = {name: getattr(feature, name) for name in tf_records.INPUTS}
+    tf_records.log_example(guid=example.guid, tokens=encoded.tokens, **inputs, label=label)
   return feature
 
 
@@ -255,9 +255,9 @@ class OneLabel:
   label_columns = ("label",)
 
   def read(self, row, column, separator):
-    """Returns the label in a column of a tables.Row; InputError without one."""
+    """Returns the label in a column of a files.Row; InputError without one."""
     del separator
-    label = (tables.cell(row, column) or "").strip()
+    label = (files.cell(row, column) or "").strip()
     if not label:
       raise files.InputError(f"{row.source}: has no label")
     return label
@@ -303,10 +303,10 @@ class MultiLabel:
   def read(self, row, column, separator):
     """Returns a tuple: ("b", "a") for "b, a" or, in JSON, ["b", "a"]."""
     if isinstance(row[column], list):
-      listed = tables.Row(row[column], row.source)
-      labels = [tables.cell(listed, place) or "" for place in range(len(listed))]
+      listed = files.Row(row[column], row.source)
+      labels = [files.cell(listed, place) or "" for place in range(len(listed))]
     else:
-      labels = (tables.cell(row, column) or "").split(separator)
+      labels = (files.cell(row, column) or "").split(separator)
     return tuple(dict.fromkeys(label.strip() for label in labels if label.strip()))
 
   def encode(self, example, label_list):
@@ -407,8 +407,8 @@ class DataProcessor:
   def _read_tsv(cls, input_file, quotechar=None):
     """Returns the rows of a tab-separated file, lists of str, without blank ones."""
     if quotechar is None:
-      return tables.read_tsv_rows(input_file)
-    return tables.read_csv_rows(input_file, delimiter="\t", quotechar=quotechar)
+      return files.read_tsv_rows(input_file)
+    return files.read_csv_rows(input_file, delimiter="\t", quotechar=quotechar)
 
 
 class Task(DataProcessor):
@@ -837,7 +837,7 @@ class FileTask(Task):
   test_sets = ("test",)
 
   def __init__(self, file_format, options):
-    """Takes a member of tables.FORMATS and FileOptions; files are `<set>.<file_format>`.
+    """Takes a member of files.TABLES and FileOptions; files are `<set>.<file_format>`.
 
     Raises:
       files.InputError: the file with labels cannot be used, or options exclude each other.
@@ -878,9 +878,9 @@ class FileTask(Task):
     return self._read(path, "test")
 
   def _read(self, path, set_name):
-    table = tables.read_table(path, self.name, self._options.has_header)
+    table = files.read_table(path, self.name, self._options.has_header)
     columns = self._columns(table, is_labelled=set_name != "test")
-    tables.check_widths(table, columns.width)
+    files.check_widths(table, columns.width)
     examples = [
       self._create_example(row, columns, f"{set_name}-{i}") for i, row in enumerate(table.rows)
     ]
@@ -889,7 +889,7 @@ class FileTask(Task):
 
   def _create_example(self, row, columns, guid):
     text, text_b, own_guid = (
-      None if column is None else tables.cell(row, column)
+      None if column is None else files.cell(row, column)
       for column in (columns.text, columns.text_b, columns.guid)
     )
     if text is None:
@@ -1038,7 +1038,7 @@ def _read_weights(path, label_list):
 
 TASK_HELP = (
   f"What to learn: {', '.join(TASKS)} with their own files in --data_dir; or "
-  f"{', '.join(tables.FORMATS)} for files of your own in that format, such as train.tsv, dev.tsv "
+  f"{', '.join(files.TABLES)} for files of your own in that format, such as train.tsv, dev.tsv "
   "and test.tsv."
 )
 
@@ -1047,7 +1047,7 @@ def find_task(task_name, **options):
   """Finds the Task of a name.
 
   Args:
-    task_name: str, key of TASKS or member of tables.FORMATS; upper case, "-" and "_" make no
+    task_name: str, key of TASKS or member of files.TABLES; upper case, "-" and "_" make no
       difference.
     **options: fields of FileOptions. For a task of TASKS only `labels` may differ from the default,
       and is ignored.
@@ -1056,18 +1056,18 @@ def find_task(task_name, **options):
     files.InputError: there is no such task; or an option that it does not take.
   """
   options = FileOptions(**options)
-  names = {_plain_name(name): name for name in (*TASKS, *tables.FORMATS)}
+  names = {_plain_name(name): name for name in (*TASKS, *files.TABLES)}
   name = names.get(_plain_name(task_name))
   if name is None:
     raise files.InputError(
       f"--task_name: Task not found: {task_name}; known tasks are {', '.join(names.values())}"
     )
-  if name in tables.FORMATS:
+  if name in files.TABLES:
     return FileTask(name, options)
   for option, default in FileOptions._field_defaults.items():
     if option != "labels" and getattr(options, option) != default:
       raise files.InputError(
-        f"--{option}: cannot be given with the task {name}, only with {', '.join(tables.FORMATS)}"
+        f"--{option}: cannot be given with the task {name}, only with {', '.join(files.TABLES)}"
       )
   return XnliProcessor() if name == "xnli" else GlueTask(name)
 

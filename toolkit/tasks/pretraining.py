@@ -30,7 +30,6 @@ from absl import logging
 import tokenization
 from toolkit.records import tf_records
 from toolkit.support import files, workers
-from toolkit.tasks import encoding
 
 FORMAT_VERSION = 1  # of the records' metadata, and of the state of an interrupted run
 
@@ -584,7 +583,7 @@ def record_features(max_seq_length, max_predictions_per_seq):
   """Returns the columns of records, tf_records.Feature, for inputs of these lengths."""
   feature = tf_records.Feature
   return [
-    *encoding.token_features(max_seq_length),
+    *tf_records.token_features(max_seq_length),
     feature("masked_lm_positions", np.int32, (max_predictions_per_seq,)),
     feature("masked_lm_ids", np.int32, (max_predictions_per_seq,)),
     feature("masked_lm_weights", np.float32, (max_predictions_per_seq,)),
@@ -642,7 +641,7 @@ class RecordMaker:
     for record in records:
       row = tf_records.parse(tf_records.unframed(record))
       ids = row["input_ids"][: sum(row["input_mask"])]
-      encoding.log_example(
+      tf_records.log_example(
         tokens=[inv_vocab[i] for i in ids],
         **{feature.name: row[feature.name] for feature in self._features},
       )

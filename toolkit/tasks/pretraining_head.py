@@ -7,9 +7,9 @@ import tensorflow.compat.v1 as tf
 
 import modeling
 import optimization
-from toolkit.records import input_pipeline
+from toolkit.records import input_pipeline, tf_records
 from toolkit.support import files
-from toolkit.tasks import encoding, pretraining
+from toolkit.tasks import pretraining
 
 # Metrics of training and evaluation, in this order.
 SCORES = ("masked_lm_accuracy", "masked_lm_loss", "next_sentence_accuracy", "next_sentence_loss")
@@ -140,7 +140,7 @@ def heads(
 
   Returns the results of get_masked_lm_output and get_next_sentence_output.
   """
-  inputs = [features[name] for name in encoding.INPUTS]
+  inputs = [features[name] for name in tf_records.INPUTS]
   model = modeling.BertModel(bert_config, is_training, *inputs, use_one_hot_embeddings)
   masked = get_masked_lm_output(
     bert_config,

@@ -32,7 +32,6 @@ import tokenization
 from toolkit.records import tf_records
 from toolkit.support import files, workers
 from toolkit.support.command_line import ThresholdParser
-from toolkit.tasks import encoding
 
 FIRST_UNIQUE_ID = 1000000000
 
@@ -639,7 +638,7 @@ class InputFeatures:
     unique_id: number of the window, from FIRST_UNIQUE_ID.
     example_index: place of its example in the list of examples.
     doc_span_index: number of the window in its example, from 0.
-    tokens, input_ids, input_mask, segment_ids: see encoding.Encoded; the question is the first
+    tokens, input_ids, input_mask, segment_ids: see tokenization.Encoded; the question is the first
       text, the context the second.
     token_to_orig_map: dict of int place in tokens -> int word in the example's doc_tokens, for the
       pieces of the context.
@@ -848,7 +847,7 @@ def log_features(features):
 def _log_feature(feature):
   values = dict(vars(feature))
   start, end, is_impossible = (values.pop(name) for name in _ANSWER)
-  encoding.log_example(**values)
+  tf_records.log_example(**values)
   if start is None:
     return
   if is_impossible:
@@ -952,14 +951,14 @@ def record_features(seq_length, is_training):
   if is_training:
     numbers += ["start_positions", "end_positions", "is_impossible"]
   return [
-    *encoding.token_features(seq_length),
+    *tf_records.token_features(seq_length),
     *(tf_records.Feature(name, np.int32) for name in numbers),
   ]
 
 
 def feature_row(feature, is_training):
   """Returns InputFeatures as a row for record_features: a dict of name -> number or list."""
-  row = {name: getattr(feature, name) for name in encoding.INPUTS}
+  row = {name: getattr(feature, name) for name in tf_records.INPUTS}
   row["unique_ids"] = feature.unique_id
   if is_training:
     row["start_positions"] = feature.start_position

@@ -22,8 +22,8 @@ from absl import logging
 
 import tokenization
 from toolkit.metrics import ner_metrics
+from toolkit.records import tf_records
 from toolkit.support import files
-from toolkit.tasks import encoding
 
 DOCSTART = "-DOCSTART-"
 # The schemes of encode_entities; the first is that of this module.
@@ -448,7 +448,7 @@ def record_features(seq_length):
   input_ids, input_mask, segment_ids; label_ids, 0 where nothing is scored; label_mask, 1 at the
   scored pieces, which are the first of their words.
   """
-  return encoding.token_features(seq_length, (*encoding.INPUTS, "label_ids", "label_mask"))
+  return tf_records.token_features(seq_length, (*tf_records.INPUTS, "label_ids", "label_mask"))
 
 
 def feature_rows(windows, sentences, labels, seq_length):

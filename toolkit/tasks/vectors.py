@@ -10,7 +10,6 @@ import numpy as np
 import tokenization
 from toolkit.records import tf_records
 from toolkit.support import files
-from toolkit.tasks import encoding
 
 POOLINGS = ("none", "cls", "mean", "max", "mean_max")
 
@@ -29,7 +28,7 @@ class InputExample:
 
 @dataclasses.dataclass(eq=False)
 class InputFeatures:
-  """An example as inputs of the model; input_type_ids are the segment_ids of encoding.Encoded."""
+  """An example as inputs of the model; input_type_ids are segments, see tokenization.Encoded."""
 
   unique_id: int
   tokens: list
@@ -81,7 +80,7 @@ def convert_example(
   example: InputExample, seq_length: int, tokenizer: tokenization.FullTokenizer
 ) -> InputFeatures:
   """Returns the features of an example; see convert_examples_to_features."""
-  encoded = encoding.encode_pair(tokenizer, example.text_a, example.text_b, seq_length)
+  encoded = tokenization.encode_pair(tokenizer, example.text_a, example.text_b, seq_length)
   return InputFeatures(example.unique_id, *encoded)
 
 
@@ -90,13 +89,13 @@ def logged(features: Iterable[InputFeatures]) -> Iterator[InputFeatures]:
   for number, feature in enumerate(features):
     if number < _NUM_LOGGED_EXAMPLES:
       names = ("unique_id", "tokens", *_INPUTS)
-      encoding.log_example(**{name: getattr(feature, name) for name in names})
+      tf_records.log_example(**{name: getattr(feature, name) for name in names})
     yield feature
 
 
 def record_features(seq_length: int) -> list[tf_records.Feature]:
   """Returns the table of the model_fn's features."""
-  table = encoding.token_features(seq_length, _INPUTS)
+  table = tf_records.token_features(seq_length, _INPUTS)
   return [tf_records.Feature("unique_ids", np.int32), *table]
 
 
