@@ -267,7 +267,7 @@ def test_a_worker_that_is_left_alone_ends(monkeypatch, capsys):
   worker = distribution.Workers(distribution.Task({"worker": addresses}, "worker", 1))
   scratch = pathlib.Path(worker.scratch("output"))
   ended = []
-  monkeypatch.setattr(distribution, "_SECONDS_BETWEEN_LOOKS", 0.05)
+  monkeypatch.setattr(distribution, "_SECONDS_BETWEEN_CHECKS", 0.05)
   monkeypatch.setattr(
     distribution.os, "_exit", lambda status: [ended.append(status), worker._left.set()]
   )
@@ -287,7 +287,7 @@ def test_a_worker_that_is_left_alone_ends(monkeypatch, capsys):
 def test_a_lost_worker_is_named_though_it_answers_for_a_moment(monkeypatch):
   addresses = free_addresses(2)
   worker = distribution.Workers(distribution.Task({"worker": addresses}, "worker", 0))
-  monkeypatch.setattr(distribution, "_SECONDS_BETWEEN_LOOKS", 0.3)
+  monkeypatch.setattr(distribution, "_SECONDS_BETWEEN_CHECKS", 0.3)
   with socket.create_server(split_address(addresses[1])) as server:
     threading.Timer(0.2, server.close).start()
     assert str(worker.lost()).startswith(f"worker 1 at {addresses[1]} has ended")

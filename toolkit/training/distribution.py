@@ -1,12 +1,12 @@
 """Training on several GPUs and on several machines, by tf.distribute.
 
-find      what the flags and TF_CONFIG ask for, checked
+find      the cluster that flags and TF_CONFIG select, checked
 Cluster   the replicas of a training in this process
-Workers   the same in several processes, on one machine each, which train together
+Workers   replicas in several processes, one per machine, which train together
 
 All workers run the same command on the same files. One of them is the chief: it alone writes into
-the output directory, evaluates and predicts. The others read checkpoints there, keep what else they
-write in a temporary directory, and end when the training does. A worker that is left alone ends.
+the output directory, evaluates and predicts. The others read checkpoints there and write their own
+files into a temporary directory. They end with the training, or when another worker is lost.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import zlib
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -36,54 +36,50 @@ EXAMPLE = (
   '"task": {"type": "worker", "index": 0}}\''
 )
 
-_SECONDS_BETWEEN_LOOKS = 1.0  # at whether another worker is still there
-_MISSES = 3  # looks in a row without an answer, after which it is lost
+_SECONDS_BETWEEN_CHECKS = 1.0  # of whether another worker still answers
+_MISSES = 3  # checks in a row without an answer, after which a worker is lost
 _SECONDS_TO_ANSWER = 10.0
 _SECONDS_BETWEEN_REMINDERS = 60.0  # of which workers are waited for
 # Apart from the numbers that tf.distribute gives to its own collective operations.
 _GROUP_KEY = 1_000_000
 
+_listed = ", ".join
+
 
 class Finished(SystemExit):
-  """The part of a worker that is not the chief is done; ends the process with status 0."""
+  """Ends a worker that is not the chief, and whose work is done, with status 0."""
 
   def __init__(self):
     super().__init__(0)
 
 
 class Task(NamedTuple):
-  """What TF_CONFIG says.
+  """The content of TF_CONFIG.
 
   Attributes:
-    jobs: dict of "worker", and perhaps "chief" -> list of addresses, "host:port".
-    job: str, the one that this process belongs to.
-    index: int, its place among the job's addresses.
+    jobs: "worker", and perhaps "chief" -> addresses, "host:port".
+    job: the one that this process belongs to.
+    index: its place among the job's addresses.
   """
 
-  jobs: dict
+  jobs: dict[str, list[str]]
   job: str
   index: int
 
-  def addresses(self):
-    """List of all addresses, the chief's first."""
+  def addresses(self) -> list[str]:
+    """Returns all addresses, the chief's first."""
     return [address for job in sorted(self.jobs) for address in self.jobs[job]]
 
-  def number(self):
-    """int, the place of this process in addresses()."""
+  def number(self) -> int:
+    """Returns the place of this process in addresses()."""
     return self.index + (len(self.jobs.get("chief", [])) if self.job == "worker" else 0)
 
 
-def parse_task(text):
+def parse_task(text: Optional[str]) -> Task:
   """Reads the value of TF_CONFIG.
 
-  Args:
-    text: str or None.
-
-  Returns:
-    Task.
-
   Raises:
-    files.InputError: it is missing, or what is wrong with it.
+    files.InputError: it is missing or wrong.
   """
   if not text:
     raise files.InputError(
@@ -116,7 +112,7 @@ def _entry(config, name, kind):
 
 
 def _check_jobs(jobs):
-  """Makes sure that a cluster has chief and workers alone, each with an address of its own."""
+  """Checks that a cluster has only workers and at most one chief, each with its own address."""
   unknown = sorted(set(jobs) - {"chief", "worker"})
   if unknown:
     raise files.InputError(
@@ -136,29 +132,22 @@ def _check_jobs(jobs):
       raise files.InputError(f"TF_CONFIG: {address} is in the cluster twice")
 
 
-def _listed(names):
-  return ", ".join(names)
+# ---- Selection of devices -----------------------------------------------------------------------
 
 
-# ---- What is asked for --------------------------------------------------------------------------
-
-
-def gpus():
-  """Names of this machine's GPUs, such as ["GPU:0", "GPU:1"]."""
+def gpus() -> list[str]:
+  """Returns the names of this machine's GPUs, such as ["GPU:0", "GPU:1"]."""
   found = tf.config.list_physical_devices("GPU")
   return [f"GPU:{number}" for number in range(len(found))]
 
 
-def find(strategy=None, num_gpus=None, use_tpu=False):
-  """What a training runs on.
+def find(strategy: Optional[str] = None, num_gpus: Optional[int] = None, use_tpu: bool = False):
+  """Returns the Cluster that a training runs on.
 
   Args:
-    strategy: "off", MIRRORED, MULTI_WORKER, or None: MIRRORED if num_gpus is above 1, or else off.
-    num_gpus: int, GPUs of this machine to use; None for one without a strategy, or else for all.
-    use_tpu: bool.
-
-  Returns:
-    Cluster.
+    strategy: "off", MIRRORED or MULTI_WORKER. None: MIRRORED if num_gpus is above 1, or else off.
+    num_gpus: GPUs of this machine to use. None: one without a strategy, or else all.
+    use_tpu: whether the training runs on a TPU, without a strategy.
 
   Raises:
     files.InputError: that is not possible here; TF_CONFIG is wrong or missing.
@@ -191,7 +180,7 @@ def find(strategy=None, num_gpus=None, use_tpu=False):
 
 @contextlib.contextmanager
 def without_tf_config():
-  """Hides TF_CONFIG, which a tf.estimator.RunConfig would act on by itself."""
+  """Hides TF_CONFIG, which tf.estimator.RunConfig would read."""
   value = os.environ.pop("TF_CONFIG", None)
   try:
     yield
@@ -200,8 +189,8 @@ def without_tf_config():
       os.environ["TF_CONFIG"] = value
 
 
-def is_first_replica():
-  """Whether the replica whose graph is being built is the first one, or there is only one."""
+def is_first_replica() -> bool:
+  """Returns whether the graph that is being built is that of the first or only replica."""
   context = tf.distribute.get_replica_context()
   return context is None or tf.get_static_value(context.replica_id_in_sync_group) == 0
 
@@ -214,7 +203,7 @@ class Cluster:
 
   Attributes:
     is_chief: bool, whether this process is the one that writes, evaluates and predicts.
-    num_replicas: int, how many replicas there are, those of other processes included.
+    num_replicas: int, number of replicas, those of other processes included.
   """
 
   is_chief = True
@@ -223,20 +212,20 @@ class Cluster:
     """Makes a cluster of one process.
 
     Args:
-      devices: names such as "GPU:0", one a replica; none for a single one where TensorFlow puts it.
+      devices: names such as "GPU:0", one per replica. None: one replica, placed by TensorFlow.
     """
     self._devices = list(devices)
     self.num_replicas = max(1, len(self._devices))
 
-  def describe(self):
-    """What the replicas run on, such as "2 replicas: GPU:0, GPU:1"; None if TensorFlow decides."""
+  def describe(self) -> Optional[str]:
+    """Returns the devices, such as "2 replicas: GPU:0, GPU:1"; None if TensorFlow selects one."""
     if not self._devices:
       return None
     number = "1 replica" if self.num_replicas == 1 else f"{self.num_replicas} replicas"
     return f"{number}: {_listed(self._devices)}"
 
-  def check_batch_size(self, batch_size):
-    """Makes sure that a batch can be divided among the replicas.
+  def check_batch_size(self, batch_size: int):
+    """Checks that a batch can be divided among the replicas.
 
     Raises:
       files.InputError: it can't.
@@ -247,41 +236,37 @@ class Cluster:
         f"multiple of {self.num_replicas}"
       )
 
-  def run_config(self):
-    """Dict of what a tf.estimator.tpu.RunConfig needs for the training."""
+  def run_config(self) -> dict:
+    """Returns the arguments of tf.estimator.tpu.RunConfig for the training."""
     if not self._devices:
       return {}
     names = [f"/device:{name}" for name in self._devices]
     return {"train_distribute": tf.distribute.MirroredStrategy(names)}
 
-  def scratch(self, directory):
-    """Where files go that only this process reads: in the chief the given directory."""
+  def scratch(self, directory: str) -> str:
+    """Returns the directory for files that only this process reads: in the chief the given one."""
     return directory
 
   def connect(self, facts):
-    """Waits until all workers are here, and makes sure that they do the same.
+    """Waits until all workers have started, and checks that they do the same.
 
     Args:
-      facts: anything whose repr is the same in all of them.
+      facts: anything whose repr must be the same in all of them.
 
     Raises:
       files.InputError: it is not; or this worker's address is taken.
     """
 
-  def from_chief(self, number):
-    """The chief's number, an int, in all workers; what the others give does not count."""
+  def from_chief(self, number: int) -> int:
+    """Returns the number that the chief gives, in all workers."""
     return number
 
   def stop_hook(self, signals):
-    """The hook that ends the training when a signal has come; see hooks.StopHook."""
+    """Returns the hook that ends the training when a signal has come; see hooks.StopHook."""
     return hooks.StopHook(signals)
 
   def leave(self):
-    """Ends the common work.
-
-    Raises:
-      Finished: this worker is not the chief, so that nothing is left for it to do.
-    """
+    """Ends the common work; raises Finished in workers other than the chief."""
 
 
 # ---- Several processes --------------------------------------------------------------------------
@@ -291,7 +276,7 @@ class Workers(Cluster):
   """A Cluster of processes that train together; this is one of them."""
 
   def __init__(self, task, devices=()):
-    """Takes the place in the cluster; connect() makes contact with the others.
+    """Reads the place in the cluster; connect() makes contact with the others.
 
     Args:
       task: Task.
@@ -302,7 +287,7 @@ class Workers(Cluster):
     self._addresses = task.addresses()
     self._number = task.number()
     self.is_chief = self._number == 0
-    self._num_local = self.num_replicas
+    self._others = [n for n in range(len(self._addresses)) if n != self._number]
     self.num_replicas *= len(self._addresses)
     self._scratch = None
     self._server = None
@@ -346,10 +331,9 @@ class Workers(Cluster):
       raise files.InputError(
         f"TF_CONFIG: cannot listen at {self._addresses[self._number]}: {files.describe(error)}"
       ) from error
-    others = [number for number in range(len(self._addresses)) if number != self._number]
     logging.info("This is worker %d of %d.", self._number, len(self._addresses))
-    self._wait_for(others)
-    watched = others if self.is_chief else [0]
+    self._wait_for(self._others)
+    watched = self._others if self.is_chief else [0]
     threading.Thread(target=self._watch, args=(watched,), daemon=True).start()
     fingerprint = zlib.crc32(repr(facts).encode())
     if self._sum([fingerprint])[0] != fingerprint * len(self._addresses):
@@ -383,42 +367,41 @@ class Workers(Cluster):
         return
       if waited % _SECONDS_BETWEEN_REMINDERS == 0:
         logging.info("Waiting for %s ...", _listed(map(self._name, missing)))
-      waited += _SECONDS_BETWEEN_LOOKS
-      self._left.wait(_SECONDS_BETWEEN_LOOKS)
+      waited += _SECONDS_BETWEEN_CHECKS
+      self._left.wait(_SECONDS_BETWEEN_CHECKS)
 
   def stop_watching(self):
-    """From now on other workers may end: the common training is over."""
+    """Lets other workers end from now on: the common training is over."""
     self._left.set()
 
   def _watch(self, numbers):
-    """Ends this process when a worker is no longer there: a collective operation would wait on.
+    """Ends this process when a worker is lost: a collective operation would wait forever.
 
-    In graph mode TensorFlow notices that at times, and else never: neither its coordination service
-    nor the health check of MultiWorkerMirroredStrategy runs, and a time limit for collective
-    operations would have to be longer than an evaluation.
+    In graph mode TensorFlow does not detect that reliably. Neither its coordination service nor the
+    health check of MultiWorkerMirroredStrategy runs. A time limit for collective operations would
+    have to be longer than an evaluation.
     """
     misses = dict.fromkeys(numbers, 0)
-    while not self._left.wait(_SECONDS_BETWEEN_LOOKS):
+    while not self._left.wait(_SECONDS_BETWEEN_CHECKS):
       for number in numbers:
         misses[number] = 0 if _answers(self._addresses[number]) else misses[number] + 1
         if misses[number] == _MISSES and not self._left.is_set():
-          self._abandon(number)
+          self._exit_without(number)
 
-  def _abandon(self, number):
+  def _exit_without(self, number):
     script = os.path.basename(sys.argv[0])
     print(f"{script}: error: {self._lost([number])}", file=sys.stderr, flush=True)
     if self._scratch is not None:
       self._scratch.cleanup()
-    os._exit(1)  # the main thread is waiting in a collective operation, and hears nothing
+    os._exit(1)  # no exception reaches the main thread, which waits in a collective operation
 
-  def lost(self):
-    """The files.InputError about workers that are no longer there, when TensorFlow noticed it."""
-    others = [number for number in range(len(self._addresses)) if number != self._number]
+  def lost(self) -> files.InputError:
+    """Returns the error about lost workers, for a loss that TensorFlow has detected."""
     for _ in range(_MISSES):
-      missing = [number for number in others if not _answers(self._addresses[number])]
+      missing = [number for number in self._others if not _answers(self._addresses[number])]
       if missing:
         break
-      self._left.wait(_SECONDS_BETWEEN_LOOKS)  # a process that ends may answer for a moment yet
+      self._left.wait(_SECONDS_BETWEEN_CHECKS)  # a process that ends may answer for a moment yet
     return files.InputError(self._lost(missing))
 
   def _lost(self, numbers):
@@ -431,14 +414,11 @@ class Workers(Cluster):
   # ---- Sums over the workers ----
 
   def sum_operation(self, values, instance):
-    """The sum of a tensor over the workers, as part of a graph that all of them run.
+    """Adds the sum of a tensor over the workers to a graph that all of them run.
 
     Args:
       values: tensor of the same shape and type in all of them.
       instance: int, the same in all of them, and another for each such operation of the training.
-
-    Returns:
-      Tensor of that shape.
     """
     with tf.device(f"/job:{self._task.job}/task:{self._task.index}/device:CPU:0"):
       return tf.raw_ops.CollectiveReduce(
@@ -452,18 +432,14 @@ class Workers(Cluster):
       )
 
   def run_sum(self, session, total, feeds=None):
-    """Runs a sum_operation of ints; returns its list.
-
-    Raises:
-      files.InputError: a worker is no longer there.
-    """
+    """Returns the list of a sum_operation of ints; files.InputError when a worker is lost."""
     try:
       return session.run(total, feeds).tolist()
     except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:
       raise self.lost() from error
 
   def _sum(self, numbers):
-    """List of the sums of ints over the workers, of which each one gives as many."""
+    """Returns the sums of a list of ints over the workers, element by element."""
     with tf.Graph().as_default():
       total = self.sum_operation(tf.constant(numbers, tf.int64), instance=0)
       with tf.Session(self._server.target, config=self._config) as session:
@@ -471,7 +447,7 @@ class Workers(Cluster):
 
 
 def _answers(address):
-  """Whether somebody listens at an address, "host:port"."""
+  """Returns whether a process listens at an address, "host:port"."""
   host, port = address.rsplit(":", 1)
   try:
     socket.create_connection((host.strip("[]"), int(port)), _SECONDS_TO_ANSWER).close()
@@ -481,9 +457,9 @@ def _answers(address):
 
 
 class _StopTogetherHook(hooks.StopHook):
-  """Ends the training after the same step in all workers, whichever of them is to stop.
+  """Ends the training after the same step in all workers when one of them stops.
 
-  It stands behind the hooks that save and evaluate, for which the other workers wait here.
+  It comes after the chief's hooks that save and evaluate: the other workers wait in it for these.
   """
 
   def __init__(self, signals, cluster):
@@ -501,17 +477,17 @@ class _StopTogetherHook(hooks.StopHook):
     self._has_session = True
 
   def after_run(self, run_context, run_values):
-    signalled, stopped = self._votes(run_context.session, run_context.stop_requested)
-    if signalled and not self._signals:  # another worker was told to stop
+    signalled, stopped = self._counts(run_context.session, run_context.stop_requested)
+    if signalled and not self._signals:  # another worker got it
       self._signals.append(signal.SIGTERM)
     if signalled or stopped:
       run_context.request_stop()
 
   def end(self, session):
-    self._votes(session, False)  # the chief has saved its last checkpoint when this is done
-    self._cluster.stop_watching()  # some are sooner done with what is left to do than others
+    self._counts(session, False)  # the chief has saved its last checkpoint when this is done
+    self._cluster.stop_watching()  # the workers end one after the other
 
-  def _votes(self, session, is_stopping):
-    """How many workers have got a signal, and how many stop for another reason."""
+  def _counts(self, session, is_stopping):
+    """Returns the numbers of workers that have got a signal, and that stop for another reason."""
     own = np.array([bool(self._signals), is_stopping], np.int64)
     return self._cluster.run_sum(session, self._total, {self._own: own})

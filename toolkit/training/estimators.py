@@ -1,9 +1,10 @@
-"""The one module that uses tf.estimator: devices, first weights, training, evaluation.
+"""The one module that uses tf.estimator: devices, initial weights, training, evaluation.
 
-make_estimator             a TPUEstimator for CPU, GPU or TPU
-load_init_checkpoint       pre-trained weights into the graph of a model_fn, with a report
-make_spec                  the end of each model_fn
-train, evaluate, predict   the calls that scripts make
+Devices                    the devices that flags select
+make_estimator             makes a TPUEstimator for CPU, GPU or TPU
+load_init_checkpoint       initializes the graph of a model_fn from a checkpoint, with a report
+building, make_spec        begin and end each model_fn
+train, evaluate, predict   run the estimator
 """
 
 import contextlib
@@ -38,23 +39,22 @@ class Devices(NamedTuple):
 
   @classmethod
   def of(cls, settings):
-    """Returns the devices that command_line.Settings ask for."""
+    """Returns the devices that command_line.Settings select."""
     return cls(**{name: settings[name] for name in cls._fields if name in settings})
 
   def cluster(self):
-    """distribution.Cluster that a training runs on; files.InputError as distribution.find."""
+    """Returns the distribution.Cluster of a training; errors as in distribution.find."""
     return distribution.find(self.distribution_strategy, self.num_gpus, self.use_tpu)
 
   def check(self, paths, batch_sizes):
-    """Makes sure that a TPU is named, can reach its files, and can divide each batch.
+    """Checks that a TPU is named, can reach its files, and can divide each batch.
 
     Args:
       paths: dict of flag name -> path or None.
       batch_sizes: dict of flag name -> int.
 
     Raises:
-      files.InputError: no TPU is named, a remote one would need files of this machine, or a batch
-        cannot be divided among the cores.
+      files.InputError: one of these is not so.
     """
     if not self.use_tpu:
       return
@@ -64,7 +64,7 @@ class Devices(NamedTuple):
       if path and self.tpu_name != "local" and not files.is_remote(path):
         raise files.InputError(
           f"--{flag}: the TPU {self.tpu_name or self.master} cannot read or write {path} on this "
-          f"machine; {_way_to_bucket(path)}, or use --tpu_name=local for a TPU in this machine"
+          f"machine; {_copy_hint(path)}, or use --tpu_name=local for a TPU in this machine"
         )
     for flag, size in batch_sizes.items():
       if size % self.num_tpu_cores:
@@ -74,7 +74,7 @@ class Devices(NamedTuple):
         )
 
   def resolver(self):
-    """The tf.distribute.cluster_resolver.TPUClusterResolver of --tpu_name; None without one.
+    """Returns the TPUClusterResolver of --tpu_name, or None without one.
 
     Raises:
       files.InputError: the name is not known.
@@ -118,8 +118,8 @@ class Devices(NamedTuple):
       ) from error
 
 
-def _way_to_bucket(path):
-  """What to do about a path of this machine that a remote TPU is to use, as part of a message."""
+def _copy_hint(path):
+  """Returns the part of a message that tells how a remote TPU gets a path of this machine."""
   names = path if files.exists(path) else f"{path}.*"  # a checkpoint is given by its prefix
   if files.glob(names):
     return f"copy it (gcloud storage cp -r {names} gs://BUCKET/) and give the gs:// path"
@@ -127,7 +127,7 @@ def _way_to_bucket(path):
 
 
 class Interrupted(SystemExit):
-  """A signal ended the training, and what it did is saved; ends the process with 128 + signal."""
+  """A signal ended the training, after a checkpoint; ends the process with 128 + signal."""
 
   def __init__(self, signal_number):
     super().__init__(128 + signal_number)
@@ -146,7 +146,7 @@ def make_estimator(
   cluster=None,
   session_config=None,
 ):
-  """Makes the TPUEstimator, which runs on CPU and GPU as well.
+  """Makes a tf.estimator.tpu.TPUEstimator, which runs on CPU and GPU as well.
 
   Args:
     model_fn: function of (features, labels, mode, params) to a TPUEstimatorSpec.
@@ -154,24 +154,21 @@ def make_estimator(
     devices: Devices.
     seed: int, seed of the graph.
     batch_sizes: dict with train_batch_size, eval_batch_size, predict_batch_size, examples.
-    keep_checkpoint_max: int, how many of the last checkpoints are kept; 0 for all.
+    keep_checkpoint_max: int, number of the last checkpoints that are kept; 0 for all.
     cluster: distribution.Cluster to train on; default: one replica in this process.
     session_config: tf.ConfigProto, or None for the estimator's own.
-
-  Returns:
-    tf.estimator.tpu.TPUEstimator.
 
   Raises:
     files.InputError: the TPU is not known.
   """
   tpu = tf.estimator.tpu
-  settings = {
+  arguments = {
     "cluster": devices.resolver(),
     "master": devices.master,
     "model_dir": output_dir,
     "tf_random_seed": seed,
     "session_config": session_config,
-    # CheckpointHook and ProgressHook see to these.
+    # CheckpointHook and ProgressHook do this.
     "save_checkpoints_steps": None,
     "save_checkpoints_secs": None,
     "keep_checkpoint_max": keep_checkpoint_max,
@@ -184,18 +181,13 @@ def make_estimator(
     ),
     **(cluster.run_config() if cluster else {}),
   }
-  if devices.use_tpu:
-    config = tpu.RunConfig(**settings)
-  else:
-    with distribution.without_tf_config():
-      config = tpu.RunConfig(**settings)
+  with contextlib.nullcontext() if devices.use_tpu else distribution.without_tf_config():
+    config = tpu.RunConfig(**arguments)
   return tpu.TPUEstimator(model_fn=model_fn, config=config, use_tpu=devices.use_tpu, **batch_sizes)
 
 
-def log_features(features):
-  """Logs the name and shape of each feature that a model_fn was given."""
-  if not distribution.is_first_replica():
-    return
+def _log_features(features):
+  """Logs the name and shape of each feature of a model_fn."""
   logging.info("*** Features ***")
   for name in sorted(features):
     logging.info("  name = %s, shape = %s", name, features[name].shape)
@@ -213,17 +205,17 @@ def log_variables(variables, initialized):
 
 
 def load_init_checkpoint(init_checkpoint, use_tpu):
-  """Initialises the trainable variables of the current graph from a checkpoint, and says how.
+  """Initializes the trainable variables of the current graph from a checkpoint, and logs which.
 
-  Variables that it lacks, and heads of another shape, keep their random start.
+  Variables that it lacks, and heads of another shape, keep their random initial values.
 
   Args:
     init_checkpoint: str, a path as checkpoints.resolve_checkpoint takes it, or None.
     use_tpu: bool.
 
   Returns:
-    A pair: the set of names (with ":0") that are initialised, and a scaffold_fn for a
-    TPUEstimatorSpec, which a TPU needs, or None.
+    A pair: the set of names (with ":0") that are initialized, and the scaffold_fn that a TPU needs
+    in its TPUEstimatorSpec, else None.
 
   Raises:
     files.InputError: the checkpoint does not fit; see checkpoints.compare.
@@ -249,12 +241,12 @@ def load_init_checkpoint(init_checkpoint, use_tpu):
 
 
 class Outputs(NamedTuple):
-  """What a model gives for a batch.
+  """The outputs of a model for a batch.
 
   Attributes:
-    objective: optimization.Objective; None for a model that predicts only.
-    eval_metrics: pair of a function and the list of tensors that it takes, as TPUEstimatorSpec has
-      it; None for a model_fn that does not evaluate.
+    objective: None for a model that predicts only.
+    eval_metrics: pair of a function and the list of tensors that it takes, as in TPUEstimatorSpec;
+      None for a model_fn that does not evaluate.
     predictions: dict of name -> tensor [B, ...], to which EXAMPLE_INDEX is added where the features
       have it; None for a model_fn that does not predict.
   """
@@ -273,36 +265,34 @@ def building(mode, options=micro_batches.DEFAULTS):
     options: micro_batches.StepOptions of the training.
   """
   recompute = options.recompute and mode == tf.estimator.ModeKeys.TRAIN
-  # Scopes within a scope are counted anew: a part of a batch finds the names of the whole.
+  # Re-entering the scope resets its counts of names: a part of a batch has the names of the whole.
   scope = tf.variable_scope(tf.get_variable_scope(), auxiliary_name_scope=False)
   with scope, modeling.fast_forms(recompute=recompute):
     yield
 
 
 def make_spec(mode, features, outputs, init_checkpoint, use_tpu, training=None, build=None):
-  """Makes the result of a model_fn whose model is built.
+  """Makes the TPUEstimatorSpec of a model_fn whose model is built.
 
   Args:
     mode: a tf.estimator.ModeKeys.
     features: dict of name -> tensor [B, ...], the model_fn's.
     outputs: Outputs for them.
-    init_checkpoint: str or None, see load_init_checkpoint.
-    use_tpu: bool.
+    init_checkpoint, use_tpu: see load_init_checkpoint.
     training: tuple of learning_rate, num_train_steps and num_warmup_steps, as
       optimization.create_optimizer takes them, and micro_batches.StepOptions; None for a model_fn
       that does not train.
     build: function of features to Outputs, which has made `outputs`. It is called for the parts of
       a batch, and gets the same variables by tf.get_variable.
 
-  Returns:
-    tf.estimator.tpu.TPUEstimatorSpec.
-
   Raises:
-    ValueError: the model_fn has not this mode.
+    ValueError: the model_fn lacks this mode.
     files.InputError: the checkpoint does not fit; see checkpoints.compare.
   """
   keys = tf.estimator.ModeKeys
-  log_features(features)
+  is_first = distribution.is_first_replica()
+  if is_first:
+    _log_features(features)
   parts = {
     keys.TRAIN: training,
     keys.EVAL: outputs.eval_metrics,
@@ -312,7 +302,7 @@ def make_spec(mode, features, outputs, init_checkpoint, use_tpu, training=None, 
     known = ", ".join(key for key, part in parts.items() if part is not None)
     raise ValueError(f"this model_fn has the modes {known}, not {mode}")
   initialized, scaffold_fn = load_init_checkpoint(init_checkpoint, use_tpu)
-  if distribution.is_first_replica():
+  if is_first:
     log_variables(tf.trainable_variables(), initialized)
   if mode == keys.TRAIN:
     loss, train_op = _train_step(outputs.objective, build, features, training, use_tpu)
@@ -326,7 +316,7 @@ def make_spec(mode, features, outputs, init_checkpoint, use_tpu, training=None, 
 
 
 def _train_step(objective, build, features, training, use_tpu):
-  """The loss, float32 scalar, and the operation that makes a step; shown values are collected."""
+  """Returns the loss, float32 scalar, and the train_op; collects the values that are shown."""
   *schedule, options = training
   batch = optimization.WholeBatch(objective)
   if options.num_parts > 1:
@@ -350,7 +340,7 @@ def _train_step(objective, build, features, training, use_tpu):
 
 @contextlib.contextmanager
 def _caught_signals():
-  """A list to which Ctrl-C and SIGTERM are appended; a second one acts as it did before."""
+  """Gives a list to which Ctrl-C and SIGTERM are appended; a second one acts as outside."""
   caught, previous = [], {}
 
   def handle(number, _):
@@ -362,7 +352,7 @@ def _caught_signals():
   try:
     for number in (signal.SIGINT, signal.SIGTERM):
       previous[number] = signal.signal(number, handle)
-  except ValueError:  # not in the main thread, where alone signals can be caught
+  except ValueError:  # signals can be caught in the main thread only
     pass
   try:
     yield caught
@@ -389,18 +379,18 @@ def train(
     estimator: from make_estimator.
     make_input_fn: function of a step to the input_fn of the training set that goes on from there.
     num_steps: int, the step to end at.
-    batch_size: int, examples a step.
+    batch_size: int, examples per step.
     save_steps: int, steps between checkpoints.
     save_seconds: float or None, seconds between checkpoints.
     log_steps: int, steps between lines of progress.
     watch: history.Watch that evaluates meanwhile and may end the training early, or None.
-    in_segments: bool, whether the training is left and begun again for each evaluation, as a TPU
-      needs it, whose memory holds one program.
-    cluster: distribution.Cluster of the estimator; default: one replica in this process. In workers
-      but the chief nothing is saved, and the watch must be None.
+    in_segments: bool, whether each evaluation ends one session of the training and another one
+      follows. A TPU needs that: its memory holds one program.
+    cluster: distribution.Cluster of the estimator; default: one replica in this process. Only the
+      chief saves; in other workers the watch must be None.
 
   Returns:
-    List of hooks.Trained, one a segment.
+    List of hooks.Trained, one per segment.
 
   Raises:
     Interrupted: Ctrl-C or SIGTERM came; a checkpoint was saved.
@@ -447,10 +437,10 @@ def evaluate(estimator, input_fn, num_batches, description, checkpoint=None):
   Args:
     estimator: from make_estimator.
     input_fn: of batches in order.
-    num_batches: int, how many of them count.
-    description: str, what the progress bar says.
-    checkpoint: str, prefix of the checkpoint to use; default: the last one, or else what the model
-      starts from.
+    num_batches: int, number of batches that count.
+    description: str, text of the progress bar.
+    checkpoint: str, prefix of the checkpoint to use; default: the last one, or else the initial
+      weights.
 
   Returns:
     Dict of metric -> number, `loss` and `global_step` among them.
@@ -471,12 +461,11 @@ def predict(estimator, input_fn, num_examples, description, checkpoint=None):
   Args:
     estimator: from make_estimator.
     input_fn: of examples in order, or sorted with input_pipeline.EXAMPLE_INDEX.
-    num_examples: int, how many results are wanted; what comes after them is padding.
-    description: str, what the progress bar says.
-    checkpoint: str, prefix of the checkpoint to use; default: the last one.
+    num_examples: int, number of results; later ones are padding.
+    description, checkpoint: see evaluate.
 
   Yields:
-    Dict of name -> array an example, in the order of the input.
+    Dict of name -> array per example, in the order of the input.
 
   Raises:
     files.InputError: memory ran out.

@@ -1,4 +1,4 @@
-"""What a run of a training script starts from: its settings, model and devices, all checked."""
+"""The start of a run of a training script: its settings, model and devices, all checked."""
 
 import os
 from typing import NamedTuple, Optional
@@ -12,32 +12,26 @@ import tokenization
 from toolkit.formats import checkpoints, model_directory
 from toolkit.support import command_line, files, precision, processes
 from toolkit.tasks import soft_targets
-from toolkit.training import (
-  distillation,
-  distribution,
-  estimators,
-  micro_batches,
-  run_flags,
-)
+from toolkit.training import distillation, distribution, estimators, micro_batches, run_flags
 
 
 class Run(NamedTuple):
   """Settings and model of a run, all of it checked.
 
   Attributes:
-    settings: command_line.Settings, with what the output directory remembers.
-    script: str, the script's name without .py.
-    resumed: str or None, the checkpoint in the output directory that the run goes on from, or that
-      it evaluates and predicts with.
+    settings: with the flags that the output directory remembers.
+    script: the script's name without .py.
+    resumed: the checkpoint in the output directory that the run goes on from, or that it evaluates
+      and predicts with, or None.
     start: pair of the checkpoint that the weights come from, str or None, and the flag naming it.
-    devices: estimators.Devices.
-    cluster: distribution.Cluster that the training runs on.
-    config: modeling.BertConfig.
-    tokenizer: tokenization.FullTokenizer, None for a run without a vocabulary.
-    plan: precision.Plan.
-    teacher: distillation.Teacher of the training, or None.
-    layers: tuple of int, the teacher's layers that initialize the student; empty for a student
-      with weights of its own.
+    devices: of the model.
+    cluster: the replicas of the training.
+    config: of the model.
+    tokenizer: None for a run without a vocabulary.
+    plan: precision of the computation.
+    teacher: of the training, or None.
+    layers: the teacher's layers that initialize the student; empty for a student with weights of
+      its own.
   """
 
   settings: command_line.Settings
@@ -110,7 +104,7 @@ class Run(NamedTuple):
     """Returns the arguments that the model_fn_builders of all scripts have in common.
 
     Args:
-      num_train_steps: int, steps of the training; None for evaluation and prediction.
+      num_train_steps: int; None for evaluation and prediction.
       num_warmup_steps: int; default: that of a training by epochs.
     """
     settings = self.settings
@@ -133,7 +127,7 @@ def begin(script_flags, script, needed=(), needs_vocab=True, adopted=None) -> Ru
   """Sets up the process, and reads and checks what a run starts from; writes nothing.
 
   Args:
-    script_flags: command_line.ScriptFlags with the flags of run_flags' define functions.
+    script_flags: command_line.ScriptFlags with the flags that run_flags defines.
     script: str, the script's name without .py.
     needed: flags that must have a value, beside the model's files.
     needs_vocab: bool, whether the vocabulary is one of these files.
@@ -176,19 +170,17 @@ def begin(script_flags, script, needed=(), needs_vocab=True, adopted=None) -> Ru
     settings = settings.replace(**distillation.start_paths(settings.output_dir))
   plan = precision.find(settings.amp, settings.use_xla, settings.use_tpu)
   plan.log()
-  run = Run(settings, script, resumed, start, devices, cluster, config, tokenizer, plan)
-  if not settings.do_train:
-    return run
-  if teacher:
-    run = run._replace(teacher=teacher, layers=layers)
+  model = (config, tokenizer, plan, teacher, layers)
+  run = Run(settings, script, resumed, start, devices, cluster, *model)
+  if settings.do_train:
     _check_teacher(run)
-  _check_freezing(run)
-  _check_accumulation(run)
+    _check_freezing(run)
+    _check_accumulation(run)
   return run
 
 
 def _remembered(settings, saved):
-  """The values of an earlier run that later runs take over, as a dict of flag name -> value."""
+  """Returns the values of an earlier run that later runs use, a dict of flag name -> value."""
   return {name: saved[name] for name in settings.names("remembered") if name in saved}
 
 
@@ -209,7 +201,7 @@ def _connect(settings):
 
 
 def _find_teacher(settings, script):
-  """distillation.Teacher of a training; None without one."""
+  """Returns the distillation.Teacher of a training; None without one."""
   if not settings.do_train or "teacher_dir" not in settings:
     return None
   directory = settings.teacher_dir
@@ -224,11 +216,7 @@ def _find_teacher(settings, script):
 
 
 def _adopt_model(settings, teacher, resumed):
-  """Fills in the files of a student.
-
-  Returns:
-    A pair: Settings; the teacher's layers that initialize the student, an empty tuple for none.
-  """
+  """Fills in the files of a student; returns Settings and the teacher's layers, see Run.layers."""
   vocab_file = settings.vocab_file or teacher.path(model_directory.VOCAB_FILE)
   settings = settings.replace(vocab_file=vocab_file)
   layers = distillation.parse_layers(settings.student_layers, teacher)
@@ -251,8 +239,10 @@ def _adopt_model(settings, teacher, resumed):
 
 
 def _check_teacher(run):
-  """Checks that the teacher's task, input and layers are the student's."""
+  """Checks that the teacher's task, input and layers are the student's, if there is a teacher."""
   settings, teacher = run.settings, run.teacher
+  if teacher is None:
+    return
   for name in settings.names("shared"):
     its, own = teacher.flags.get(name), settings[name]
     if its not in (None, own):
@@ -269,14 +259,14 @@ def _check_teacher(run):
 
 
 def _found_checkpoint(settings):
-  """The last checkpoint for training, the best one if it is kept for everything else."""
+  """Returns the last checkpoint for training, else the best one if it is kept; or None."""
   if settings.do_train:
     return tf.train.latest_checkpoint(settings.output_dir)
   return model_directory.trained_checkpoint(settings.output_dir)
 
 
 def _adopt_directory(settings, script):
-  """Fills in what a finished directory remembers, and refuses another task's directory."""
+  """Fills in the flags that a finished directory remembers, and refuses another task's directory."""
   directory = settings.output_dir
   saved = model_directory.load_flags(directory, script)
   model_directory.check_head(directory, script)
@@ -299,15 +289,10 @@ def _adopt_directory(settings, script):
 
 
 def _load_model(settings, checkpoint, flag):
-  """Configuration and tokenizer, which fit together and to the checkpoint to start from, if any."""
+  """Returns configuration and tokenizer, checked against each other and the checkpoint, if any."""
   prefix = checkpoint and checkpoints.resolve_checkpoint(checkpoint, flag)
-  config, tokenizer = model_directory.load_model(
-    settings.bert_config_file,
-    settings.vocab_file,
-    settings.do_lower_case,
-    settings.max_seq_length,
-    prefix,
-  )
+  names = ("bert_config_file", "vocab_file", "do_lower_case", "max_seq_length")
+  config, tokenizer = model_directory.load_model(*(settings[name] for name in names), prefix)
   if prefix:
     checkpoints.check_checkpoint(config, prefix, flag)
   else:
@@ -316,7 +301,7 @@ def _load_model(settings, checkpoint, flag):
 
 
 def _check_freezing(run):
-  """Checks that the model has the layers to freeze, and slots of all others."""
+  """Checks that the model has the layers to freeze, and Adam slots of all others."""
   settings, num_layers = run.settings, run.config.num_hidden_layers
   if settings.freeze_layers > num_layers:
     raise files.InputError(
@@ -351,7 +336,7 @@ def _check_accumulation(run):
 
 
 def _lacking_slots(run):
-  """Names of variables that are to be trained and have no slots in the last checkpoint."""
+  """Returns the names of variables to train that have no Adam slots in the last checkpoint."""
   options = run.options().update
   saved = checkpoints.checkpoint_shapes(run.resumed, "output_dir")
   trained = [
@@ -369,7 +354,7 @@ def check_head(run: Run, variable: str, shape: list, what: str):
   """Checks that the weights include a trained head, when nothing trains it.
 
   Args:
-    run: Run.
+    run: the run.
     variable: name of the head's weights.
     shape: the shape that the task needs.
     what: description of the head, for the message.
@@ -394,8 +379,8 @@ def num_train_steps(settings, num_examples: int, what: str = "examples") -> int:
 
   Args:
     settings: command_line.Settings with train_batch_size and num_train_epochs.
-    num_examples: examples per epoch.
-    what: their name, for the message.
+    num_examples: per epoch.
+    what: name of the examples, for the message.
 
   Raises:
     files.InputError: there are none, or fewer than those of the warm-up.
@@ -407,7 +392,7 @@ def num_train_steps(settings, num_examples: int, what: str = "examples") -> int:
       f"no training step: {num_examples} {what}, --num_train_epochs={epochs:g} and "
       f"--train_batch_size={batch_size}; lower the batch size"
     )
-  run_flags.num_warmup_steps(settings, steps)  # refuses more than there are steps
+  run_flags.num_warmup_steps(settings, steps)  # raises if they are more than all steps
   return steps
 
 
@@ -415,11 +400,11 @@ def with_best_metric(run: Run, metrics) -> Run:
   """Checks the flags of evaluation during training; the first metric is the default.
 
   Args:
-    run: Run.
-    metrics: names of the metrics that an evaluation gives, the task's own first.
+    run: the run.
+    metrics: names of an evaluation's metrics, the task's own first.
 
   Returns:
-    The same run, with a --best_metric if there is evaluation during training.
+    The run, with a --best_metric if there is evaluation during training.
 
   Raises:
     files.InputError: a flag lacks another one, or names no metric.

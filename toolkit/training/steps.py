@@ -1,10 +1,15 @@
 """The steps of a run that all training scripts share.
 
-open_directory      prepares the output directory, or finds the training done
-add_teacher_logits  adds the teacher's logits to the training records
-fine_tune           trains by epochs, from the last checkpoint
-predict             runs the model over records
-write_results       writes the files of an evaluation
+open_directory        prepares the output directory, or finds the training done
+add_teacher_logits    adds the teacher's logits to the training records
+log_training          logs the counts of a training
+fine_tune, train      train from the last checkpoint: by epochs on a file, or on any input
+make_watch            makes the evaluation during training
+predict               runs the model over records
+make_estimator        makes the estimator of all these
+trained_step          returns the step of the checkpoint in use
+log_results           logs the results of an evaluation
+write_results         writes them to files
 """
 
 import os
@@ -24,12 +29,12 @@ def _goal(settings):
 
 
 def open_directory(run: Run, num_steps: int, labels=None) -> Optional[int]:
-  """Prepares the output directory for training, with its descriptions, or empties it if wanted.
+  """Prepares the output directory for training, and empties it first with --overwrite_output_dir.
 
   The chief does that; other workers wait for it.
 
   Args:
-    run: Run.
+    run: the run.
     num_steps: the step to end at.
     labels: list of labels, or None.
 
@@ -57,7 +62,7 @@ def open_directory(run: Run, num_steps: int, labels=None) -> Optional[int]:
 
 
 def _open_as_chief(run, num_steps, labels):
-  """The part of open_directory that writes, with its result."""
+  """Does the part of open_directory that writes, and returns its result."""
   settings = run.settings
   directory = settings.output_dir
   if settings.overwrite_output_dir:
@@ -76,19 +81,13 @@ def _open_as_chief(run, num_steps, labels):
     )
   if run.layers and not done:
     distillation.write_student(directory, run.teacher, run.layers)
-  model_directory.save(
-    directory,
-    settings.bert_config_file,
-    settings.vocab_file,
-    labels,
-    run.script,
-    settings.as_dict(),
-  )
+  model_files = (settings.bert_config_file, settings.vocab_file)
+  model_directory.save(directory, *model_files, labels, run.script, settings.as_dict())
   return done
 
 
 def _is_finished(settings, done, num_steps):
-  """Whether the training is at its end, its last evaluation included, or was stopped early."""
+  """Returns whether the training has ended, its last evaluation included, or was stopped early."""
   if settings.eval_steps is None:
     return done >= num_steps
   past = history.History(settings.output_dir, _goal(settings), done)
@@ -96,10 +95,10 @@ def _is_finished(settings, done, num_steps):
 
 
 def add_teacher_logits(run: Run, build, train_file: str, table):
-  """Adds the teacher's logits to the training records, if a teacher has a part in the loss.
+  """Adds the teacher's logits to the training records, if the loss depends on a teacher.
 
   Args:
-    run: Run.
+    run: the run.
     build: see distillation.add_logits.
     train_file: a TFRecord file.
     table: list of tf_records.Feature, those of the file.
@@ -115,7 +114,7 @@ def add_teacher_logits(run: Run, build, train_file: str, table):
   output_file = os.path.join(run.scratch(), "train_with_teacher.tf_record")
   cache_dir = run.settings.teacher_cache_dir or run.settings.output_dir
   if not run.cluster.is_chief:
-    run.cluster.from_chief(0)  # waits until the logits are there
+    run.cluster.from_chief(0)  # waits until the chief has written the logits
   arguments = (build, train_file, output_file, table, cache_dir)
   table = distillation.add_logits(run.teacher, *arguments)
   if run.cluster.is_chief:
@@ -124,24 +123,18 @@ def add_teacher_logits(run: Run, build, train_file: str, table):
 
 
 def log_training(run: Run, counts: dict, done: int):
-  """Logs the counts of a training, and how it saves memory and time.
-
-  Args:
-    run: Run.
-    counts: dict of description -> int.
-    done: the step that it goes on from.
-  """
+  """Logs a training's counts, a dict of description -> int, its options, and the step `done`."""
   logging.info("***** Running training *****")
   for what, count in counts.items():
     logging.info("  %s = %s", what, count)
-  for line in _settings_in_words(run):
+  for line in _option_lines(run):
     logging.info("  %s", line)
   if done:
     logging.info("  Going on from step %d", done)
 
 
-def _settings_in_words(run):
-  """Yields a line for each way to save memory or time that was asked for."""
+def _option_lines(run):
+  """Yields a line for each option of the training step that is not the default."""
   settings = run.settings
   num_parts = settings.num_accumulation_steps
   if num_parts > 1:
@@ -172,8 +165,7 @@ def fine_tune(run: Run, model_fn, table, train_file, num_steps, num_examples, ev
     num_examples: int, records in the file.
     evaluate: see make_watch.
 
-  Returns:
-    See train.
+  Returns, raises: see train.
   """
   settings = run.settings
 
@@ -200,27 +192,24 @@ def train(run: Run, estimator, make_input_fn, num_steps, save_examples, watch=No
   Args:
     run: Run.
     estimator: from make_estimator.
-    make_input_fn: function of a step to the input_fn of the training set that goes on from there.
-    num_steps: int.
+    make_input_fn, num_steps: see estimators.train.
     save_examples: int, examples after which there is a checkpoint in any case.
     watch: from make_watch, or None.
 
   Returns:
-    List of hooks.Trained, of the parts of the training.
+    List of hooks.Trained, one per segment of the training.
 
   Raises:
-    files.InputError: the best model of an earlier part of the training is gone.
+    files.InputError: the best model of an earlier segment of the training is gone.
     distribution.Finished: all is done, and this process is not the chief.
   """
   settings = run.settings
-  save_steps, save_seconds = run_flags.checkpoint_interval(settings, save_examples)
   parts = estimators.train(
     estimator,
     make_input_fn,
     num_steps,
     settings.train_batch_size,
-    save_steps,
-    save_seconds,
+    *run_flags.checkpoint_interval(settings, save_examples),
     settings.log_every_steps,
     watch,
     in_segments=settings.use_tpu,
@@ -231,16 +220,13 @@ def train(run: Run, estimator, make_input_fn, num_steps, save_examples, watch=No
 
 
 def make_watch(run: Run, num_steps: int, num_examples: int, evaluate):
-  """Makes the evaluation during training, if --eval_steps asks for it.
+  """Makes the history.Watch of evaluation during training; None without --eval_steps.
 
   Args:
-    run: Run.
+    run: the run; the result is None in workers other than the chief.
     num_steps: the step to end at.
-    num_examples: examples per epoch.
+    num_examples: per epoch.
     evaluate: function of the prefix of a checkpoint to a dict of metric -> number.
-
-  Returns:
-    history.Watch, or None; None in workers but the chief.
   """
   settings = run.settings
   if settings.eval_steps is None or not run.cluster.is_chief:
@@ -273,9 +259,8 @@ def predict(
   Args:
     run, model_fn, table: see fine_tune.
     input_file: str; on a TPU it has a multiple of batch_size records.
-    num_examples: int, number of the results.
+    num_examples, description: see estimators.predict.
     batch_size: int.
-    description: str, text of the progress bar.
     checkpoint: str, prefix of the checkpoint to use; default: see
       model_directory.trained_checkpoint, or the initial weights.
 
@@ -295,16 +280,13 @@ def predict(
 
 
 def make_estimator(run: Run, model_fn, is_training=False, **batch_sizes):
-  """Makes the estimator of a run.
+  """Makes the tf.estimator.tpu.TPUEstimator of a run.
 
   Args:
-    run: Run.
+    run: the run.
     model_fn: function of (features, labels, mode, params) to a TPUEstimatorSpec.
     is_training: bool, whether it trains, on all devices of the run.
     **batch_sizes: eval_batch_size or predict_batch_size, int.
-
-  Returns:
-    tf.estimator.tpu.TPUEstimator.
   """
   settings = run.settings
   return estimators.make_estimator(
@@ -339,11 +321,11 @@ def write_results(run: Run, results: dict, metrics: dict, scalars=None, suffix: 
   """Writes the results of an evaluation to files and to TensorBoard.
 
   Args:
-    run: Run.
-    results: dict of name -> number, the lines of eval_results.txt, with global_step.
-    metrics: dict, the content of eval_metrics.json.
+    run: the run.
+    results: name -> number, the lines of eval_results.txt, with global_step.
+    metrics: the content of eval_metrics.json.
     scalars: dict of name -> number, for TensorBoard, or None.
-    suffix: what the names of the files end in, before the dot.
+    suffix: last part of the files' names, before the dot.
   """
   if scalars:
     hooks.write_scalars(run.path("eval"), int(results["global_step"]), scalars)
