@@ -1,9 +1,9 @@
 """Knowledge distillation: a model, the student, is trained on the logits of another, the teacher.
 
-find_teacher     the trained model, checked
-write_student    some of the teacher's layers as the student's first weights
-add_logits       the teacher's logits in the training records, computed once, so that the student
-                 trains at its own speed
+find_teacher     finds the trained model and checks it
+write_student    writes some of the teacher's layers as the student's initial weights
+add_logits       adds the teacher's logits to the training records; they are computed once, so that
+                 the student trains at its own speed
 
 The losses are in toolkit/tasks/soft_targets.py. Students of some of the teacher's layers are those
 of Sanh et al. 2019 (DistilBERT), unlabelled text that of Turc et al. 2019.
@@ -15,7 +15,7 @@ import itertools
 import os
 import re
 import sys
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -30,10 +30,10 @@ from toolkit.serving.predictor import Predictor
 from toolkit.support import files, processes
 from toolkit.tasks.soft_targets import TEACHER_LOGITS
 
-# The directory, within an output directory, of a student's first weights.
+# The directory, within an output directory, of a student's initial weights.
 START = "student_start"
 
-# Examples that are computed and kept at a time: what a killed pass may lose.
+# Examples whose logits are computed and written together; a killed pass may lose as many.
 _CHUNK = 512
 _BATCH_SIZE = 32
 _INPUTS = ("input_ids", "input_mask", "segment_ids")
@@ -47,32 +47,32 @@ class Teacher(NamedTuple):
   """A model that a script has trained.
 
   Attributes:
-    directory: str, its output directory.
-    checkpoint: str, prefix of its best or last checkpoint.
-    config: modeling.BertConfig.
-    flags: dict of flag name -> value that it was trained with; empty if the directory has none.
-    labels: list of its labels in the order of their ids, or None.
+    directory: its output directory.
+    checkpoint: prefix of its best or last checkpoint.
+    config: of the model.
+    flags: flag name -> value that it was trained with; empty if the directory has none.
+    labels: in the order of their ids, or None.
   """
 
   directory: str
   checkpoint: str
   config: modeling.BertConfig
   flags: dict
-  labels: list
+  labels: Optional[list]
 
-  def path(self, name):
-    """str, path of a file of its directory."""
+  def path(self, name: str) -> str:
+    """Returns the path of a file in its directory."""
     return os.path.join(self.directory, name)
 
-  def check_labels(self, labels, is_fixed):
-    """Makes sure that the teacher has the labels of the student's task.
+  def check_labels(self, labels: list, is_fixed: bool) -> list:
+    """Checks that the teacher has the labels of the student's task.
 
     Args:
-      labels: list of labels of the student's task, empty for numbers.
-      is_fixed: bool, whether the student has been trained with them, in their order.
+      labels: of the student's task, empty for numbers.
+      is_fixed: whether the student has been trained with them, in their order.
 
     Returns:
-      The list of labels of both: the teacher's, which may have more.
+      The labels of both: the teacher's, which may be more.
 
     Raises:
       files.InputError: it has not.
@@ -86,15 +86,11 @@ class Teacher(NamedTuple):
       )
     return own
 
-  def check_input(self, tokenizer, max_seq_length):
-    """Makes sure that the teacher can read what the student reads.
-
-    Args:
-      tokenizer: tokenization.FullTokenizer of the student.
-      max_seq_length: int, the longest input in word pieces.
+  def check_input(self, tokenizer: tokenization.FullTokenizer, max_seq_length: int):
+    """Checks that the teacher has the student's vocabulary, and enough positions for its input.
 
     Raises:
-      files.InputError: it has another vocabulary, or not as many positions.
+      files.InputError: it has not.
     """
     with files.input_checks():
       own = tokenization.load_vocab(self.path(model_directory.VOCAB_FILE))
@@ -115,15 +111,8 @@ class Teacher(NamedTuple):
       )
 
 
-def find_teacher(directory, script):
-  """The model of a finished output directory.
-
-  Args:
-    directory: str.
-    script: str, name of the script that is to have trained it, without .py.
-
-  Returns:
-    Teacher.
+def find_teacher(directory: str, script: str) -> Teacher:
+  """Finds the model that a script, named without .py, has trained in an output directory.
 
   Raises:
     files.InputError: there is no such model, or it is one of another task.
@@ -152,15 +141,8 @@ def find_teacher(directory, script):
 # ---- A student of some of the teacher's layers --------------------------------------------------
 
 
-def parse_layers(text, teacher):
-  """The layers in a flag: "0,2,4" -> (0, 2, 4).
-
-  Args:
-    text: str, or None for no layers.
-    teacher: Teacher.
-
-  Returns:
-    Tuple of int.
+def parse_layers(text: Optional[str], teacher: Teacher) -> tuple[int, ...]:
+  """Parses the layers in a flag: "0,2,4" -> (0, 2, 4), None -> ().
 
   Raises:
     files.InputError: they are no rising numbers, or the teacher lacks one.
@@ -183,30 +165,15 @@ def parse_layers(text, teacher):
   return layers
 
 
-def student_config(config, layers):
-  """The configuration of a model with some of the layers of another.
-
-  Args:
-    config: modeling.BertConfig of the teacher.
-    layers: tuple of int.
-
-  Returns:
-    modeling.BertConfig.
-  """
+def student_config(config: modeling.BertConfig, layers) -> modeling.BertConfig:
+  """Returns the configuration of a student that has some layers of the teacher with `config`."""
   return modeling.BertConfig.from_dict({**config.to_dict(), "num_hidden_layers": len(layers)})
 
 
-def student_weights(weights, layers):
-  """The weights of a model with some of the layers of another, and all else: embeddings and heads.
+def student_weights(weights: dict, layers: tuple[int, ...]) -> dict:
+  """Selects the weights of a student, by name: some layers of the teacher, embeddings and heads.
 
     layers (0, 2): bert/encoder/layer_2/... -> bert/encoder/layer_1/...
-
-  Args:
-    weights: dict of variable name -> anything.
-    layers: tuple of int.
-
-  Returns:
-    Dict of variable name -> the same.
   """
   kept = {}
   for name, value in weights.items():
@@ -219,27 +186,21 @@ def student_weights(weights, layers):
 
 
 def write_student(output_dir, teacher, layers):
-  """Writes the first weights of a student of some of the teacher's layers.
-
-  Args:
-    output_dir: str; the model gets a directory of its own in it, START.
-    teacher: Teacher.
-    layers: tuple of int.
-  """
-  directory = start_paths(output_dir)
+  """Writes the initial weights of a student of some of the teacher's layers, see start_paths."""
+  paths = start_paths(output_dir)
   files.make_directory(os.path.join(output_dir, START), "output_dir")
   reader = tf.train.load_checkpoint(teacher.checkpoint)
   saved = reader.get_variable_to_shape_map()
   names = {name: name for name in saved if not checkpoints.is_training_state(name)}
   kept = student_weights(names, layers)
   weights = {name: reader.get_tensor(source) for name, source in sorted(kept.items())}
-  checkpoints.save_checkpoint(directory["init_checkpoint"], weights)
+  checkpoints.save_checkpoint(paths["init_checkpoint"], weights)
   config = student_config(teacher.config, layers)
-  files.write_text(directory["bert_config_file"], config.to_json_string())
+  files.write_text(paths["bert_config_file"], config.to_json_string())
 
 
-def start_paths(output_dir):
-  """The files of write_student: a dict of the flags that name such files -> path."""
+def start_paths(output_dir: str) -> dict[str, str]:
+  """Returns the files of write_student: the flags that name such files -> path."""
   directory = os.path.join(output_dir, START)
   return {
     "bert_config_file": os.path.join(directory, model_directory.CONFIG_FILE),
@@ -287,7 +248,7 @@ def add_logits(teacher, build, input_file, output_file, features, cache_dir):
 
 
 def _read_inputs(path, features):
-  """List of (input_ids, segment_ids) pairs, int32 [length], of a TFRecord file in its order."""
+  """Returns the (input_ids, segment_ids) pairs, int32 [length], of a TFRecord file in order."""
   table = [feature for feature in features if feature.name in _INPUTS]
   input_fn = input_pipeline.read_input_fn(path, table, is_training=False, drop_remainder=False)
   rows = []
@@ -304,16 +265,16 @@ def _read_inputs(path, features):
 
 
 def compute_logits(teacher, build, rows, cache_dir):
-  """Runs the teacher over inputs once, in order of length; what was computed before is read again.
+  """Runs the teacher over inputs once, in order of length, or reads the results of an earlier run.
 
   Args:
     teacher, build: see add_logits.
     rows: list of (input_ids, segment_ids) pairs, int32 [length].
-    cache_dir: str. Parts of the logits are kept in a directory there, which is named by teacher and
-      inputs, as they are made.
+    cache_dir: str. Each part of the logits is written there when it is computed, in a directory
+      named by a fingerprint of teacher and inputs.
 
   Returns:
-    List of arrays, one a row: float32 [W] or [length, W].
+    List of arrays, one per row: float32 [W] or [length, W].
 
   Raises:
     files.InputError: the teacher's checkpoint is damaged, or its outputs are NaN; or memory ran
@@ -365,13 +326,8 @@ def _computed(teacher, build, rows, chunks, missing):
   predictor.close()
 
 
-def fingerprint(teacher, rows):
-  """Hex digest, str, of everything that the teacher's logits depend on.
-
-  Args:
-    teacher: Teacher.
-    rows: see compute_logits.
-  """
+def fingerprint(teacher: Teacher, rows) -> str:
+  """Returns a hex digest of all inputs of the teacher's logits; see compute_logits for rows."""
   digest = hashlib.sha256(b"%d" % _FORMAT)
   digest.update(files.read_bytes(f"{teacher.checkpoint}.index"))  # has a checksum of each variable
   digest.update(teacher.config.to_json_string().encode())
@@ -381,17 +337,17 @@ def fingerprint(teacher, rows):
 
 
 def _save_part(path, part):
-  """Keeps a list of arrays of the same rank, whole or not at all."""
+  """Writes a list of arrays of the same rank, atomically."""
   buffer = io.BytesIO()
   np.savez(buffer, lengths=[len(values) for values in part], values=np.concatenate(part))
   files.write_bytes(path, buffer.getvalue())
 
 
 def _load_part(path, size):
-  """The list of arrays that _save_part has kept, or None if the file is damaged or missing."""
+  """Returns the arrays that _save_part has written, or None if the file is damaged or missing."""
   try:
     with np.load(io.BytesIO(files.read_bytes(path)), allow_pickle=False) as saved:
       part = np.split(saved["values"], np.cumsum(saved["lengths"])[:-1])
-  except Exception:  # zipfile, zlib and numpy have many kinds for what is no file of theirs
+  except Exception:  # zipfile, zlib and numpy raise many kinds for a damaged file
     return None
   return part if len(part) == size else None

@@ -1,11 +1,11 @@
 """Evaluations of a model while it trains: their history, the best checkpoint, and when to stop.
 
-eval_history.jsonl   a line an evaluation: {"accuracy": 0.71, "loss": 0.58, "step": 50}
-best/                the checkpoint with the best score, the files that explain it, and best.json
+eval_history.jsonl   a line per evaluation: {"accuracy": 0.71, "loss": 0.58, "step": 50}
+best/                the checkpoint with the best score, the files that describe it, and best.json
 
-The files are consistent whenever a process is killed: an evaluated step has its checkpoint in the
-directory first, is in best/ next if it is the best one, and in the history last. A run that goes on
-from that checkpoint repeats what is missing.
+The files are consistent whenever a process is killed. The checkpoint of an evaluated step is in the
+directory first, then in best/ if it is the best one, and in the history last. A run that goes on
+from that checkpoint does the missing parts.
 """
 
 import json
@@ -26,21 +26,21 @@ _SMALLER_IS_BETTER = ("loss", "error")
 
 
 class Goal(NamedTuple):
-  """What a training run strives for.
+  """Criteria of the best checkpoint and of early stopping.
 
   Attributes:
-    metric: str, a key of the evaluations' results. Smaller is better if its name has "loss" or
-      "error" in it.
-    keep_best: bool, whether the best checkpoint is kept in best/.
-    patience: int or None, evaluations without a better one after which the training stops.
+    metric: a key of the evaluations' results. Smaller is better if its name has "loss" or "error"
+      in it.
+    keep_best: whether the best checkpoint is kept in best/.
+    patience: evaluations without a better one after which the training stops.
   """
 
   metric: str
   keep_best: bool = False
   patience: Optional[int] = None
 
-  def score(self, entry):
-    """A number of an entry of the history, which is larger the better the model is."""
+  def score(self, entry: dict) -> float:
+    """Returns the score of an entry of the history; the larger, the better."""
     value = entry[self.metric]
     if math.isnan(value):
       return -math.inf
@@ -55,7 +55,7 @@ class History:
   """
 
   def __init__(self, directory, goal, last_step):
-    """Reads what a directory has.
+    """Reads the history in a directory.
 
     Args:
       directory: str, the output directory.
@@ -79,19 +79,19 @@ class History:
   def _path(self):
     return os.path.join(self._directory, HISTORY_FILE)
 
-  def has(self, step):
-    """Whether a step is evaluated already."""
+  def has(self, step: int) -> bool:
+    """Returns whether a step is evaluated already."""
     return any(entry["step"] == step for entry in self.entries)
 
-  def best(self):
-    """The entry with the best score, of equal ones the first, or None."""
+  def best(self) -> Optional[dict]:
+    """Returns the entry with the best score, of equal ones the first, or None."""
     return max(self.entries, key=self._goal.score, default=None)
 
   def check_kept(self):
-    """Makes sure that the best checkpoint of the history is the one in best/, if it is kept.
+    """Copies the best checkpoint of the history to best/, if it is to be kept and is not there.
 
     Raises:
-      files.InputError: it is not, and its checkpoint is no longer there to be kept.
+      files.InputError: that checkpoint no longer exists.
     """
     best = self.best()
     if not self._goal.keep_best or best is None or best_step(self._directory) == best["step"]:
@@ -104,14 +104,14 @@ class History:
       )
     _keep(checkpoint, self._directory, {"metric": self._goal.metric, **best})
 
-  def is_exhausted(self):
-    """Whether the patience is at its end: so many evaluations in a row were not the best."""
+  def is_exhausted(self) -> bool:
+    """Returns whether as many evaluations as the patience came after the best one."""
     if self._goal.patience is None or not self.entries:
       return False
     return len(self.entries) - 1 - self.entries.index(self.best()) >= self._goal.patience
 
   def add(self, step, metrics, checkpoint):
-    """Takes in an evaluation, and keeps the checkpoint if it is the best so far.
+    """Adds an evaluation, and keeps the checkpoint if it is the best so far.
 
     Args:
       step: int.
@@ -126,8 +126,8 @@ class History:
     files.write_text(self._path, "".join(lines))
 
 
-def read(directory):
-  """The entries of a directory's history, none without one; see History."""
+def read(directory: str) -> list[dict]:
+  """Returns the entries of a directory's history, none without one; see History."""
   path = os.path.join(directory, HISTORY_FILE)
   if not files.exists(path):
     return []
@@ -138,7 +138,7 @@ def read(directory):
 
 
 def _keep(checkpoint, directory, score):
-  """Makes best/ a directory of the given checkpoint; without its last file it does not count."""
+  """Copies a checkpoint to best/; it counts when the last file, `checkpoint`, is written."""
   best = os.path.join(directory, model_directory.BEST)
   files.make_directory(best, "output_dir")
   state = os.path.join(best, "checkpoint")
@@ -157,46 +157,37 @@ def _keep(checkpoint, directory, score):
 
 
 class Watch:
-  """Evaluates a model each so many steps of its training.
-
-  Attributes:
-    steps: int, steps between two evaluations.
-    history: History.
-  """
+  """Evaluates a model at intervals of its training, and at the end; `history` is its History."""
 
   def __init__(self, steps, num_steps, history, evaluate, report):
     """Makes a watch.
 
     Args:
-      steps: int, steps between two evaluations; there is one at the end as well.
+      steps: int, steps between two evaluations.
       num_steps: int, the step at which the training ends.
       history: History.
       evaluate: function of the prefix of a checkpoint to a dict of metric -> number.
       report: function of a step, its metrics and the best entry, called after each evaluation.
     """
-    self.steps = steps
     self.history = history
+    self._steps = steps
     self._num_steps = num_steps
     self._evaluate = evaluate
     self._report = report
 
-  def is_due(self, step):
-    """Whether a step is to be evaluated and is not yet."""
-    at_time = step % self.steps == 0 or step >= self._num_steps
+  def is_due(self, step: int) -> bool:
+    """Returns whether a step is to be evaluated and is not yet."""
+    at_time = step % self._steps == 0 or step >= self._num_steps
     return step > 0 and at_time and not self.history.has(step)
 
-  def observe(self, step, checkpoint):
-    """Evaluates a checkpoint if its step is due.
-
-    Args:
-      step: int.
-      checkpoint: str, its prefix.
+  def observe(self, step: int, checkpoint: Optional[str]) -> bool:
+    """Evaluates a checkpoint, given by its prefix, if its step is due.
 
     Returns:
-      bool, whether the training should stop here.
+      Whether the training should stop here.
 
     Raises:
-      files.InputError: the best checkpoint was to be kept, and cannot be found.
+      files.InputError: see History.check_kept.
     """
     if self.is_due(step):
       metrics = self._evaluate(checkpoint)
@@ -205,13 +196,13 @@ class Watch:
     self.history.check_kept()
     return self.history.is_exhausted()
 
-  def stops_after(self, step):
-    """The steps after a given one that are evaluated: with 50 steps of 120, 60 -> [100, 120]."""
-    stops = range(step - step % self.steps + self.steps, self._num_steps, self.steps)
+  def stops_after(self, step: int) -> list[int]:
+    """Returns the steps to evaluate after a given one: every 50 steps of 120, 60 -> [100, 120]."""
+    stops = range(step - step % self._steps + self._steps, self._num_steps, self._steps)
     return [*stops, self._num_steps]
 
 
-def best_step(directory):
-  """The step of the checkpoint in best/, or None."""
+def best_step(directory: str) -> Optional[int]:
+  """Returns the step of the checkpoint in best/, or None."""
   checkpoint = tf.train.latest_checkpoint(os.path.join(directory, model_directory.BEST))
   return None if checkpoint is None else int(checkpoint.rsplit("-", 1)[1])

@@ -1,4 +1,4 @@
-"""What happens beside the steps of a training: checkpoints, progress, evaluations, stops."""
+"""Hooks of the steps of a training: checkpoints, progress, evaluations, stops."""
 
 import os
 import sys
@@ -12,20 +12,20 @@ from tqdm import tqdm
 import optimization
 from toolkit.support import files
 
-# Collection of (name, float32 scalar) pairs that a model_fn wants shown beside the loss while it
+# Collection of (name, float32 scalar) pairs that ProgressHook shows beside the loss while a model_fn
 # trains on CPU or GPU.
 PROGRESS = "progress"
 
 
 class Trained(NamedTuple):
-  """What one call of a training made.
+  """Steps and times of one call of an estimator's train method.
 
   Attributes:
-    steps: int, optimizer steps.
-    examples: int, examples in them.
-    seconds: float, time of the steps, without building the graph and without evaluation.
-    evaluation_seconds: float.
-    devices: str, such as "CPU (2 cores)".
+    steps: optimizer steps.
+    examples: in these steps.
+    seconds: time of the steps, without building the graph and without evaluation.
+    evaluation_seconds: time of evaluation meanwhile.
+    devices: such as "CPU (2 cores)".
   """
 
   steps: int
@@ -36,9 +36,9 @@ class Trained(NamedTuple):
 
 
 class CheckpointHook(tf.train.CheckpointSaverHook):
-  """Saves a checkpoint at the start, each so many steps, each so many seconds, and at the end.
+  """Saves a checkpoint at the start, every `save_steps`, every `save_seconds`, and at the end.
 
-  With a watch there is one for each of its evaluations too, which follows at once.
+  With a watch it saves one before each evaluation, too.
   """
 
   def __init__(self, output_dir, save_steps, save_seconds=None, watch=None, progress=None):
@@ -53,11 +53,11 @@ class CheckpointHook(tf.train.CheckpointSaverHook):
     """
     listeners = [_EvaluationListener(output_dir, watch, progress)] if watch else []
     super().__init__(output_dir, save_steps=save_steps, listeners=listeners)
-    # The base class has either steps or seconds, and asks its timer, which can do more.
+    # The timer of the base class has either steps or seconds.
     self._timer = _Timer(save_steps, save_seconds, watch)
 
   def after_run(self, run_context, run_values):
-    # Not the step that the base class fetches beside the update, which may be the old one.
+    # The step that the base class fetches beside the update may be the old one.
     step = run_context.session.run(self._global_step_tensor)
     if self._timer.should_trigger_for_step(step):
       self._timer.update_last_triggered_step(step)
@@ -66,7 +66,7 @@ class CheckpointHook(tf.train.CheckpointSaverHook):
 
 
 class _Timer:
-  """A tf.train.SecondOrStepTimer that goes off by steps, by seconds, and for evaluations."""
+  """A tf.train.SecondOrStepTimer that triggers by steps, by seconds, and for evaluations."""
 
   def __init__(self, steps, seconds=None, watch=None):
     self._timers = [tf.train.SecondOrStepTimer(every_steps=steps)]
@@ -91,7 +91,7 @@ class _Timer:
 
 
 class _EvaluationListener(tf.train.CheckpointSaverListener):
-  """Shows each checkpoint to a watch, and stops the training when the watch says so."""
+  """Passes each checkpoint to a watch, which may stop the training."""
 
   def __init__(self, output_dir, watch, progress):
     self._output_dir = output_dir
@@ -107,7 +107,7 @@ class _EvaluationListener(tf.train.CheckpointSaverListener):
 
 
 class ProgressHook(tf.train.SessionRunHook):
-  """Shows how the training goes, writes the same to TensorBoard, and stops it at a NaN loss.
+  """Shows the progress of a training, writes it to TensorBoard, and stops it at a NaN loss.
 
   A terminal gets one line that updates; anything else a line every `every_steps` steps.
   """
@@ -116,11 +116,11 @@ class ProgressHook(tf.train.SessionRunHook):
     """Makes a hook.
 
     Args:
-      output_dir: str, where the event file goes; None to show nothing but what it runs on.
+      output_dir: str, where the event file goes; None to show the devices only.
       num_steps: int, the step at which the training ends.
-      batch_size: int, examples a step.
+      batch_size: int, examples per step.
       every_steps: int, steps between two lines and two points.
-      devices: str, what it runs on; default: see device_names.
+      devices: str, description of the devices; default: see device_names.
     """
     self._devices = devices
     self._output_dir = output_dir
@@ -144,7 +144,7 @@ class ProgressHook(tf.train.SessionRunHook):
     self._devices = self._devices or device_names(session)
     logging.info("Running on %s.", self._devices)
     self._step = int(session.run(self._tensors["step"]))
-    self._values = []  # dicts of name -> number, one a step since the last report
+    self._values = []  # dicts of name -> number, one per step since the last report
     self._reported = self._start = (self._step, time.monotonic())
     self._bar = tqdm(
       total=self._num_steps,
@@ -156,7 +156,7 @@ class ProgressHook(tf.train.SessionRunHook):
     )
 
   def before_run(self, run_context):
-    # The step is read apart, after the update: beside the others it may still be the old one.
+    # The step is fetched after the update: beside the others it may still be the old one.
     fetches = {name: t for name, t in self._tensors.items() if name != "step"}
     return tf.train.SessionRunArgs(fetches)
 
@@ -189,19 +189,19 @@ class ProgressHook(tf.train.SessionRunHook):
     )
 
   def trained(self):
-    """Trained: what the session under this hook, which has ended, made."""
+    """Returns the Trained of the session under this hook, which has ended."""
     steps = self._step - self._start[0]
     examples = steps * self._batch_size
     return Trained(steps, examples, self._seconds, self._left_out, self._devices)
 
   def leave_out(self, seconds):
-    """Takes time that something else than training has used out of the speed that is shown."""
+    """Excludes time of something else than training from the speed that is shown."""
     self._left_out += seconds
     self._reported = (self._reported[0], self._reported[1] + seconds)
     self._start = (self._start[0], self._start[1] + seconds)
 
   def _scalars(self, learning_rate):
-    """What is shown, over the steps since the last report; the learning rate is the newest."""
+    """Returns means over the steps since the last report, the last learning rate, and the speed."""
     step, since = self._reported
     seconds = max(time.monotonic() - since, 1e-9)
     scalars = {
@@ -235,28 +235,22 @@ def _status(scalars):
 
 
 def write_scalars(directory, step, scalars):
-  """Adds a point to curves in TensorBoard.
-
-  Args:
-    directory: str, where the event file goes.
-    step: int.
-    scalars: dict of name -> number.
-  """
+  """Adds a point to TensorBoard's curves of `scalars`, a dict of name -> number, in a directory."""
   values = [tf.Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
   writer = tf.summary.FileWriterCache.get(directory)
   writer.add_summary(tf.Summary(value=values), step)
   writer.flush()
 
 
-def duration(seconds):
-  """Seconds as minutes and seconds: 125.3 -> "2:05"."""
+def duration(seconds: float) -> str:
+  """Formats seconds as minutes and seconds: 125.3 -> "2:05"."""
   minutes, seconds = divmod(round(seconds), 60)
   hours, minutes = divmod(minutes, 60)
   return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def device_names(session):
-  """What a session without a strategy runs on: "CPU (2 cores)", "GPU:0", "8 x TPU"."""
+def device_names(session) -> str:
+  """Returns the devices of a session without a strategy: "CPU (2 cores)", "GPU:0", "8 x TPU"."""
   devices = session.list_devices()
   tpus = [device for device in devices if device.device_type == "TPU"]
   if tpus:
@@ -278,7 +272,7 @@ class StopHook(tf.train.SessionRunHook):
 
 
 class BarHook(tf.train.SessionRunHook):
-  """Moves a progress bar on at each batch."""
+  """Updates a progress bar after each batch."""
 
   def __init__(self, bar):
     self._bar = bar

@@ -1,4 +1,4 @@
-"""What a training run did: lines of the log, report.json, and a picture of its curves.
+"""Report of a training run: lines of the log, report.json, and a picture of its curves.
 
 report.json   model, devices, steps, speed, memory, best and last evaluation, checkpoints
 report.png    loss, learning rate and dev metrics over the steps, and the confusion matrix; drawn
@@ -33,7 +33,7 @@ def write(run, parts):
 
   Args:
     run: runs.Run.
-    parts: list of hooks.Trained, what the training made; without any there is no report.
+    parts: list of hooks.Trained, from the training; without any there is no report.
   """
   if not parts:
     return
@@ -53,7 +53,7 @@ def write(run, parts):
 
 
 def _facts(run, parts):
-  """Dict, ready for JSON, of everything that the report says."""
+  """Returns the content of the report, a dict for JSON."""
   directory = run.settings.output_dir
   last = tf.train.latest_checkpoint(directory)
   shapes = checkpoints.checkpoint_shapes(last)
@@ -88,21 +88,14 @@ def _sum(parts, name):
   return sum(getattr(part, name) for part in parts)
 
 
-def peak_memory_mib():
-  """The most memory that this process has held so far, in MiB (of a GPU's own nothing)."""
+def peak_memory_mib() -> float:
+  """Returns the peak resident memory of this process in MiB, without that of GPUs."""
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere
 
 
-def lines(facts):
-  """The lines of a report; see tests for one.
-
-  Args:
-    facts: dict, the content of report.json.
-
-  Returns:
-    List of str.
-  """
+def lines(facts: dict) -> list[str]:
+  """Returns the report's lines of the log, of the content of report.json."""
   model, steps, seconds = facts["model"], facts["steps"], facts["seconds"]
   start = model["started_from"] or "random weights"
   result = [
@@ -125,14 +118,11 @@ def lines(facts):
 # ---- Curves -------------------------------------------------------------------------------------
 
 
-def read_scalars(directory):
-  """Reads the event files of a directory, as they were written for TensorBoard.
-
-  Args:
-    directory: str.
+def read_scalars(directory: str) -> dict[str, dict[int, float]]:
+  """Reads the event files that a directory has for TensorBoard.
 
   Returns:
-    Dict of name -> dict of int step -> float. Where a step was made twice, the later one counts.
+    Name -> step -> value. Of a step that was made twice, the later value counts.
   """
   curves = {}
   for path in files.glob(os.path.join(directory, "events.out.tfevents.*")):
@@ -145,16 +135,13 @@ def read_scalars(directory):
   return curves
 
 
-def points(curve):
-  """{20: 0.5, 10: 0.25} -> [10, 20], [0.25, 0.5]."""
+def points(curve: dict):
+  """Returns the sorted keys and their values: {20: 0.5, 10: 0.25} -> (10, 20), (0.25, 0.5)."""
   return zip(*sorted(curve.items()))
 
 
-def draw(directory):
-  """The curves of a directory's training, and the confusion matrix of its last evaluation.
-
-  Args:
-    directory: str, an output directory.
+def draw(directory: str):
+  """Draws the curves of the training in an output directory, and its last confusion matrix.
 
   Returns:
     matplotlib Figure.
@@ -192,7 +179,7 @@ def _draw_curves(axes, title, curves):
 
 
 def _confusion(directory):
-  """The confusion matrix in eval_metrics.json and its labels, or a pair of empty lists."""
+  """Returns the confusion matrix in eval_metrics.json and its labels, or a pair of empty lists."""
   path = os.path.join(directory, "eval_metrics.json")
   metrics = files.read_json(path) if files.exists(path) else {}
   labels = [each["label"] for each in metrics.get("per_class", [])]

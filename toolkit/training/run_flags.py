@@ -5,13 +5,13 @@ import math
 import optimization
 from toolkit.support import files
 
-# What --distribution_strategy may be, see distribution.py.
+# The values of --distribution_strategy; see distribution.py.
 STRATEGIES = ("off", "mirrored", "multi_worker")
 
 # Seconds between two checkpoints, unless their interval is given in steps.
 CHECKPOINT_SECONDS = 600.0
 
-# The value of --eval_steps that stands for as many steps as an epoch has.
+# The value of --eval_steps for as many steps as an epoch has.
 EPOCH = "epoch"
 
 
@@ -325,12 +325,8 @@ def _define_distribution_flags(flags):
 def num_warmup_steps(settings, num_train_steps: int) -> int:
   """Returns the steps of warm-up in a training by epochs.
 
-  Args:
-    settings: command_line.Settings with the flags of define_training_flags.
-    num_train_steps: steps of the whole training.
-
   Raises:
-    files.InputError: --num_warmup_steps is more than all steps.
+    files.InputError: --num_warmup_steps is more than num_train_steps, those of the whole training.
   """
   steps = settings.num_warmup_steps
   if steps is None:
@@ -346,8 +342,8 @@ def checkpoint_interval(settings, num_examples: int):
   """Returns the steps, and the seconds or None, between two checkpoints.
 
   Args:
-    settings: command_line.Settings.
-    num_examples: examples per epoch.
+    settings: of the run.
+    num_examples: per epoch.
   """
   if settings.is_given("save_checkpoints_steps"):
     return settings.save_checkpoints_steps, None
