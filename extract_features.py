@@ -1,16 +1,16 @@
-"""Turns text into BERT's vectors: of each word piece, or one for each line.
+"""Computes BERT's vectors of text: of each word piece, or one per line.
 
   python extract_features.py --input_file=input.txt --output_file=/tmp/features.jsonl \\
     --bert_config_file=$BERT/bert_config.json --vocab_file=$BERT/vocab.txt \\
     --init_checkpoint=$BERT/bert_model.ckpt --layers=-1,-2,-3,-4
 
-The input has a text a line, or two with ` ||| ` between them; it may be of any length, and be
-compressed (.gz, .bz2). One vector a line, from the directory of a model, in compact files:
+The input has one text per line, or two with ` ||| ` between them; it may have any length, and be
+compressed (.gz, .bz2). One vector per line, from the directory of a model, in compact files:
 
   python extract_features.py --input_file=input.txt --output_file=/tmp/vectors.npz \\
     --model_dir=$BERT --layers=-1 --pooling=mean --output_format=npz --float16
 
-feature_files.py describes what is written. The same vectors in Python, the model loaded once:
+feature_files.py describes the output files. The same vectors in Python, the model loaded once:
 
   extractor = FeatureExtractor.from_directory("bert", pooling="mean", normalize=True)
   vectors = extractor.encode(["A text.", "Another one."])  # float32 [2, H]
@@ -19,7 +19,7 @@ feature_files.py describes what is written. The same vectors in Python, the mode
 
 from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
 
-import codecs  # noqa: F401, this and three more for programs that import * from here
+import codecs  # noqa: F401, this and others for programs that import * from here
 import collections  # noqa: F401
 import itertools
 import json  # noqa: F401
@@ -36,13 +36,7 @@ import tokenization  # noqa: F401
 from tokenization import _truncate_seq_pair  # noqa: F401
 from toolkit.formats import checkpoints, feature_files
 from toolkit.records import input_pipeline, tf_records
-from toolkit.serving.feature_extractor import (  # noqa: F401
-  FeatureExtractor,
-  find_model,
-  load_model,
-  unit_length,
-  windows,
-)
+from toolkit.serving.feature_extractor import FeatureExtractor, find_model, load_model
 from toolkit.support import command_line, files, precision, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import vectors
@@ -57,11 +51,7 @@ from toolkit.tasks.vectors import (  # noqa: F401
   stream_examples,
   values_of,
 )
-from toolkit.tasks.vectors_head import (  # noqa: F401
-  create_model,
-  pool,
-  text_mask,
-)
+from toolkit.tasks.vectors_head import create_model
 from toolkit.training import estimators, run_flags
 
 flags = command_line.ScriptFlags()
@@ -129,10 +119,6 @@ run_flags.define_device_flags(flags, loops=False)
 run_flags.define_precision_flag(flags)
 
 
-# Flags that --model_dir can stand for.
-MODEL_FLAGS = ("bert_config_file", "vocab_file", "init_checkpoint", "do_lower_case")
-
-
 # ---- Examples and features ----------------------------------------------------------------------
 
 
@@ -175,7 +161,7 @@ def model_fn_builder(
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` are as from
-    input_fn_builder. Predictions have `unique_id` [B] and what create_model gives. Other modes
+    input_fn_builder. Predictions have `unique_id` [B] and the outputs of create_model. Other modes
     than PREDICT are a ValueError.
   """
 
@@ -202,14 +188,7 @@ def model_fn_builder(
 
 
 class Job(NamedTuple):
-  """Inputs of a run, all of them checked.
-
-  Attributes:
-    settings: command_line.Settings.
-    layers: list of int, as --layers gives them.
-    num_lines: int, lines of the input.
-    devices: estimators.Devices.
-  """
+  """Inputs of a run, all of them checked; `layers` as in --layers, `num_lines` of the input."""
 
   settings: command_line.Settings
   layers: list
@@ -227,9 +206,6 @@ def main(_):
 
 def prepare():
   """Checks the flags and reads through the input, before anything is loaded or written.
-
-  Returns:
-    Job.
 
   Raises:
     files.InputError: the first thing that is missing or wrong.
@@ -250,11 +226,7 @@ def prepare():
 
 
 def parse_layers(text):
-  """The numbers in a flag: "-1,-2" -> [-1, -2].
-
-  Raises:
-    files.InputError: they are no integers.
-  """
+  """Parses the numbers in a flag: "-1,-2" -> [-1, -2]; files.InputError if they are no integers."""
   try:
     return [int(part) for part in text.split(",")]
   except ValueError as error:
@@ -264,7 +236,7 @@ def parse_layers(text):
 
 
 def count_lines(path):
-  """The number of lines of an input file, which is read through to its end.
+  """Counts the lines of an input file.
 
   Raises:
     files.InputError: it cannot be read, is not UTF-8 (file:line), or has no line.
@@ -278,10 +250,10 @@ def count_lines(path):
 
 
 def check_output(settings):
-  """Makes sure that the flags of the output go together.
+  """Checks that the flags of the output go together, and that it is not the input file.
 
   Raises:
-    files.InputError: they do not, or --output_file would take the place of the input.
+    files.InputError: this is not so.
   """
   path, output_format = settings.output_file, settings.output_format
   if (output_format == "npz") != path.endswith(".npz"):
@@ -305,12 +277,12 @@ def stream_features(settings, tokenizer):
 
 
 def _model_settings(settings):
-  names = (*MODEL_FLAGS, "max_seq_length")
+  names = ["bert_config_file", "vocab_file", "init_checkpoint", "do_lower_case", "max_seq_length"]
   return {name: settings[name] for name in names}
 
 
 def run_predictor(job):
-  """Loads the model and returns an iterator like FeatureExtractor.run's over the whole input."""
+  """Loads the model; returns an iterator like that of FeatureExtractor.run over the input."""
   settings = job.settings
   extractor = FeatureExtractor(
     **_model_settings(settings),
@@ -332,9 +304,10 @@ def run_predictor(job):
 
 
 def run_estimator(job):
-  """The same by an estimator, for a TPU or another machine: inputs of one length, from a file.
+  """Does the same as run_predictor by an estimator, for a TPU or another machine.
 
-  The file is beside --output_file, where a TPU can read it, and is deleted in the end.
+  Inputs have one length, and come from a file beside --output_file, where a TPU can read it. This
+  file is deleted in the end.
   """
   settings = job.settings
   config, tokenizer = load_model(**_model_settings(settings), layers=job.layers)
@@ -351,13 +324,9 @@ def run_estimator(job):
   batch_sizes = {"train_batch_size": settings.batch_size, "predict_batch_size": settings.batch_size}
   plan = precision.find(settings.amp, use_xla=False, use_tpu=settings.use_tpu)
   plan.log()
+  session_config = plan.session_config(is_training=False)
   estimator = estimators.make_estimator(
-    model_fn,
-    None,
-    job.devices,
-    0,
-    batch_sizes,
-    session_config=plan.session_config(is_training=False),
+    model_fn, None, job.devices, 0, batch_sizes, session_config=session_config
   )
   table = record_features(settings.max_seq_length)
   path = f"{settings.output_file}.tf_record"
@@ -380,7 +349,7 @@ def run_estimator(job):
 
 
 def _full_batches(settings, features):
-  """Yields a row of each of the features, and the last one again until a TPU's batch is full."""
+  """Yields a row per features, and repeats the last one until a TPU's batch is full."""
   number, row = 0, None
   for feature in features:
     number, row = number + 1, vectors.feature_row(feature)
@@ -394,10 +363,10 @@ def write(job, results):
 
   Args:
     job: Job.
-    results: iterable of pairs of an InputFeatures and its values.
+    results: iterable of pairs of an InputFeatures and its values; its errors are not caught.
 
   Raises:
-    files.InputError: the file cannot be written, or what the results raise.
+    files.InputError: the file cannot be written.
   """
   settings = job.settings
   path = settings.output_file

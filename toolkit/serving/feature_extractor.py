@@ -1,4 +1,4 @@
-"""Vectors of texts by a model that is loaded once."""
+"""Embedding of texts by a model that is loaded once."""
 
 import collections
 import os
@@ -20,7 +20,7 @@ _WINDOW_BYTES = 2**25
 
 
 class FeatureExtractor:
-  """A model, loaded once, that gives vectors of texts. It is safe from threads.
+  """A model, loaded once, that gives vectors of texts. It is thread-safe.
 
   Attributes:
     tokenizer: tokenization.FullTokenizer.
@@ -50,10 +50,10 @@ class FeatureExtractor:
       do_lower_case: casing of the tokenizer.
       layers: 0 for the first layer, -1 for the last.
       pooling: member of vectors.POOLINGS.
-      include_special_tokens: whether mean and maximum take in [CLS] and [SEP].
+      include_special_tokens: whether mean and maximum include [CLS] and [SEP].
       normalize: whether encode scales vectors to the length 1.
       max_seq_length: word pieces with [CLS] and [SEP]. Longer texts are cut.
-      batch_size: most texts that run at once.
+      batch_size: maximum number of texts in a batch.
       use_one_hot_embeddings: see modeling.BertModel.
       amp: whether the model runs in mixed precision where that is faster; see precision.
 
@@ -87,19 +87,16 @@ class FeatureExtractor:
 
   @classmethod
   def from_directory(cls, model_dir: str, **options) -> "FeatureExtractor":
-    """The model of a directory with bert_config.json, vocab.txt and a checkpoint.
+    """Loads the model of a directory with bert_config.json, vocab.txt and a checkpoint.
 
     Args:
       model_dir: a released model or an output directory of training.
-      **options: see __init__. The casing is that of the directory, unless given.
-
-    Raises:
-      files.InputError: see __init__.
+      **options: see __init__, also for errors. The casing is the directory's, unless given.
     """
     return cls(**{**find_model(model_dir), **options})
 
   def encode(self, texts: Iterable[Union[str, tuple[str, str]]]) -> np.ndarray:
-    """Vectors of texts, and of pairs of them.
+    """Computes vectors of texts, and of pairs of them.
 
     Returns:
       float32 [number of texts, W], in their order; see vectors_head.create_model for W. A text
@@ -125,11 +122,11 @@ class FeatureExtractor:
     features: Iterable[vectors.InputFeatures],
     on_batch: Optional[Callable[[int], object]] = None,
   ) -> Iterator[tuple[vectors.InputFeatures, np.ndarray]]:
-    """Runs the model over features of any number, window by window.
+    """Runs the model over any number of features, window by window.
 
     Args:
       features: of the texts.
-      on_batch: is called after each batch with the number of its texts.
+      on_batch: called after each batch with the number of its texts.
 
     Yields:
       Features, in their order, and their values: float32 [L, T, H] for T tokens; with pooling [W].
@@ -144,12 +141,12 @@ class FeatureExtractor:
       ]
       with processes.converted_memory_errors("--batch_size or --max_seq_length"):
         outputs = collections.deque(self._predictor.run(rows, on_batch))
-      for feature in window:  # popped one by one: this memory is free for the next window
+      for feature in window:  # popleft frees the memory for the next window
         yield feature, vectors.values_of(outputs.popleft(), len(feature.tokens))
 
 
 def unit_length(rows: np.ndarray) -> np.ndarray:
-  """Rows, float32 [N, W], scaled to the length 1; those of zeros stay zeros."""
+  """Scales rows, float32 [N, W], to the length 1; those of zeros stay zeros."""
   return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
 
 
@@ -159,11 +156,8 @@ def windows(
   """Groups features: lists of at most SORT_WINDOW with at most max_tokens word pieces.
 
   Args:
-    features: read no further than needed.
+    features: read no further than needed, and yielded in their order.
     max_tokens: a single one may have more.
-
-  Yields:
-    The features, in their order.
   """
   window, num_tokens = [], 0
   for feature in features:
@@ -177,11 +171,10 @@ def windows(
 
 
 def find_model(model_dir: str) -> dict:
-  """The flags that a directory stands for.
+  """Returns the flags of the model in a directory.
 
-  Returns:
-    bert_config_file, vocab_file, init_checkpoint, str; and do_lower_case, bool, if it is known from
-    the directory's run.json or its vocabulary.
+  They are bert_config_file, vocab_file, init_checkpoint, str; and do_lower_case, bool, if the
+  directory's run.json or its vocabulary shows it.
 
   Raises:
     files.InputError: there is no checkpoint, or a file cannot be read.
@@ -209,10 +202,10 @@ def load_model(
   max_seq_length: int,
   layers: Sequence[int],
 ) -> tuple[modeling.BertConfig, tokenization.FullTokenizer]:
-  """Reads a model's description, and makes sure that it is consistent; see FeatureExtractor.
+  """Reads a model's configuration and vocabulary; see FeatureExtractor.
 
   Raises:
-    files.InputError: it is not, or the model lacks one of the layers.
+    files.InputError: they are not consistent, or the model lacks one of the layers.
   """
   if max_seq_length < 3:
     raise files.InputError(f"--max_seq_length: {max_seq_length} leaves no room for text; give more")

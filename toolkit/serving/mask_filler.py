@@ -1,4 +1,4 @@
-"""Masked words predicted by a pre-trained model, from Python and from the command line."""
+"""Prediction of masked words by a pre-trained model, from Python and from the command line."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Optional
@@ -16,11 +16,7 @@ MASK = "[MASK]"
 
 
 def read_texts(text: Optional[str], predict_file: Optional[str]) -> list[str]:
-  """Texts with masks: `text`, and then the lines of a file.
-
-  Args:
-    text: None or empty for none.
-    predict_file: a text file; its empty lines are left out.
+  """Returns texts with masks: `text`, if any, and then the lines of a file that are not empty.
 
   Raises:
     files.InputError: there is none, or one without [MASK].
@@ -40,7 +36,7 @@ def read_texts(text: Optional[str], predict_file: Optional[str]) -> list[str]:
 
 
 class MaskedPart(NamedTuple):
-  """An input of the model: its word pieces, their segments, and the places of masks to fill in."""
+  """An input of the model: word pieces, their segments, and the places of masks to predict."""
 
   tokens: list
   segment_ids: list
@@ -51,7 +47,7 @@ def parts_with_masks(pieces: list[str], max_seq_length: int) -> Iterator[MaskedP
   """Makes inputs of the model from a text.
 
   A text with masks that fits is one input. A longer one gives an input for each mask, with the word
-  pieces around it. Behind a [SEP] begins the second segment, as in the records:
+  pieces around it. After a [SEP] begins the second segment, as in the records:
 
     the [MASK] [SEP] it -> [CLS] the [MASK] [SEP] it [SEP], segments 0 0 0 0 1 1, place 2
 
@@ -77,7 +73,7 @@ def parts_with_masks(pieces: list[str], max_seq_length: int) -> Iterator[MaskedP
 
 
 class MaskFiller:
-  """A pre-trained model, loaded once, that predicts masked words. It is safe from threads.
+  """A pre-trained model, loaded once, that predicts masked words. It is thread-safe.
 
   filler = MaskFiller.from_directory("/tmp/pretraining")
   filler.fill("The [MASK] barked.")  # [[("dog", 0.61), ("fox", 0.07), ...]]
@@ -131,11 +127,7 @@ class MaskFiller:
 
   @classmethod
   def from_directory(cls, output_dir: str, top_k: int = 5) -> "MaskFiller":
-    """The model of a directory that run_pretraining.py has trained with a --vocab_file.
-
-    Args:
-      output_dir: the directory.
-      top_k: number of words for each mask.
+    """Loads the model of a directory that run_pretraining.py has trained with a --vocab_file.
 
     Raises:
       files.InputError: the directory is not complete, or of another script.
@@ -156,7 +148,7 @@ class MaskFiller:
     return self.fill_all([text])[0]
 
   def fill_all(self, texts: Iterable[str]) -> list[list[list[tuple[str, float]]]]:
-    """The results of `fill` for each text, faster than one by one."""
+    """Returns the results of `fill` for each text, faster than one by one."""
     parts = [
       list(parts_with_masks(self._tokenizer.tokenize(text), self._max_seq_length)) for text in texts
     ]
@@ -167,11 +159,11 @@ class MaskFiller:
     ]
     results = iter(self._predictor.run(rows))
     return [
-      [guesses for part in of_text for guesses in self._guesses(next(results), part.places)]
+      [words for part in of_text for words in self._words(next(results), part.places)]
       for of_text in parts
     ]
 
-  def _guesses(self, result, places):
+  def _words(self, result, places):
     """Yields a list of (word piece, probability) for each place in a row of the model's results."""
     for place in places:
       words = self._tokenizer.convert_ids_to_tokens(result["ids"][place].tolist())

@@ -13,7 +13,7 @@ from toolkit.tasks import squad, squad_answers, squad_head
 
 
 class QuestionAnswerer:
-  """A trained model, loaded once, that answers questions. It is safe from threads.
+  """A trained model, loaded once, that answers questions. It is thread-safe.
 
   answerer = QuestionAnswerer.from_directory("/tmp/squad")
   answerer.ask("Who founded it?", "It was founded by Ann Lee-Smith.").text
@@ -53,7 +53,7 @@ class QuestionAnswerer:
 
   @classmethod
   def from_directory(cls, output_dir: str) -> "QuestionAnswerer":
-    """The model of a directory that run_squad.py has trained, with the best threshold known there.
+    """Loads the model of a directory that run_squad.py has trained, with its best threshold.
 
     Raises:
       files.InputError: the directory is not complete, or of another script.
@@ -64,7 +64,7 @@ class QuestionAnswerer:
     return cls(output_dir, found.config, settings, squad_answers.known_threshold(output_dir))
 
   def ask(self, question: str, context: str) -> squad_answers.BestAnswer:
-    """Answers a question about a context, the paragraph that may have the answer, of any length."""
+    """Answers a question about a context, a paragraph of any length."""
     words, offsets = squad.split_words(context)
     example = squad.SquadExample(
       "question", question, words, paragraph_text=context, word_offsets=offsets
@@ -87,15 +87,12 @@ class QuestionAnswerer:
 
 
 def converse(answerer: QuestionAnswerer, question: Optional[str], context: Optional[str]):
-  """Prints the answer to a question, or to each that is typed, about a paragraph.
+  """Prints the answer to a question about a paragraph, the context.
 
-  Args:
-    answerer: the model.
-    question: None for those on standard input.
-    context: the paragraph, None for one on standard input.
+  Without a question it reads questions from standard input, and without a context the paragraph.
   """
   if question:
-    pairs = [(question, context or _typed("Paragraph: ") or "")]
+    pairs = [(question, context or _read_line("Paragraph: ") or "")]
   else:
     pairs = typed_questions(context)
   for text, paragraph in pairs:
@@ -104,16 +101,16 @@ def converse(answerer: QuestionAnswerer, question: Optional[str], context: Optio
 
 
 def typed_questions(context: Optional[str]) -> Iterator[tuple[str, str]]:
-  """Yields pairs of a question and a paragraph as they are typed, until the end of the input.
+  """Yields pairs of a question and a paragraph from standard input, until its end.
 
   Args:
-    context: the first paragraph, or None if it is typed, too.
+    context: the first paragraph, or None to read it, too.
   """
   while True:
-    context = context or _typed("Paragraph: ")
+    context = context or _read_line("Paragraph: ")
     if not context:
       return
-    question = _typed("Question (Enter: another paragraph, Ctrl-D: end): ")
+    question = _read_line("Question (Enter: another paragraph, Ctrl-D: end): ")
     if question is None:
       return
     if question:
@@ -122,8 +119,8 @@ def typed_questions(context: Optional[str]) -> Iterator[tuple[str, str]]:
       context = None
 
 
-def _typed(prompt):
-  """A line of standard input without spaces around it, or None at its end."""
+def _read_line(prompt):
+  """Returns a line of standard input without spaces around it, or None at its end."""
   if sys.stdin.isatty():
     print(prompt, end="", flush=True)
   line = sys.stdin.readline()
@@ -131,7 +128,7 @@ def _typed(prompt):
 
 
 def answer_line(answer: squad_answers.BestAnswer, context: str, threshold: float) -> str:
-  """An answer as a line of text.
+  """Formats an answer as a line of text.
 
   Ann Lee-Smith  (probability 0.93; characters 18 to 31: ... founded by [Ann Lee-Smith].)
   no answer  (probability 0.71; null odds 2.31, threshold 0.00)

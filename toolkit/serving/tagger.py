@@ -14,7 +14,7 @@ from toolkit.tasks import tagging, tagging_head
 
 
 class Tagger:
-  """A trained model, loaded once, that tags text. It is safe from threads.
+  """A trained model, loaded once, that tags text. It is thread-safe.
 
   tagger = Tagger.from_directory("/tmp/ner")
   tagger.tag("Ada moved to Lisbon.")["entities"][1]["text"]  # "Lisbon"
@@ -56,7 +56,7 @@ class Tagger:
 
   @classmethod
   def from_directory(cls, output_dir: str) -> "Tagger":
-    """The model of a directory that run_ner.py has trained.
+    """Loads the model of a directory that run_ner.py has trained.
 
     Raises:
       files.InputError: the directory is not complete, or of another script.
@@ -94,15 +94,9 @@ class Tagger:
 
 
 def entity_lines(record: dict) -> list[str]:
-  """The entities of a tagged text as lines.
+  """Formats the entities of a record of tagging.prediction_record, or gives ["no entities"].
 
-    Lisbon  LOC  (characters 13 to 19)
-
-  Args:
-    record: from tagging.prediction_record.
-
-  Returns:
-    One line per entity; the line "no entities" if there is none.
+  Lisbon  LOC  (characters 13 to 19)
   """
   return [
     f"{' '.join(entity['text'].split())}  {entity['type']}  "

@@ -173,7 +173,7 @@ def student_config(config: modeling.BertConfig, layers) -> modeling.BertConfig:
 def student_weights(weights: dict, layers: tuple[int, ...]) -> dict:
   """Selects the weights of a student, by name: some layers of the teacher, embeddings and heads.
 
-    layers (0, 2): bert/encoder/layer_2/... -> bert/encoder/layer_1/...
+  layers (0, 2): bert/encoder/layer_2/... -> bert/encoder/layer_1/...
   """
   kept = {}
   for name, value in weights.items():

@@ -12,8 +12,8 @@ from tqdm import tqdm
 import optimization
 from toolkit.support import files
 
-# Collection of (name, float32 scalar) pairs that ProgressHook shows beside the loss while a model_fn
-# trains on CPU or GPU.
+# Collection of (name, float32 scalar) pairs of a model_fn that ProgressHook shows beside the loss,
+# in training on CPU or GPU.
 PROGRESS = "progress"
 
 

@@ -266,7 +266,7 @@ def _found_checkpoint(settings):
 
 
 def _adopt_directory(settings, script):
-  """Fills in the flags that a finished directory remembers, and refuses another task's directory."""
+  """Fills in the flags that a directory remembers; refuses the directory of another task."""
   directory = settings.output_dir
   saved = model_directory.load_flags(directory, script)
   model_directory.check_head(directory, script)
