@@ -349,7 +349,7 @@ def run_estimator(job):
 
 
 def _full_batches(settings, features):
-  """Yields a row per features, and repeats the last one until a TPU's batch is full."""
+  """Yields a row per InputFeatures, and repeats the last one until a TPU's batch is full."""
   number, row = 0, None
   for feature in features:
     number, row = number + 1, vectors.feature_row(feature)

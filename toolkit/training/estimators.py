@@ -349,11 +349,9 @@ def _caught_signals():
     for each, handler in previous.items():
       signal.signal(each, handler)
 
-  try:
+  with contextlib.suppress(ValueError):  # signals can be caught in the main thread only
     for number in (signal.SIGINT, signal.SIGTERM):
       previous[number] = signal.signal(number, handle)
-  except ValueError:  # signals can be caught in the main thread only
-    pass
   try:
     yield caught
   finally:

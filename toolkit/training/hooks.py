@@ -65,29 +65,17 @@ class CheckpointHook(tf.train.CheckpointSaverHook):
         run_context.request_stop()
 
 
-class _Timer:
-  """A tf.train.SecondOrStepTimer that triggers by steps, by seconds, and for evaluations."""
+class _Timer(tf.train.SecondOrStepTimer):
+  """A timer that triggers by steps, by seconds, and for evaluations."""
 
   def __init__(self, steps, seconds=None, watch=None):
-    self._timers = [tf.train.SecondOrStepTimer(every_steps=steps)]
-    if seconds:
-      self._timers.append(tf.train.SecondOrStepTimer(every_secs=seconds))
+    super().__init__(every_steps=steps)
+    self._every_secs = seconds  # the base takes either, and handles both
     self._watch = watch
-
-  def reset(self):
-    for timer in self._timers:
-      timer.reset()
 
   def should_trigger_for_step(self, step):
     is_due = self._watch is not None and self._watch.is_due(step)
-    return is_due or any(timer.should_trigger_for_step(step) for timer in self._timers)
-
-  def update_last_triggered_step(self, step):
-    for timer in self._timers:
-      timer.update_last_triggered_step(step)
-
-  def last_triggered_step(self):
-    return self._timers[0].last_triggered_step()
+    return is_due or super().should_trigger_for_step(step)
 
 
 class _EvaluationListener(tf.train.CheckpointSaverListener):

@@ -201,9 +201,7 @@ def define_distillation_flags(flags):
     "What the logits of both models are divided by where they are compared.",
   )
   flags.register_validator(
-    "distill_temperature",
-    lambda temperature: 0 < temperature < math.inf,
-    "must be positive and finite",
+    "distill_temperature", lambda value: 0 < value < math.inf, "must be positive and finite"
   )
   flags.DEFINE_float(
     "distill_alpha",

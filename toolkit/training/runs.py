@@ -354,7 +354,6 @@ def check_head(run: Run, variable: str, shape: list, what: str):
   """Checks that the weights include a trained head, when nothing trains it.
 
   Args:
-    run: the run.
     variable: name of the head's weights.
     shape: the shape that the task needs.
     what: description of the head, for the message.
@@ -400,7 +399,6 @@ def with_best_metric(run: Run, metrics) -> Run:
   """Checks the flags of evaluation during training; the first metric is the default.
 
   Args:
-    run: the run.
     metrics: names of an evaluation's metrics, the task's own first.
 
   Returns:

@@ -34,7 +34,6 @@ def open_directory(run: Run, num_steps: int, labels=None) -> Optional[int]:
   The chief does that; other workers wait for it.
 
   Args:
-    run: the run.
     num_steps: the step to end at.
     labels: list of labels, or None.
 
@@ -98,7 +97,6 @@ def add_teacher_logits(run: Run, build, train_file: str, table):
   """Adds the teacher's logits to the training records, if the loss depends on a teacher.
 
   Args:
-    run: the run.
     build: see distillation.add_logits.
     train_file: a TFRecord file.
     table: list of tf_records.Feature, those of the file.
@@ -154,7 +152,7 @@ def _option_lines(run):
 
 
 def fine_tune(run: Run, model_fn, table, train_file, num_steps, num_examples, evaluate):
-  """Trains by epochs on a TFRecord file, from the last checkpoint in the directory.
+  """Trains by epochs on a TFRecord file, from the last checkpoint in the directory; see train.
 
   Args:
     run: Run.
@@ -164,8 +162,6 @@ def fine_tune(run: Run, model_fn, table, train_file, num_steps, num_examples, ev
     num_steps: int, the step to end at.
     num_examples: int, records in the file.
     evaluate: see make_watch.
-
-  Returns, raises: see train.
   """
   settings = run.settings
 
@@ -283,7 +279,6 @@ def make_estimator(run: Run, model_fn, is_training=False, **batch_sizes):
   """Makes the tf.estimator.tpu.TPUEstimator of a run.
 
   Args:
-    run: the run.
     model_fn: function of (features, labels, mode, params) to a TPUEstimatorSpec.
     is_training: bool, whether it trains, on all devices of the run.
     **batch_sizes: eval_batch_size or predict_batch_size, int.
@@ -321,7 +316,6 @@ def write_results(run: Run, results: dict, metrics: dict, scalars=None, suffix: 
   """Writes the results of an evaluation to files and to TensorBoard.
 
   Args:
-    run: the run.
     results: name -> number, the lines of eval_results.txt, with global_step.
     metrics: the content of eval_metrics.json.
     scalars: dict of name -> number, for TensorBoard, or None.
