@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tiny_runs import config_of
+from tiny_runs import config_of, keep_all
 
 import modeling
 import optimization
@@ -112,11 +112,6 @@ BUILDERS = {
 SLOW = {"ner", "squad"}  # which have less of their own than the others
 
 
-def _largest_uint16(shape, seed):
-  del seed
-  return tf.fill(shape, tf.constant(2**16 - 1, tf.uint16))
-
-
 def _step(script, options, dropout=0.0, num_steps=1):
   """Trains a tiny model; returns dict of name -> value, the losses as "loss", and the progress."""
   columns = _columns()
@@ -131,11 +126,10 @@ def _step(script, options, dropout=0.0, num_steps=1):
     tf.set_random_seed(1)
     tf.train.create_global_step()
     model_fn = BUILDERS[script](config, None, 0.01, 10, 0, False, False, options=options)
-    # The heads of two scripts have a dropout of their own, which no configuration turns off. These
-    # numbers make it keep all; a replaced modeling.dropout would turn the fast forms off.
+    # The heads of two scripts have a dropout of their own, which no configuration turns off.
     with pytest.MonkeyPatch.context() as patched:
       if not dropout:
-        patched.setattr(modeling, "_random_uint16", _largest_uint16)
+        patched.setattr(modeling, "_random_uint16", keep_all)
       spec = model_fn(_features(columns), None, TRAIN, {})
     shown = dict(tf.get_collection("progress"))
     session.run(tf.global_variables_initializer())
