@@ -96,6 +96,7 @@ def kernel_sizes(config):
   width = config["hidden_size"]
   for _ in range(config["num_hidden_layers"]):
     yield 4 * width**2 + 2 * width * config["intermediate_size"]
+  yield 3 * width**2  # the last one's projections for the pooler, which are not joined
   yield width**2  # the pooler
 
 

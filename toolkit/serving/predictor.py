@@ -43,7 +43,7 @@ class Predictor:
     """
     self._batch_size = batch_size
     graph = tf.Graph()
-    with graph.as_default(), modeling.fast_forms():
+    with graph.as_default(), modeling.fast_forms(join_projections=True):
       self._inputs = [
         tf.placeholder(tf.int32, [None, None], name=name)
         for name in ("input_ids", "input_mask", "segment_ids")
@@ -51,16 +51,17 @@ class Predictor:
       self._outputs = build(*self._inputs)
       prefix = checkpoints.resolve_checkpoint(checkpoint, flag)
       variables = _variables_behind(self._outputs.values())
-      _check_fit(variables, prefix, flag)
-      saver = tf.train.Saver(variables)
+      sources = {variable: _saved_names(variable.op.name) for variable in variables}
+      _check_fit(sources, prefix, flag)
+      saver = tf.train.Saver([variable for variable in variables if len(sources[variable]) == 1])
     config = _threads(session_config, batch_size)
-    self._session = _restored_session(graph, config, saver, prefix)
+    self._session = _restored_session(graph, config, saver, sources, prefix)
     self._one_thread_tokens = _one_thread_tokens(variables, batch_size)
     self._short_session = self._session
     if self._one_thread_tokens:
       one_thread = tf.ConfigProto(intra_op_parallelism_threads=1)
       one_thread.MergeFrom(config)
-      self._short_session = _restored_session(graph, one_thread, saver, prefix)
+      self._short_session = _restored_session(graph, one_thread, saver, sources, prefix)
     graph.finalize()
 
   def run(self, rows, on_batch=None):
@@ -126,12 +127,13 @@ def _one_thread_tokens(variables, batch_size):
   return tokens if tokens >= SHORT else 0
 
 
-def _restored_session(graph, config, saver, prefix):
+def _restored_session(graph, config, saver, sources, prefix):
   """Makes a session in which the variables have the checkpoint's values."""
   session = tf.Session(graph=graph, config=config)
   try:
     with graph.as_default():  # needed where a notebook's eager mode is on
       saver.restore(session, prefix)
+      _restore_joined(session, sources, prefix)
   except tf.errors.OpError as error:
     raise files.InputError(f"{prefix} is damaged: {files.describe(error)}") from error
   return session
@@ -148,8 +150,28 @@ def _variables_behind(tensors):
   return [variable for variable in tf.trainable_variables() if variable.op in found]
 
 
-def _check_fit(variables, prefix, flag):
-  shapes = {variable.op.name: variable.shape.as_list() for variable in variables}
+def _saved_names(name):
+  """Returns the checkpoint's names of a variable's parts; most variables have one part."""
+  joined = f"/{modeling.JOINED_PROJECTIONS}/"
+  if joined not in name:
+    return [name]
+  return [name.replace(joined, f"/{part}/") for part in modeling.PROJECTIONS]
+
+
+def _restore_joined(session, sources, prefix):
+  """Sets the variables of several parts from a checkpoint."""
+  reader = tf.train.load_checkpoint(prefix)
+  for variable, names in sources.items():
+    if len(names) > 1:
+      value = np.concatenate([reader.get_tensor(name) for name in names], axis=-1)
+      session.run(variable.initializer, {variable.initial_value: value})
+
+
+def _check_fit(sources, prefix, flag):
+  shapes = {}
+  for variable, names in sources.items():
+    *outer, last = variable.shape.as_list()
+    shapes.update({name: [*outer, last // len(names)] for name in names})
   saved = checkpoints.checkpoint_shapes(prefix, flag)
   coverage = checkpoints.compare(shapes, saved, prefix, flag)
   others = {name: found for name, _, found in coverage.reshaped}
