@@ -1,7 +1,7 @@
 """BERT's encoder (Devlin et al. 2018), a stack of Transformer blocks (Vaswani et al. 2017).
 
 The first part is the model: configuration, model, layers, embeddings, attention, blocks. The second
-part, "the same, faster", has the forms that programs ask for by fast_forms(). Helpers for files and
+part, "the same, faster", has the forms that models take within fast_forms(). Helpers for files and
 shapes stand at the end.
 
 Shapes are written beside each step with these letters:
@@ -283,7 +283,7 @@ def create_initializer(initializer_range: float = 0.02):
 
 def gelu(x: tf.Tensor) -> tf.Tensor:
   """Computes the Gaussian error linear unit in its tanh form (Hendrycks and Gimpel 2016)."""
-  return fusible_gelu(x) if _FAST_FORMS.get() is None else _trained_gelu(x)
+  return _trained_gelu(x) if _builds_fast_forms() else fusible_gelu(x)
 
 
 def fusible_gelu(x: tf.Tensor) -> tf.Tensor:
@@ -329,7 +329,7 @@ def layer_norm(input_tensor: tf.Tensor, name: Optional[str] = None) -> tf.Tensor
   with tf.variable_scope(name, default_name="LayerNorm"):
     beta = tf.get_variable("beta", [width], initializer=tf.zeros_initializer())
     gamma = tf.get_variable("gamma", [width], initializer=tf.ones_initializer())
-    if _FAST_FORMS.get() is not None:
+    if _builds_fast_forms():
       return _normalize(input_tensor, gamma, beta)
     mean, variance = tf.nn.moments(input_tensor, [-1], keepdims=True)
     return tf.nn.batch_normalization(input_tensor, mean, variance, beta, gamma, LAYER_NORM_EPSILON)
@@ -701,7 +701,7 @@ def fast_forms(
 
 
 def _builds_fast_forms():
-  """Returns True if fast forms are asked for and no function that they bypass is replaced."""
+  """Returns True within fast_forms(), unless a function that they bypass is replaced."""
   is_replaced = any(globals()[name] is not function for name, function in _ORIGINALS.items())
   return _FAST_FORMS.get() is not None and not is_replaced
 
@@ -717,7 +717,7 @@ class _FastEncoder:
   def __init__(self, config, is_training, input_ids, input_mask, embedding_output):
     """Builds the graph within the model's variable scope; arguments as in BertModel."""
     # Batches in evaluation and prediction have little padding; TPUs need known sizes.
-    skips_padding = is_training and input_ids.shape[1] is None
+    skips_padding = is_training and input_ids.shape.as_list()[1] is None
     self._packing = _Packing(input_mask) if skips_padding else _NoPacking()
     with tf.variable_scope("encoder"):
       attention_mask = tf.cast(input_mask, tf.float32)[:, tf.newaxis, :]  # [B, 1, T]

@@ -86,7 +86,7 @@ class Mean(NamedTuple):
 
 def mean_of_examples(value: tf.Tensor, examples: tf.Tensor) -> Mean:
   """Makes the Mean of a value over the B examples of a tensor [B, ...]."""
-  batch_size = examples.shape[0]
+  batch_size = examples.shape.as_list()[0]
   if batch_size is None:
     batch_size = tf.shape(examples)[0]
   return Mean(value, tf.cast(batch_size, tf.float32))

@@ -136,7 +136,7 @@ def model_fn_builder(
         },
       )
 
-    with estimators.building(mode, options):
+    with estimators.building(mode, features, options):
       outputs = build(features)
     return estimators.make_spec(mode, features, outputs, init_checkpoint, use_tpu, training, build)
 
@@ -147,7 +147,7 @@ def model_fn_builder(
 
 
 def main(_):
-  """Trains, evaluates and predicts as the flags say."""
+  """Trains, evaluates and predicts according to the flags."""
   job = prepare()
   parts = train(job) if FLAGS.do_train else []
   if FLAGS.do_eval:

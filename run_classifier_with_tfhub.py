@@ -21,7 +21,7 @@ def _refuse(*_, **__):
   """Takes any arguments.
 
   Raises:
-    files.InputError: always; it says what to use in place of TensorFlow Hub.
+    files.InputError: always; it names the replacement of TensorFlow Hub.
   """
   raise files.InputError(MESSAGE)
 

@@ -140,7 +140,7 @@ def model_fn_builder(
       objective = tagging_head.objective(features, loss, logits, soft)
       return estimators.Outputs(objective, predictions=tagging_head.predictions(losses, logits))
 
-    with estimators.building(mode, options):
+    with estimators.building(mode, features, options):
       outputs = build(features)
     return estimators.make_spec(mode, features, outputs, init_checkpoint, use_tpu, training, build)
 
@@ -151,7 +151,7 @@ def model_fn_builder(
 
 
 def main(_):
-  """Trains, evaluates, predicts and tags as the flags say."""
+  """Trains, evaluates, predicts and tags according to the flags."""
   job = prepare()
   parts = train(job) if FLAGS.do_train else []
   if FLAGS.do_eval:

@@ -130,7 +130,7 @@ def model_fn_builder(
         eval_metrics=(pretraining_head.metrics, columns),
       )
 
-    with estimators.building(mode, options):
+    with estimators.building(mode, features, options):
       outputs = build(features)
     return estimators.make_spec(mode, features, outputs, init_checkpoint, use_tpu, training, build)
 
@@ -141,7 +141,7 @@ def model_fn_builder(
 
 
 def main(_):
-  """Trains, evaluates and fills in as the flags say."""
+  """Trains, evaluates and fills in according to the flags."""
   job = prepare()
   parts = train(job) if FLAGS.do_train else []
   if FLAGS.do_eval:
@@ -172,8 +172,8 @@ def prepare():
     raise files.InputError("nothing to do: give --do_train, --do_eval or --do_predict")
   found = find_inputs(flags.settings())
   known = pretraining.check_metadata([path for paths in found.values() for path in paths])
-  # Masked words will be guessed in text of the same casing as the records'.
-  casing = {"do_lower_case": known[0]["do_lower_case"]} if known else {}
+  # Text with masked words has the casing of the records.
+  casing = {name: known[0][name] for name in ("do_lower_case",) if known and name in known[0]}
   run = runs.begin(flags, SCRIPT, needs_vocab=False, adopted=casing)
   run = runs.with_best_metric(run, METRICS)
   settings = run.settings

@@ -139,7 +139,7 @@ def model_fn_builder(
         predictions["unique_ids"] = features["unique_ids"]
       return estimators.Outputs(objective, predictions=predictions)
 
-    with estimators.building(mode, options):
+    with estimators.building(mode, features, options):
       outputs = build(features)
     return estimators.make_spec(mode, features, outputs, init_checkpoint, use_tpu, training, build)
 
@@ -150,7 +150,7 @@ def model_fn_builder(
 
 
 def main(_):
-  """Trains, answers, scores and asks as the flags say."""
+  """Trains, answers, scores and asks according to the flags."""
   job = prepare()
   settings = job.run.settings
   parts = train(job) if settings.do_train else []

@@ -151,6 +151,35 @@ def test_a_notebook_trains_a_model_of_its_own(tmp_path):
   assert [row["label"] for row in rows] == [label for _, label in texts]
 
 
+WITHOUT_V2 = """
+import tensorflow.compat.v1 as tf
+tf.disable_v2_behavior()
+import modeling, run_classifier
+
+config = modeling.BertConfig(20, 8, 1, 2, 16)
+model_fn = run_classifier.model_fn_builder(config, 2, None, 0.1, 10, 2, False, False)
+keys = tf.estimator.ModeKeys
+for mode in (keys.TRAIN, keys.EVAL, keys.PREDICT):
+  with tf.Graph().as_default() as graph:
+    tf.train.create_global_step()
+    features = {
+      name: tf.placeholder(tf.int32, [None, None])
+      for name in ("input_ids", "input_mask", "segment_ids")
+    }
+    if mode != keys.PREDICT:
+      features["label_ids"] = tf.placeholder(tf.int32, [None])
+    model_fn(features, None, mode, {})
+    if mode == keys.TRAIN:  # dense layers skip padding
+      assert "Where" in {op.type for op in graph.get_operations()}
+print("built")
+"""
+
+
+def test_a_program_of_the_first_version_of_tensorflow(tmp_path):
+  """It disables the second one's behaviour, so that sizes are tf.Dimension; no size is known."""
+  assert run_python("-c", WITHOUT_V2, directory=tmp_path, path=ROOT) == "built\n"
+
+
 def save_vocab(directory):
   path = directory / "vocab.txt"
   path.write_text("\n".join([*SPECIAL, *WORDS]))

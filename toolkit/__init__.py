@@ -1,1 +1,1 @@
-"""BERT toolkit: what the scripts share."""
+"""The package of the BERT toolkit: tasks, training, serving, formats, records, metrics."""

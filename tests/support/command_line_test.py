@@ -139,6 +139,12 @@ def test_roles_stand_where_a_flag_is_defined(script):
   assert settings.replace(task="x").names("identity") == ["task"]
 
 
+def test_a_flag_named_like_a_method(script):
+  script.DEFINE_string("names", "x", "A flag.")
+  settings = script.settings()
+  assert settings["names"] == "x" and settings.names("shared") == ["do_lower_case"]
+
+
 def test_required_flags(script):
   command_line.parse(script, ["--output_dir=x", "--vocab_file="])
   settings = script.settings()
@@ -341,10 +347,13 @@ from run_squad import FLAGS, flags
 
 flags.DEFINE_string("ip", "127.0.0.1", "Address.")
 flags.DEFINE_integer(flag_name="port", default_value=1, docstring="Port.")
-flags.mark_flag_as_required("vocab_file")
+flags.mark_flag_as_required(flag_name="vocab_file")
+FLAGS.doc_stride = 64
 tf.flags.DEFINE_string("own", "", "A global flag.")
 
 def main(_):
+  FLAGS.max_query_length = 9
+  print(FLAGS.max_query_length, end=" ")
   print(FLAGS.ip, FLAGS.port, FLAGS.vocab_file, FLAGS.doc_stride, tf.flags.FLAGS.own)
   print(run_classifier.FLAGS.vocab_file, run_classifier.flags.FLAGS.max_seq_length)
   print("vocab_file" in tf.flags.FLAGS, flags.FLAGS is FLAGS)
@@ -368,8 +377,9 @@ def test_a_server_of_its_own_on_flags_of_a_script(tmp_path):
       check=False,
     )
 
-  done = serve("--port=80", "--vocab_file=v.txt", "--own=o", "--unknown=1")
+  # An assignment holds: one before the command line is parsed if that gives no value.
+  done = serve("--port=80", "--vocab_file=v.txt", "--own=o", "--max_query_length=5", "-x=1")
   assert done.returncode == 0, done.stderr
-  want = ("127.0.0.1 80 v.txt 128 o", "v.txt 128", "False True")
+  want = ("9 127.0.0.1 80 v.txt 64 o", "v.txt 128", "False True")
   assert tuple(done.stdout.splitlines()) == want
   assert "vocab_file must have a value" in serve().stderr

@@ -180,12 +180,10 @@ class Trained(NamedTuple):
   """A model that a script has trained, by the files of its directory.
 
   Attributes:
-    directory: the output directory, which is a path for checkpoints.resolve_checkpoint.
     flags: flag name -> value of the training; empty for directories without run.json.
     labels: in the order of their ids, or None.
   """
 
-  directory: str
   config: modeling.BertConfig
   vocab_file: str
   flags: dict
@@ -205,7 +203,7 @@ def load_trained(directory: str, script: str) -> Trained:
   flags = load_flags(directory, script)
   config = read_config(os.path.join(directory, CONFIG_FILE))
   vocab_file = os.path.join(directory, VOCAB_FILE)
-  return Trained(directory, config, vocab_file, flags, read_labels(directory))
+  return Trained(config, vocab_file, flags, read_labels(directory))
 
 
 def load_model(config_file, vocab_file, do_lower_case, max_seq_length, init_checkpoint):

@@ -57,20 +57,28 @@ class _OwnFlagValues(flags.FlagValues):
 
   def follow_program(self):
     """Parses the command line of a program whose main function absl or TensorFlow runs."""
-    if self.__dict__["follows_program"] and flags.FLAGS.is_parsed():
+    if self.__dict__.get("follows_program") and flags.FLAGS.is_parsed():
       self.__dict__["follows_program"] = False
-      self(sys.argv, known_only=True)
+      try:
+        self(sys.argv, known_only=True)
+      except flags.Error:
+        self.__dict__["follows_program"] = True
+        raise
 
   def __getattr__(self, name):
     self.follow_program()
     return super().__getattr__(name)
+
+  def __setattr__(self, name, value):
+    self.follow_program()
+    super().__setattr__(name, value)
 
 
 class ScriptFlags:
   """Stands for absl.flags in a script, with flags of the script's own.
 
   All functions of absl.flags that take `flag_values` use FLAGS by default. Those that define a flag
-  take three more arguments, which say what becomes of its value:
+  take three more arguments, the roles of the flag:
 
     remembered: bool, whether a finished output directory gives it to later runs.
     identity: bool, whether two values are two different models.
@@ -94,7 +102,8 @@ class ScriptFlags:
 
     @functools.wraps(attribute)
     def with_own_flags(*args, remembered=False, identity=False, shared=False, **kwargs):
-      kwargs = {_TF_NAMES.get(key, key): value for key, value in kwargs.items()}
+      if name.startswith("DEFINE"):
+        kwargs = {_TF_NAMES.get(key, key): value for key, value in kwargs.items()}
       result = attribute(*args, **{"flag_values": self.FLAGS, **kwargs})
       if isinstance(result, flags.FlagHolder):
         roles = {"remembered": remembered, "identity": identity, "shared": shared}
@@ -123,7 +132,7 @@ class Settings:
       given: names of the flags that the command line has set.
       roles: dict of flag name -> set of its roles; see ScriptFlags.
     """
-    self.__dict__.update(values)
+    self.__dict__.update((n, value) for n, value in values.items() if not hasattr(Settings, n))
     self.__dict__["_state"] = (dict(values), frozenset(given), roles or {})
 
   def __setattr__(self, name, value):

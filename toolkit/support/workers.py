@@ -38,7 +38,7 @@ def map_in_order(function: Callable, jobs: Iterable, num_workers: int, remedy: s
         yield waiting.popleft().result()
     while waiting:
       yield waiting.popleft().result()
-  except BaseException as error:  # GeneratorExit too: no more results are wanted
+  except BaseException as error:  # GeneratorExit too: the caller has stopped reading
     executor.shutdown(kill_workers=True)
     if isinstance(error, loky.process_executor.TerminatedWorkerError):
       raise files.InputError(

@@ -134,9 +134,11 @@ def convert_single_example(ex_index, example, label_list, max_seq_length, tokeni
     nothing = kind.encode(InputExample(None, ""), label_list)
     return InputFeatures(zeros, zeros, zeros, nothing, is_real_example=False, is_labeled=False)
 
-  if max_seq_length < (4 if example.text_b else 3):
+  encoded = None
+  if max_seq_length > 2:
+    encoded = tokenization.encode_pair(tokenizer, example.text_a, example.text_b, max_seq_length)
+  if encoded is None or (encoded.is_truncated and len(encoded.tokens) == 2):
     raise files.InputError(f"--max_seq_length: {max_seq_length} leaves no room for text; give more")
-  encoded = tokenization.encode_pair(tokenizer, example.text_a, example.text_b, max_seq_length)
   feature = InputFeatures(
     encoded.input_ids,
     encoded.input_mask,
@@ -423,7 +425,7 @@ class Task(DataProcessor):
   """
 
   name: str
-  kind: str
+  kind: OneLabel
   metrics: tuple
   dev_sets: tuple
   test_sets: tuple

@@ -9,7 +9,7 @@ import modeling
 import optimization
 from toolkit.records import input_pipeline
 from toolkit.tasks import classification, soft_targets
-from toolkit.tasks.classification import CLASSES, LABELS, NUMBER
+from toolkit.tasks.classification import CLASSES, KINDS
 
 # ---- Input --------------------------------------------------------------------------------------
 
@@ -136,7 +136,7 @@ def _mean_loss(losses, is_real):
   return {"eval_loss": tf.metrics.mean(losses, tf.cast(is_real, tf.float32))}
 
 
-HEADS = {CLASSES: OneLabelHead(), LABELS: MultiLabelHead(), NUMBER: RegressionHead()}
+HEADS = dict(zip(KINDS, (OneLabelHead(), MultiLabelHead(), RegressionHead())))
 
 
 # ---- The model ----------------------------------------------------------------------------------

@@ -257,13 +257,16 @@ class Outputs(NamedTuple):
 
 
 @contextlib.contextmanager
-def building(mode, options=micro_batches.DEFAULTS):
-  """Context in which a model_fn builds its model, in its fast forms.
+def building(mode, features=None, options=micro_batches.DEFAULTS):
+  """Context in which a model_fn builds its model, in its fast forms; logs the features.
 
   Args:
     mode: a tf.estimator.ModeKeys.
+    features: dict of name -> tensor [B, ...], the model_fn's; None for no log.
     options: micro_batches.StepOptions of the training.
   """
+  if features is not None and distribution.is_first_replica():
+    _log_features(features)
   recompute = options.recompute and mode == tf.estimator.ModeKeys.TRAIN
   # Re-entering the scope resets its counts of names: a part of a batch has the names of the whole.
   scope = tf.variable_scope(tf.get_variable_scope(), auxiliary_name_scope=False)
@@ -290,9 +293,6 @@ def make_spec(mode, features, outputs, init_checkpoint, use_tpu, training=None, 
     files.InputError: the checkpoint does not fit; see checkpoints.compare.
   """
   keys = tf.estimator.ModeKeys
-  is_first = distribution.is_first_replica()
-  if is_first:
-    _log_features(features)
   parts = {
     keys.TRAIN: training,
     keys.EVAL: outputs.eval_metrics,
@@ -302,7 +302,7 @@ def make_spec(mode, features, outputs, init_checkpoint, use_tpu, training=None, 
     known = ", ".join(key for key, part in parts.items() if part is not None)
     raise ValueError(f"this model_fn has the modes {known}, not {mode}")
   initialized, scaffold_fn = load_init_checkpoint(init_checkpoint, use_tpu)
-  if is_first:
+  if distribution.is_first_replica():
     log_variables(tf.trainable_variables(), initialized)
   if mode == keys.TRAIN:
     loss, train_op = _train_step(outputs.objective, build, features, training, use_tpu)

@@ -58,7 +58,9 @@ class BatchInParts:
     self._num_parts = num_parts
     self._parts = {name: _split(tensor, num_parts) for name, tensor in features.items()}
     # Features that input functions have cut to a batch's longest sequence have no known length.
-    lengths_differ = {name for name, t in features.items() if t.shape.rank > 1 and not t.shape[1]}
+    lengths_differ = {
+      name for name, t in features.items() if t.shape.rank > 1 and not t.shape.as_list()[1]
+    }
     self._to_cut = set() if objective.sees_padding else lengths_differ
 
   def gradients(self, to_lower, variables):
