@@ -619,6 +619,64 @@ def test_in_memory_use_with_a_plain_estimator(model, tmp_path):
   assert np.mean(losses) == pytest.approx(result["eval_loss"], rel=1e-4)
 
 
+def export(directory, model, add_labels):
+  """Exports the model of a directory as servers do; returns the SavedModel's path.
+
+  Args:
+    directory: pathlib.Path, where the trained checkpoint is.
+    model: pathlib.Path, where its configuration is.
+    add_labels: bool, whether requests have label_ids, which old clients send.
+  """
+  estimator = tf.estimator.tpu.TPUEstimator(
+    use_tpu=False,
+    model_fn=run_classifier.model_fn_builder(
+      bert_config=modeling.BertConfig.from_json_file(str(model / "bert_config.json")),
+      num_labels=2,
+      init_checkpoint=None,
+      learning_rate=0.1,
+      num_train_steps=1,
+      num_warmup_steps=0,
+      use_tpu=False,
+      use_one_hot_embeddings=False,
+    ),
+    config=tf.estimator.tpu.RunConfig(model_dir=str(directory)),
+    train_batch_size=1,
+    predict_batch_size=1,
+    export_to_tpu=False,
+  )
+  names = ("input_ids", "input_mask", "segment_ids")
+  placeholders = {name: tf.placeholder(tf.int32, [None, None], name=name) for name in names}
+  if add_labels:
+    placeholders["label_ids"] = tf.placeholder(tf.int32, [None], name="label_ids")
+  receiver = tf.estimator.export.build_raw_serving_input_receiver_fn(placeholders)
+  return estimator.export_saved_model(str(directory / "export"), receiver).decode()
+
+
+@pytest.mark.parametrize("add_labels", [False, True])
+def test_an_exported_model_needs_no_labels_and_has_the_names_of_old(trained, tmp_path, add_labels):
+  directory = copied(trained, tmp_path)
+  with tf.Graph().as_default():
+    path = export(directory, trained, add_labels)
+  ids = np.array([[2, 5, 6, 3]])
+  with tf.Graph().as_default() as graph, tf.Session() as session:
+    signature = tf.saved_model.load(session, ["serve"], path).signature_def["serving_default"]
+    tensor = graph.get_tensor_by_name
+    feed = {tensor(signature.inputs["input_ids"].name): ids}
+    feed[tensor(signature.inputs["input_mask"].name)] = np.ones_like(ids)
+    feed[tensor(signature.inputs["segment_ids"].name)] = np.zeros_like(ids)
+    names = ("loss/Softmax:0", "loss/LogSoftmax:0", "loss/BiasAdd:0", "bert/pooler/dense/Tanh:0")
+    softmax, log_softmax, logits, pooled = session.run(names, feed)
+    found = session.run(tensor(signature.outputs["probabilities"].name), feed)
+    operations = {operation.name for operation in graph.get_operations()}
+  np.testing.assert_array_equal(found, softmax)
+  np.testing.assert_allclose(np.exp(log_softmax), softmax, rtol=1e-6)
+  np.testing.assert_allclose(softmax.sum(), 1.0, rtol=1e-6)
+  assert logits.shape == (1, 2) and pooled.shape == (1, CONFIG["hidden_size"])
+  assert list(signature.outputs) == ["probabilities"]
+  assert {"loss/Mean", "bert/encoder/layer_1/attention/output/dense/MatMul"} <= operations
+  assert not any(name.startswith("loss_1") for name in operations)
+
+
 def test_metrics_leave_padding_out():
   """Two real rows, one of them right, and one of padding."""
   arguments = [[1.0, 3.0, 50.0], [0, 1, 0], [[2.0, 1.0], [2.0, 1.0], [2.0, 1.0]], [1, 1, 0]]

@@ -284,6 +284,7 @@ def create_training_instances(
     input_files: list of str, paths; see read_documents. A document ends with its file.
     tokenizer: tokenization.FullTokenizer, or anything with `vocab` and `tokenize`.
     rng: random.Random.
+    do_whole_word_mask: bool; the flag --do_whole_word_mask has no effect here.
     the others and **options: see Settings; special_replacements, mask_per_word,
       truncate_segments_prob and chinese_whole_words can be options.
 
@@ -359,6 +360,7 @@ def create_masked_lm_predictions(
     tokens: list of str; [CLS] and [SEP] are never masked.
     vocab_words: list of str, of which random replacements are drawn.
     rng: random.Random.
+    do_whole_word_mask: bool; the flag --do_whole_word_mask has no effect here.
     the others and **options: see Settings and create_training_instances.
 
   Returns:

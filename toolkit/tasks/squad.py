@@ -102,7 +102,7 @@ def read_squad_examples(input_file, is_training, version_2_with_negative=False):
     is_training: bool, whether to read the answers. Questions whose answer cannot be found in the
       context are left out and named in the log; of several answers the first is used.
     version_2_with_negative: bool, whether to train on questions without an answer (SQuAD 2.0) as
-      well. They are left out otherwise.
+      well. They are left out otherwise. The flag --version_2_with_negative has no effect here.
 
   Returns:
     List of SquadExample in the order of the file.

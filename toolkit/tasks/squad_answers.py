@@ -100,7 +100,9 @@ def write_predictions(
   """Writes the results of compute_answers as JSON, each file whole or not at all.
 
   The paths are of Answers.predictions, of Answers.nbest and, with version_2_with_negative, of
-  Answers.null_odds. For the other arguments and the errors see compute_answers.
+  Answers.null_odds. For the other arguments and the errors see compute_answers. The flags of
+  run_squad.py have no effect here: version_2_with_negative, null_score_diff_threshold and
+  verbose_logging are the arguments for them.
   """
   answers = compute_answers(
     all_examples,
@@ -314,7 +316,7 @@ def get_final_text(pred_text, orig_text, do_lower_case, verbose_logging=False):
     pred_text: str, words of the tokenizer with spaces between them (see _piece_text).
     orig_text: str, the words of the paragraph that the span touches.
     do_lower_case: bool, whether the tokenizer lower-cased the text.
-    verbose_logging: bool, whether to log why the part was not found.
+    verbose_logging: bool, whether to log why the part was not found; the flag has no effect here.
 
   Returns:
     str, a part of orig_text; all of it where the part cannot be found.
