@@ -81,20 +81,10 @@ flags.DEFINE_string(
 
 
 def model_fn_builder(
-  bert_config,
-  num_labels,
-  init_checkpoint,
-  learning_rate,
-  num_train_steps,
-  num_warmup_steps,
-  use_tpu,
-  use_one_hot_embeddings,
-  kind=CLASSES,
-  options=micro_batches.DEFAULTS,
-  class_weights=None,
-  soft_targets=None,
-  predicts_losses=False,
-):
+  bert_config, num_labels, init_checkpoint, learning_rate, num_train_steps, num_warmup_steps,
+  use_tpu, use_one_hot_embeddings, kind=CLASSES, options=micro_batches.DEFAULTS,
+  class_weights=None, soft_targets=None, predicts_losses=False,
+):  # fmt: skip
   """Makes the model_fn of a TPUEstimator.
 
   Args:
@@ -262,12 +252,7 @@ def train(job):
     return classification_head.create_logits(config, job.num_outputs(), *inputs)
 
   train_file, table = steps.add_teacher_logits(run, build_teacher, train_file, table)
-  counts = {
-    "Num examples": len(examples),
-    "Batch size": run.settings.train_batch_size,
-    "Num steps": num_steps,
-  }
-  steps.log_training(run, counts, done)
+  steps.log_training(run, {"Num examples": len(examples)}, num_steps, done)
   model_fn = make_model_fn(job, num_steps)
   dev_metrics = functools.partial(measure_while_training, job)
   return steps.fine_tune(run, model_fn, table, train_file, num_steps, len(examples), dev_metrics)

@@ -96,17 +96,9 @@ flags.DEFINE_bool(
 
 
 def model_fn_builder(
-  bert_config,
-  num_labels,
-  init_checkpoint,
-  learning_rate,
-  num_train_steps,
-  num_warmup_steps,
-  use_tpu,
-  use_one_hot_embeddings,
-  options=micro_batches.DEFAULTS,
-  soft_targets=None,
-):
+  bert_config, num_labels, init_checkpoint, learning_rate, num_train_steps, num_warmup_steps,
+  use_tpu, use_one_hot_embeddings, options=micro_batches.DEFAULTS, soft_targets=None,
+):  # fmt: skip
   """Makes the model_fn of a TPUEstimator, for training and prediction.
 
   Args:
@@ -241,13 +233,9 @@ def train(job):
     return tagging_head.logits(config, len(job.labels), False, *inputs, False)
 
   train_file, table = steps.add_teacher_logits(run, build_teacher, train_file, table)
-  counts = {
-    "Num examples": len(job.corpora["train"].sentences),
-    "Num windows": len(windows),
-    "Batch size": run.settings.train_batch_size,
-    "Num steps": num_steps,
-  }
-  steps.log_training(run, counts, done)
+  num_sentences = len(job.corpora["train"].sentences)
+  counts = {"Num examples": num_sentences, "Num windows": len(windows)}
+  steps.log_training(run, counts, num_steps, done)
   model_fn = make_model_fn(job, num_steps)
   dev_metrics = functools.partial(measure_while_training, job)
   return steps.fine_tune(run, model_fn, table, train_file, num_steps, len(windows), dev_metrics)

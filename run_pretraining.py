@@ -88,15 +88,9 @@ flags.DEFINE_integer("top_k", 5, f"How many words are shown for each {MASK}.", l
 
 
 def model_fn_builder(
-  bert_config,
-  init_checkpoint,
-  learning_rate,
-  num_train_steps,
-  num_warmup_steps,
-  use_tpu,
-  use_one_hot_embeddings,
-  options=micro_batches.DEFAULTS,
-):
+  bert_config, init_checkpoint, learning_rate, num_train_steps, num_warmup_steps, use_tpu,
+  use_one_hot_embeddings, options=micro_batches.DEFAULTS,
+):  # fmt: skip
   """Makes the model_fn of a TPUEstimator, for training and evaluation.
 
   Args:
@@ -117,18 +111,15 @@ def model_fn_builder(
 
   def model_fn(features, labels, mode, params):
     del labels, params  # the labels are among the features
-    is_training = mode == tf.estimator.ModeKeys.TRAIN
 
     def build(features):
-      masked, following = pretraining_head.heads(
-        bert_config, features, is_training, use_one_hot_embeddings
-      )
+      is_training = mode == tf.estimator.ModeKeys.TRAIN
+      inputs = (bert_config, features, is_training, use_one_hot_embeddings)
+      masked, following = pretraining_head.heads(*inputs)
       scores = pretraining_head.scores(features, masked, following)
       columns = [tensor for column in scores.values() for tensor in column]
-      return estimators.Outputs(
-        pretraining_head.objective(features, masked[0], following[0], scores),
-        eval_metrics=(pretraining_head.metrics, columns),
-      )
+      objective = pretraining_head.objective(features, masked[0], following[0], scores)
+      return estimators.Outputs(objective, eval_metrics=(pretraining_head.metrics, columns))
 
     with estimators.building(mode, features, options):
       outputs = build(features)
@@ -254,12 +245,7 @@ def train(job):
   def make_train_input_fn(step):
     return make_input_fn(run, train_set, True, run.trims_padding(), num_seen=step * batch_size)
 
-  counts = {
-    "Num records": train_set.num_records,
-    "Batch size": batch_size,
-    "Num steps": num_steps,
-  }
-  steps.log_training(run, counts, done)
+  steps.log_training(run, {"Num records": train_set.num_records}, num_steps, done)
   estimator = steps.make_estimator(run, make_model_fn(run, num_steps), is_training=True)
   dev_metrics = functools.partial(measure_while_training, job)
   watch = steps.make_watch(run, num_steps, train_set.num_records, dev_metrics)

@@ -95,16 +95,9 @@ squad.define_flags(flags)
 
 
 def model_fn_builder(
-  bert_config,
-  init_checkpoint,
-  learning_rate,
-  num_train_steps,
-  num_warmup_steps,
-  use_tpu,
-  use_one_hot_embeddings,
-  options=micro_batches.DEFAULTS,
-  soft_targets=None,
-):
+  bert_config, init_checkpoint, learning_rate, num_train_steps, num_warmup_steps, use_tpu,
+  use_one_hot_embeddings, options=micro_batches.DEFAULTS, soft_targets=None,
+):  # fmt: skip
   """Makes the model_fn of a TPUEstimator, for training and prediction.
 
   Args:
@@ -254,13 +247,9 @@ def train(job):
   table = squad.record_features(settings.max_seq_length, is_training=True)
   teacher = squad_head.stacked_logits
   train_file, table = steps.add_teacher_logits(run, teacher, train_file, table)
-  counts = {
-    "Num orig examples": len(job.examples["train"]),
-    "Num split examples": len(features),
-    "Batch size": settings.train_batch_size,
-    "Num steps": num_steps,
-  }
-  steps.log_training(run, counts, done)
+  num_questions = len(job.examples["train"])
+  counts = {"Num orig examples": num_questions, "Num split examples": len(features)}
+  steps.log_training(run, counts, num_steps, done)
   soft = run.soft_targets()
   model_fn = model_fn_builder(soft_targets=soft, **run.model_arguments(num_steps))
   dev_metrics = functools.partial(measure_while_training, job)

@@ -120,11 +120,13 @@ def add_teacher_logits(run: Run, build, train_file: str, table):
   return output_file, table
 
 
-def log_training(run: Run, counts: dict, done: int):
+def log_training(run: Run, counts: dict, num_steps: int, done: int):
   """Logs a training's counts, a dict of description -> int, its options, and the step `done`."""
   logging.info("***** Running training *****")
   for what, count in counts.items():
     logging.info("  %s = %s", what, count)
+  logging.info("  Batch size = %s", run.settings.train_batch_size)
+  logging.info("  Num steps = %s", num_steps)
   for line in _option_lines(run):
     logging.info("  %s", line)
   if done:
