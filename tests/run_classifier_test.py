@@ -30,7 +30,6 @@ import run_classifier
 import tokenization
 from toolkit.formats import checkpoints
 from toolkit.support import command_line, files, precision
-from toolkit.tasks import classification, classification_head, soft_targets
 
 GOOD = ["good", "great", "fine", "lovely", "superb", "funny"]
 BAD = ["bad", "awful", "dull", "poor", "weak", "silly"]
@@ -508,49 +507,7 @@ def test_regression_on_own_files(model, tmp_path):
   assert error == pytest.approx(metrics["mean_squared_error"], rel=1e-4)
 
 
-# ---- The head -----------------------------------------------------------------------------------
-
-
-def head(labels, kind, is_training=False, **options):
-  """What create_model gives for three texts and three outputs, and a gradient, in numpy."""
-  with tf.Graph().as_default(), tf.Session() as session:
-    tf.set_random_seed(2)
-    ids = tf.constant([[2, 5, 6, 3], [2, 7, 3, 0], [2, 8, 9, 3]])
-    config = modeling.BertConfig.from_dict(CONFIG)
-    created = run_classifier.create_model(
-      *(config, is_training, ids, tf.sign(ids), ids * 0, tf.constant(labels), 3, False),
-      **({"kind": kind} if kind else {}),
-      **options,
-    )
-    (weights,) = [v for v in tf.trainable_variables() if v.op.name == "output_weights"]
-    session.run(tf.global_variables_initializer())
-    return session.run([*created, tf.gradients(created[0], weights)[0]])
-
-
-def test_loss_of_several_labels():
-  marks = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0]], np.float32)
-  loss, losses, logits, probabilities, _ = head(marks, classification.LABELS)
-  np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-logits)), rtol=1e-5)
-  entropies = -np.log(np.where(marks == 1, probabilities, 1 - probabilities))
-  np.testing.assert_allclose(losses, entropies.mean(axis=1), rtol=1e-5)
-  assert loss == pytest.approx(entropies.mean(), rel=1e-5)
-
-
-def test_weights_of_classes_count_in_training_alone():
-  labels = [2, 0, 2]
-  weights = [0.5, 9.0, 3.0]
-  loss, losses, *_ = head(labels, None, is_training=True, class_weights=weights)
-  assert loss == pytest.approx((3 * losses[0] + 0.5 * losses[1] + 3 * losses[2]) / 3, rel=1e-6)
-  loss, losses, *_ = head(labels, None, class_weights=weights)
-  assert loss == pytest.approx(losses.mean(), rel=1e-6)
-
-
-def test_weights_of_one_change_nothing():
-  for plain, weighted in zip(
-    head([2, 0, 2], classification.CLASSES, is_training=True),
-    head([2, 0, 2], classification.CLASSES, is_training=True, class_weights=[1.0, 1.0, 1.0]),
-  ):
-    np.testing.assert_array_equal(plain, weighted)
+# ---- Weights of classes -------------------------------------------------------------------------
 
 
 def test_class_weights_reach_the_model(model, data, tmp_path, monkeypatch):
@@ -617,20 +574,6 @@ def test_in_memory_use_with_a_plain_estimator(model, tmp_path):
   rows = [row["probabilities"] for row in estimator.predict(input_fn)]
   losses = [-np.log(row[feature.label_id]) for row, feature in zip(rows, features)]
   assert np.mean(losses) == pytest.approx(result["eval_loss"], rel=1e-4)
-
-
-def test_metrics_leave_padding_out():
-  """Two real rows, one of them right, and one of padding."""
-  arguments = [[1.0, 3.0, 50.0], [0, 1, 0], [[2.0, 1.0], [2.0, 1.0], [2.0, 1.0]], [1, 1, 0]]
-  with tf.Graph().as_default(), tf.Session() as session:
-    tensors = [tf.constant(value) for value in arguments]
-    classes = classification_head.HEADS[classification.CLASSES].streaming_metrics(*tensors)
-    numbers = classification_head.HEADS[classification.NUMBER].streaming_metrics(*tensors)
-    session.run(tf.local_variables_initializer())
-    session.run([update for _, update in (*classes.values(), *numbers.values())])
-    got = {name: session.run(value) for name, (value, _) in classes.items()}
-    assert got == {"eval_accuracy": 0.5, "eval_loss": 2.0}
-    assert session.run(numbers["eval_loss"][0]) == 2.0
 
 
 # ---- Mistakes, each of them found before anything is written ------------------------------------
@@ -861,27 +804,6 @@ def test_a_student_learns_from_unlabelled_text(trained, data, tmp_path):
   run(tmp_path / "out", "--do_train", "--do_eval", **flags)
   assert float(dict(results(tmp_path / "out"))["eval_accuracy"]) > 0.9
   assert checkpoint_steps(tmp_path / "out")[-1] == 26 * EPOCHS // BATCH_SIZE
-
-
-def test_what_counts_of_an_example_without_a_label():
-  with tf.Graph().as_default(), tf.Session() as session:
-    features = {
-      "teacher_logits": tf.constant([[np.log(3.0), 0.0]] * 2, tf.float32),
-      "label_ids": tf.constant([0, 0]),
-      "is_labeled": tf.constant([1, 0]),
-    }
-    losses = tf.constant([2.0, 100.0])
-    objective = classification_head.objective(
-      features,
-      tf.reduce_mean(losses),
-      losses,
-      tf.zeros([2, 2]),
-      classification.CLASSES,
-      soft=soft_targets.SoftTargets(temperature=1.0, alpha=0.25),
-    )
-    teacher = 0.13081204  # see soft_targets.class_losses
-    expected = (0.75 * 2 + 0.25 * teacher + teacher) / 2
-    assert session.run(objective.loss_value()) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.slow
