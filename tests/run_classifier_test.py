@@ -58,11 +58,11 @@ NUM_TRAIN, BATCH_SIZE, EPOCHS = 24, 8, 12
 NUM_STEPS = NUM_TRAIN // BATCH_SIZE * EPOCHS
 
 
-# ---- What a user would have ---------------------------------------------------------------------
+# ---- A user's files -----------------------------------------------------------------------------
 
 
 def sentences(things, extra=""):
-  """Rows of (text, label): each kind of word about each thing, the lengths uneven."""
+  """Rows of (text, label): each kind of word about each thing, of different lengths."""
   return [
     (f"{word} {thing} {'very ' * (i % 3)}{word} {word}{extra} .", label)
     for i, thing in enumerate(things)
@@ -397,7 +397,7 @@ def test_xnli_from_one_language_to_another(model, trained, tmp_path):
   named = start(
     model, data, task_name="xnli", id_column=None, xnli_language="xx", xnli_train_language="en"
   )
-  named["init_checkpoint"] = f"{trained}/"  # which knows the words, whatever the seed
+  named["init_checkpoint"] = f"{trained}/"  # trained on the words, so any seed will do
   run(out, "--do_train", "--do_eval", **named)
   wrong = float(dict(results(out))["eval_accuracy"])
   run(out, "--do_eval", xnli_language="en")
@@ -408,11 +408,11 @@ def test_xnli_from_one_language_to_another(model, trained, tmp_path):
 
 def test_evaluation_and_prediction_in_mixed_precision(trained, tmp_path, monkeypatch, log):
   monkeypatch.setattr(precision, "_precision", lambda tpu: (precision.BFLOAT16, "a test"))
-  make_session, asked = tf.Session.__init__, []
+  make_session, found = tf.Session.__init__, []
 
   def spy(session, *args, **kwargs):
     make_session(session, *args, **kwargs)
-    asked.append(session._config.graph_options.rewrite_options)
+    found.append(session._config.graph_options.rewrite_options)
 
   monkeypatch.setattr(tf.Session, "__init__", spy)
   mixed = copied(trained, tmp_path)
@@ -423,7 +423,7 @@ def test_evaluation_and_prediction_in_mixed_precision(trained, tmp_path, monkeyp
   got, want = probabilities(mixed), probabilities(trained)
   if set(precision.BFLOAT16_INSTRUCTIONS) & set(precision._cpu_flags()):
     assert after["eval_loss"] != before["eval_loss"] and np.any(got != want)
-  of_models = [o for o in asked if o.auto_mixed_precision_onednn_bfloat16 == o.ON]
+  of_models = [o for o in found if o.auto_mixed_precision_onednn_bfloat16 == o.ON]
   assert len(of_models) == 2  # one of evaluation, one of prediction
   np.testing.assert_allclose(got, want, atol=0.1)
 
@@ -470,7 +470,7 @@ def test_several_labels(model, tmp_path):
   assert header == ["id", "prediction", "bad", "good"]
   for line, (bad, good) in zip(predictions, (rows >= saved["threshold"]).tolist()):
     assert line[1] == "|".join(["bad"] * bad + ["good"] * good)
-  # What the dev set's labels are; the test set has the same texts.
+  # The dev set's labels; the test set has the same texts.
   right = [
     set(line[1].split("|")) == {label.strip() for label in labels.split("|")}
     for line, (_, labels) in zip(predictions, mixed(THINGS[5:]))
@@ -539,7 +539,7 @@ def test_names_that_other_programs_import():
 
 
 def test_in_memory_use_with_a_plain_estimator(model, tmp_path):
-  """What notebooks do: integer labels, padded batches without is_real_example, their estimator."""
+  """As in notebooks: integer labels, padded batches without is_real_example, their estimator."""
   tokenizer = tokenization.FullTokenizer(str(model / "vocab.txt"), do_lower_case=True)
   examples = [
     run_classifier.InputExample(guid=None, text_a=text, text_b=None, label=int(label == "positive"))
@@ -727,7 +727,7 @@ def test_a_directory_of_another_task(refused, trained, tmp_path):
 
 @pytest.mark.parametrize("name", [f"model.ckpt-{NUM_STEPS}", f"model.ckpt-{NUM_STEPS}.index", ""])
 def test_overwriting_keeps_the_checkpoint_to_start_from(refused, trained, name):
-  """Whatever way of naming it is used; the last is the directory itself."""
+  """By each form of its name; the last is the directory itself."""
   refused(
     rf"--overwrite_output_dir would delete --init_checkpoint .*-{NUM_STEPS};",
     *("--do_train", "--overwrite_output_dir"),
