@@ -1,14 +1,14 @@
-"""Time of an answer of a loaded model: this toolkit against PyTorch and ONNX Runtime.
+"""Time per call of a loaded model: this toolkit against PyTorch and ONNX Runtime.
 
   python benchmarks/answer_time.py --bert_config_file=quickstart/bert/bert_config.json \\
     --peer_python=.peers/bin/python --picture=answer_time.png
 
 Each side has a model of that shape (default: BERT-base) with random weights, in a process of its
-own, and answers calls of each of --sizes (inputs x tokens) in turns of --calls. Shown are
-milliseconds a call from lists of ids to the last layer's vectors as an array, or with --pooled to
-the one vector an input that a classifier reads: the median of each turn's median, and the lowest
-and highest. "transformers" is PyTorch as it comes, "onnxruntime" the same model exported to ONNX;
-both in float32 and with their default threads. They need the packages of
+own, and answers calls of each of --sizes (inputs x tokens) in turns of --calls. Printed are
+milliseconds per call from lists of ids to the last layer's vectors as an array, or with --pooled to
+the one vector per input that a classifier reads: the median of each turn's median, and the lowest
+and highest. "transformers" is PyTorch by default, "onnxruntime" the same model exported to ONNX;
+both in float32 and with their default threads. Both need the packages of
 benchmarks/requirements-peers.txt in --peer_python. --amp is for the toolkit: mixed precision, where
 that is faster.
 """
@@ -139,7 +139,7 @@ MODELS = {
 
 
 def serve(model, vocab_size):
-  """Takes [inputs, tokens, calls] as JSON in each line, and prints the milliseconds of a call."""
+  """Takes [inputs, tokens, calls] as JSON per line, and prints the milliseconds of a call."""
   print("ready", flush=True)
   for line in sys.stdin:
     num_inputs, num_tokens, num_calls = json.loads(line)
@@ -155,14 +155,14 @@ def serve(model, vocab_size):
 
 
 class Side:
-  """A side in a process of its own, which is ready when this is made."""
+  """A side in a process of its own, started and ready once constructed."""
 
   def __init__(self, python, name, arguments):
     command = [python, os.path.abspath(__file__), "--side", name, *arguments]
     self._process = subprocess.Popen(
       command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    while (line := self._process.stdout.readline()) != "ready\n":  # exporters are talkative
+    while (line := self._process.stdout.readline()) != "ready\n":  # exporters print lines, too
       if not line:
         sys.exit(f"{name} has failed")
 
@@ -183,7 +183,7 @@ def missing_packages(python, packages):
 
 
 def start_sides(peer_python, arguments):
-  """Dict of name -> Side of those that can run; says why others cannot."""
+  """Dict of name -> Side of those that can run; prints why others cannot."""
   sides = {}
   for name, packages in PACKAGES.items():
     python = peer_python if packages else sys.executable
@@ -197,7 +197,7 @@ def start_sides(peer_python, arguments):
 
 
 def measure(sides, sizes, num_calls, num_turns):
-  """Prints and returns dicts: of a size -> dict of a side's name -> milliseconds of each turn."""
+  """Prints and returns a dict of size -> dict of side's name -> milliseconds of each turn."""
   results = {}
   for size in sizes:
     calls = {name: functools.partial(s.milliseconds, *size, num_calls) for name, s in sides.items()}
@@ -239,7 +239,7 @@ def draw(results):
 
 
 def print_ratios(results):
-  """Prints how often faster the toolkit is than the others, for each size."""
+  """Prints the ratios of the toolkit's speed to the others', for each size."""
   for size, taken in results.items():
     speeds = {f"{name} {name_of(size)}": [1 / ms for ms in taken[name]] for name in taken}
     toolkit, *others = speeds
@@ -247,7 +247,7 @@ def print_ratios(results):
 
 
 def main():
-  """Prints the time of each side and size, and the toolkit's ratios; draws them if asked to."""
+  """Prints the time of each side and size, and the toolkit's ratios; draws them with --picture."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("--bert_config_file", type=turns.existing_file, help="default: BERT-base")
   sizes = ",".join(map(name_of, SIZES))

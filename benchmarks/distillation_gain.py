@@ -1,10 +1,10 @@
-"""What distillation gains: a teacher, students that learn from it, and students that learn alone.
+"""Gain of distillation: a teacher, students that learn from it, and students of labels alone.
 
   python benchmarks/distillation_gain.py --script=squad --teacher_dir=/tmp/squad \\
     --student_layers=0,2,4 --work_dir=/tmp/students -- \\
     --train_file=train-v2.0.json --predict_file=dev-v2.0.json --num_train_epochs=2
 
-What follows -- goes to the script that trains and evaluates: the data, epochs, batch size and so
+Arguments behind -- go to the script that trains and evaluates: the data, epochs, batch size and so
 on. A student with a model of its own takes --bert_config_file and --init_checkpoint there, in place
 of --student_layers. For each of --seeds, --work_dir has
 
@@ -12,8 +12,8 @@ of --student_layers. For each of --seeds, --work_dir has
   distilled-SEED             one that learns from the teacher, too
   distilled-unlabeled-SEED   with --unlabeled_file: one that sees these texts besides
   teacher                    the evaluation of the teacher, on the same file
-  teacher-logits             what the teacher says of the training set, for all students
-  weights                    weights of the teacher and of a student without what training needs
+  teacher-logits             its logits for the training set, for all students
+  weights                    weights of the teacher and of a student without optimizer slots
   commands.json              the commands that have ended well; they are not run again
   table.md                   the table that is printed at the end
 
@@ -57,7 +57,7 @@ STUDENTS = {
 TEACHER, WEIGHTS, COMMANDS_FILE = "teacher", "weights", "commands.json"
 SCRIPTS = {"squad": run_squad, "classifier": run_classifier}
 # Columns of the table: title, names of the metric in eval_metrics.json, digits. Those that the
-# task has not are left out.
+# task lacks are left out.
 METRICS = {
   "squad": [
     ("EM", ("exact_match", "exact"), 1),
@@ -95,7 +95,7 @@ def run(args, name, own):
     print(f"{name} is done.", flush=True)
     return
   print(" ".join(command), flush=True)
-  with subprocess.Popen(command) as process:  # which, unlike run, does not kill it at Ctrl-C
+  with subprocess.Popen(command) as process:  # subprocess.run would kill it at Ctrl-C
     status = process.wait()
   if status:
     sys.exit(f"{name}: the command above has failed; the same benchmark goes on from there")
@@ -106,7 +106,8 @@ def evaluate_teacher(args, teacher):
   """Evaluates the stripped weights, so that nothing is written into the teacher's directory."""
   weights = save_weights(args, teacher.directory, TEACHER)
   script = SCRIPTS[args.script]
-  task = {name: value for name, value in teacher.flags.items() if name in script.TASK_FLAGS}
+  remembered = script.flags.settings().names("remembered")
+  task = {name: value for name, value in teacher.flags.items() if name in remembered}
   task = {name: value for name, value in task.items() if value != script.FLAGS[name].default}
   model = {
     "bert_config_file": os.path.join(weights, model_directory.CONFIG_FILE),
@@ -127,7 +128,7 @@ def train_students(args):
     special["distilled-unlabeled"] = [f"--unlabeled_file={args.unlabeled_file}"]
   students = {kind: [f"{kind}-{seed}" for seed in args.seeds] for kind in special}
   for number, seed in enumerate(args.seeds):
-    # What reads most files comes first, so that a mistake in one of them is found at once.
+    # The kind that reads most files comes first, so that a mistake in one of them is found at once.
     for kind, names in reversed(students.items()):
       own = [*args.flags, *common, *special[kind], f"--random_seed={seed}"]
       run(args, names[number], own)
@@ -143,7 +144,7 @@ def named(values):
 
 
 def save_weights(args, directory, name):
-  """Saves a finished directory's weights without optimizer slots; returns where they are."""
+  """Saves a finished directory's weights without optimizer slots; returns their directory."""
   output = os.path.join(args.work_dir, WEIGHTS, name)
   convert_checkpoint.write(convert_checkpoint.strip(directory), output, overwrite=True)
   return output
@@ -157,7 +158,7 @@ def measure_size(weights):
 
 
 def read_rows(args, max_seq_length):
-  """The inputs that the teacher was evaluated on, as predictor.Predictor.run takes them."""
+  """The inputs that the teacher was evaluated on, as Predictor.run takes them."""
   path = os.path.join(args.work_dir, TEACHER, "eval.tf_record")
   table = [f for f in classification.record_features(max_seq_length) if f.per_token]
   rows = []
@@ -168,7 +169,7 @@ def read_rows(args, max_seq_length):
 
 
 def build_model(args, weights, *inputs):
-  """Dict of the outputs of a model's head; see predictor.Predictor."""
+  """Dict of the outputs of a model's head; see Predictor."""
   config = modeling.BertConfig.from_json_file(os.path.join(weights, model_directory.CONFIG_FILE))
   if args.script == "squad":
     return dict(zip(("start", "end"), run_squad.create_model(config, False, *inputs, False)))
@@ -179,7 +180,7 @@ def build_model(args, weights, *inputs):
 
 
 def measure_speeds(args, weights, rows):
-  """Dict of a name in `weights` -> list of examples a second, one a turn."""
+  """Dict of a name in `weights` -> list of examples per second, one per turn."""
 
   def speed(predictor):
     start = time.monotonic()

@@ -1,4 +1,4 @@
-"""Graphs to compare the toolkit's with: one framework operation for each term of a formula.
+"""Plain graphs for comparison: one framework operation for each term of a formula.
 
   with plain.operations():
     model = modeling.BertModel(...)
@@ -49,7 +49,7 @@ def update(optimizer, variable, gradient):
 
 @contextlib.contextmanager
 def operations():
-  """Gives the graphs that are built within it the plain operations, and models their plain form."""
+  """A context that builds graphs of the plain operations, and models in their plain form."""
   with contextlib.ExitStack() as stack:
     stack.enter_context(mock.patch.object(modeling, "dropout", dropout))
     stack.enter_context(

@@ -5,8 +5,8 @@
   python benchmarks/prediction_speed.py --model_dir=quickstart/bert --text_file=sentences.txt
 
 With --data_file, a SQuAD file: from the windows of the first --questions to their answers, in
-windows a second. With --text_file: from texts to a file of their vectors of the last layer
-(extract_features.py --layers=-1 --output_format=npz), in lines a second, start included.
+windows per second. With --text_file: from texts to a file of their vectors of the last layer
+(extract_features.py --layers=-1 --output_format=npz), in lines per second, start included.
 
   toolkit       in order of length, batches cut to their longest
   plain         padded to --max_seq_length, one operation for each term of a formula
@@ -28,7 +28,7 @@ import turns
 
 
 def toolkit_answers(args, directory):
-  """Dict of name -> function without arguments, to windows a second; and the windows' input."""
+  """Dict of name -> function without arguments, to windows per second; and the windows' input."""
   import plain
   import tensorflow.compat.v1 as tf
 
@@ -85,7 +85,7 @@ def toolkit_answers(args, directory):
 
 
 def run_transformers(args, windows):
-  """Windows a second of transformers, after a tenth of them to warm up."""
+  """Windows per second of transformers, after a tenth of them to warm up."""
   import torch
   import transformers
 
@@ -113,7 +113,7 @@ def run_transformers(args, windows):
 
 
 def toolkit_vectors(args, directory):
-  """Dict of name -> function without arguments, to lines a second."""
+  """Dict of name -> function without arguments, to lines per second."""
   import plain
 
   import extract_features
@@ -176,7 +176,7 @@ def parse_arguments():
 
 
 def main():
-  """Prints each side's speed, and how often faster the toolkit is than the others."""
+  """Prints each side's speed, and the ratios of the toolkit's to the others."""
   args = parse_arguments()
   if args.windows:
     with open(args.windows, encoding="utf-8") as f:

@@ -1,8 +1,8 @@
-"""Draws how a pre-training went: the losses and accuracies of both tasks, over the steps.
+"""Draws the losses and accuracies of both tasks of a pre-training over its steps.
 
   python benchmarks/pretraining_curves.py --output_dir=quickstart/pretraining/model
 
-reads what run_pretraining.py has left there for TensorBoard, also while it is still training, and
+reads the event files that run_pretraining.py has written there, also while it is training, and
 writes a picture (PNG, or another format that --picture names by its ending). Lines are means over
 the training steps since the point before; crosses are evaluations.
 """
@@ -25,7 +25,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("output_dir", None, "Directory of a pre-training.")
 flags.DEFINE_string("picture", None, "File to write. Default: curves.png in --output_dir.")
 
-EVAL_DIR = "eval"  # in the output directory, where evaluation leaves its points
+EVAL_DIR = "eval"  # in the output directory, where evaluation writes its points
 PANELS = {
   "loss (nats)": {
     "loss": "both tasks",

@@ -3,11 +3,11 @@
   python benchmarks/pretraining_data_speed.py --input_file=novels.txt --vocab_file=bert/vocab.txt
 
 Each side is a run of the script, in turns with the others. Printed are the median (lowest to
-highest) of instances a second, start-up included and without (from the first reading of the text,
+highest) of instances per second, start-up included and without (from the first reading of the text,
 which the script reads twice), and the peak memory of the largest process. --repeat=8 adds runs in
 shards of the text eight times over, whose memory should be no more.
 
-How fast a machine is tells the package `tokenizers` (benchmarks/requirements.txt), if it is there:
+The package `tokenizers` (benchmarks/requirements.txt), if it is installed, calibrates the machine:
 its speed on the same text, in one thread and line by line, is measured in the same turns. The
 figures of another program or machine to compare with are given by --other_instances_per_second
 and, in MB/s of `tokenizers`, --other_calibration.
@@ -37,7 +37,7 @@ MEMORY_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes, of ru_maxrss
 
 
 class Run(NamedTuple):
-  """What a run of the script gave.
+  """Measurements of a run of the script.
 
   Attributes:
     num_instances: int.
@@ -93,7 +93,7 @@ def calibrate(input_file, vocab_file):
 
 
 def make_sides(args):
-  """Dict of name -> function to measure, which gives a Run; that of CALIBRATION gives MB/s."""
+  """Dict of name -> function that returns a Run, or for CALIBRATION MB/s."""
   sides = {}
   if importlib.util.find_spec("tokenizers"):
     given = [f"--{name}={getattr(args, name)}" for name in ("input_file", "vocab_file")]
@@ -116,11 +116,11 @@ def make_sides(args):
 
 
 def report(results, other_speed, other_calibration):
-  """Prints what was measured.
+  """Prints the measurements.
 
   Args:
     results: dict of name -> list of Run; of CALIBRATION, if it is there, list of MB/s.
-    other_speed: float or None, instances a second to compare with.
+    other_speed: float or None, instances per second to compare with.
     other_calibration: float or None, MB/s of tokenizers on that machine.
   """
   speeds = results.pop(CALIBRATION, None)
@@ -137,7 +137,7 @@ def report(results, other_speed, other_calibration):
 
 
 def compare(speed, calibration, other_speed, other_calibration):
-  """Prints instances a second by what the machine can do, and by what another program does."""
+  """Prints instances per second relative to the calibration, and to another program."""
   ratio = calibration and speed / calibration
   if ratio:
     print(f"  {ratio:,.0f} instances/s per MB/s of {CALIBRATION}")
@@ -152,7 +152,7 @@ def compare(speed, calibration, other_speed, other_calibration):
 
 
 def show(name, result):
-  """Prints what a side gave in a turn."""
+  """Prints a side's result of a turn."""
   if name == CALIBRATION:
     print(f"{name}: {result:.2f} MB/s", flush=True)
     return
@@ -160,7 +160,7 @@ def show(name, result):
 
 
 def numbers(text):
-  """ "1,2" -> [1, 2]; ValueError if it is none of that kind."""
+  """ "1,2" -> [1, 2]; ValueError for any other text."""
   return list(map(int, text.split(",")))
 
 

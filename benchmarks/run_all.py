@@ -2,7 +2,7 @@
 
   python benchmarks/run_all.py --model_dir=quickstart/bert --peer_python=.peers/bin/python
 
-Without data of their own they run on samples/, which are small: for figures that mean something
+Without data of their own they run on samples/, which are small: for meaningful figures
 give --mrpc, --squad, --novels, --multilingual and --sentences. Nothing else should run meanwhile.
 """
 
@@ -18,7 +18,7 @@ RATIO = re.compile(rf"(\S.*{turns.RATIO_SIGN}.*?) {{2,}}(\S.*)")
 
 
 def commands(args):
-  """Yields a title, and what follows `python benchmarks/`."""
+  """Yields a title, and the arguments of `python benchmarks/`."""
   model = f"--model_dir={args.model_dir}"
   vocab = f"--vocab_file={os.path.join(args.model_dir, 'vocab.txt')}"
   peer = [f"--peer_python={args.peer_python}"] if args.peer_python else []
@@ -49,7 +49,7 @@ def commands(args):
 
 
 def run(arguments):
-  """Runs a benchmark, shows what it prints, and returns its ratios: list of pairs of str."""
+  """Runs a benchmark, prints its output, and returns its ratios: list of pairs of str."""
   ratios = []
   command = [sys.executable, os.path.join(turns.ROOT, "benchmarks", arguments[0]), *arguments[1:]]
   with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -64,7 +64,7 @@ def run(arguments):
 
 
 def main():
-  """Prints what each benchmark prints, and the table."""
+  """Prints the output of each benchmark, and the table."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   file = turns.existing_file
   parser.add_argument("--model_dir", default="quickstart/bert", help="a pre-trained model")

@@ -1,4 +1,4 @@
-"""How time grows with length, batch size, processes and corpus; draws benchmarks/scaling.png.
+"""Time by length, batch size, processes and corpus; draws benchmarks/scaling.png.
 
   python benchmarks/scaling.py --model_dir=quickstart/bert --corpus=novels.txt
 
@@ -32,7 +32,7 @@ FORMS = {
 
 
 def build(config, batch_size, length, is_training):
-  """What is run for a step: the train op, or the pooled output."""
+  """Returns the operation of a step: the train op, or the pooled output."""
   ids = tf.random.stateless_uniform([batch_size, length], [1, 2], 0, config.vocab_size, tf.int32)
   model = modeling.BertModel(config, is_training, ids, tf.ones_like(ids), tf.zeros_like(ids))
   if not is_training:
@@ -72,7 +72,7 @@ def show(curves):
 
 
 def corpus_curves(args):
-  """Dict of a number of processes -> list of points: seconds by how often the corpus is there."""
+  """Dict of a number of processes -> list of points: seconds by copies of the corpus."""
   vocab_file = os.path.join(args.model_dir, "vocab.txt")
   curves = {}
   for num_workers in args.num_workers:

@@ -12,7 +12,7 @@ under a Python that has the packages torch and transformers, and then the differ
     --model_dir=bert --data=glue_data/STS-B/dev.tsv
 
 "gelu_new" is the tanh form of GELU, which this toolkit has, and "gelu" the exact one. By default
-[CLS] and [SEP] are no part of the mean, in neither.
+the means of both leave out [CLS] and [SEP].
 """
 
 import argparse
@@ -24,7 +24,7 @@ import turns
 
 
 def read_pairs(path):
-  """Reads sentence pairs with scores: a TSV file in GLUE's form, with a line of names.
+  """Reads sentence pairs with scores: a TSV file in GLUE's form, with a header.
 
   Args:
     path: str.
@@ -98,7 +98,7 @@ def encode_with_transformers(texts, args):
 
 
 def report(name, values, scores):
-  """Prints how cosines, float [N], go with scores."""
+  """Prints the correlation of cosines, float [N], with scores."""
   from toolkit.metrics import glue_metrics  # here, since a peer does without
 
   metrics = glue_metrics.regression_metrics(scores, values)
@@ -119,7 +119,7 @@ def compare(path, ours, num_pairs, scores):
 
 
 def main():
-  """Computes the cosines, and prints or writes what the flags say."""
+  """Computes the cosines, and prints, writes or compares them."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   parser.add_argument("--model_dir", default="quickstart/bert")
   parser.add_argument("--data", type=turns.existing_file, required=True)

@@ -4,8 +4,8 @@
     --vocab_file=quickstart/bert/vocab.txt --peer_python=.peers/bin/python
 
 Both sides read the file and make the windows with the answers' places with --num_workers processes;
-this toolkit writes its TFRecord file as well. They run in turns, each in a process of its own, and
-say how long the work took, imports left out and the start of workers included. --peer_python is a
+this toolkit writes its TFRecord file as well. They run in turns, each in a process of its own.
+The time is without imports, and with the start of workers. --peer_python is a
 Python that has the `transformers` package; without it only this toolkit is measured.
 """
 
@@ -26,7 +26,6 @@ SETTINGS = {"max_seq_length": 384, "doc_stride": 128, "max_query_length": 64}
 def run_toolkit(data_file, vocab_file, num_workers):
   """Returns the number of windows and the seconds that reading, making and writing took."""
   sys.path.insert(0, turns.ROOT)
-  from toolkit.records import input_pipeline  # noqa: F401  # loads TensorFlow, which the writer needs
   from toolkit.tasks import squad
 
   with tempfile.TemporaryDirectory() as directory:
@@ -96,7 +95,7 @@ SIDES = {"toolkit": run_toolkit, "transformers": run_transformers}
 
 
 def show(side, result):
-  """Prints what a side has taken in a turn."""
+  """Prints a side's windows and seconds of a turn."""
   num_windows, elapsed = result
   print(f"{side:12}  {num_windows} windows in {elapsed:.2f} s", flush=True)
 

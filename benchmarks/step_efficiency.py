@@ -1,4 +1,4 @@
-"""How near a training step comes to the speed of the dense products of its layers.
+"""Speed of a training step against that of the dense products of its layers.
 
   python benchmarks/step_efficiency.py
   python benchmarks/step_efficiency.py --layers=4 --hidden_size=256 --vocab_size=8000 --masked_lm
@@ -25,7 +25,7 @@ from toolkit.support import processes
 
 
 def dense_weights(config):
-  """Weights of the dense layers of all blocks: 12 H^2 a block when the feed-forward one has 4 H."""
+  """Weights of the dense layers of all blocks: 12 H^2 per block for a feed-forward layer of 4 H."""
   block = 4 * config.hidden_size**2 + 2 * config.hidden_size * config.intermediate_size
   return config.num_hidden_layers * block
 
@@ -38,7 +38,7 @@ def build_products(config, num_tokens):
   for number, (width, units) in enumerate(shapes):
     x = tf.get_variable(f"x{number}", [num_tokens, width])
     kernel = tf.get_variable(f"kernel{number}", [width, units])
-    y = tf.get_variable(f"y{number}", [num_tokens, units])  # stands for the gradient, too
+    y = tf.get_variable(f"y{number}", [num_tokens, units])  # used as the gradient, too
     for _ in range(config.num_hidden_layers):
       with tf.control_dependencies(done[-3:]):  # one after the other, as in a model
         products = [
@@ -46,7 +46,7 @@ def build_products(config, num_tokens):
           tf.matmul(y, kernel, transpose_b=True),
           tf.matmul(x, y, transpose_a=True),
         ]
-      done += [product[0, 0] for product in products]  # what nothing needs is not computed
+      done += [product[0, 0] for product in products]  # TensorFlow would leave out unused ones
   return tf.add_n(done)
 
 

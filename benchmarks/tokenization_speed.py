@@ -46,10 +46,10 @@ def measure(new_encode, lines, cold_megabytes):
   Args:
     new_encode: function that returns a fresh tokenizer's function of a line to its ids.
     lines: list of str.
-    cold_megabytes: float, how much of the lines a fresh tokenizer is given, in millions of bytes.
+    cold_megabytes: float, size of the lines for a fresh tokenizer, in millions of bytes.
 
   Returns:
-    Dict of "cold" and "warm" -> megabytes a second, and "ids" -> number of ids of all lines.
+    Dict of "cold" and "warm" -> megabytes per second, and "ids" -> number of ids of all lines.
   """
   first, size = [], 0
   for line in lines:
@@ -66,7 +66,7 @@ def measure(new_encode, lines, cold_megabytes):
 
 
 def megabytes_per_second(encode, lines):
-  """A pair: the speed, 10**6 bytes of UTF-8 with line ends a second, and the number of ids."""
+  """A pair: the speed, 10**6 bytes of UTF-8 with line ends per second, and the number of ids."""
   num_ids = 0
   start = time.process_time()
   for line in lines:
@@ -76,7 +76,7 @@ def megabytes_per_second(encode, lines):
 
 
 def show(side, result):
-  """Prints what a side has done in a turn."""
+  """Prints a side's result of a turn."""
   speeds = ", ".join(f"{name} {result[name]:.1f} MB/s" for name in ("cold", "warm"))
   print(f"{side:12} {speeds}, {result['ids']:,} ids", flush=True)
 

@@ -28,7 +28,7 @@ import turns
 
 
 def toolkit_sides(args, directory):
-  """Dict of the toolkit's sides: name -> function without arguments, to examples a second."""
+  """Dict of the toolkit's sides: name -> function without arguments, to examples per second."""
   import plain
   import tensorflow.compat.v1 as tf
 
@@ -88,7 +88,7 @@ def toolkit_sides(args, directory):
 
 
 def run_transformers(args, texts, labels):
-  """Examples a second of transformers, the first --steps steps left out."""
+  """Examples per second of transformers, the first --steps steps left out."""
   import torch
   import transformers
 
@@ -149,7 +149,7 @@ def parse_arguments():
 
 
 def main():
-  """Prints each side's speed, and how often faster the toolkit's sides are than the others."""
+  """Prints each side's speed, and the ratios of the toolkit's to the others."""
   args = parse_arguments()
   if args.texts:
     with open(args.texts, encoding="utf-8") as f:

@@ -1,4 +1,4 @@
-"""What the benchmarks share: several sides are measured in turns, which other work slows alike."""
+"""Shared functions of the benchmarks: sides run in turns, so that other work slows all alike."""
 
 import argparse
 import json
@@ -22,8 +22,8 @@ def take(sides, num_turns, show=lambda name, result: None):
 
   Args:
     sides: dict of name -> function without arguments.
-    num_turns: int, how often each is measured.
-    show: function that is called with a name and what its function has returned.
+    num_turns: int, measurements of each side.
+    show: function of a name and a result, called after each measurement.
 
   Returns:
     Dict of name -> list of num_turns results.
@@ -43,10 +43,10 @@ def spread(numbers, digits=1, middle=statistics.median):
 
 
 def print_ratios(speeds, pairs):
-  """Prints how often faster some sides are, turn by turn: "toolkit / other   2.00 (1.90 to 2.10)".
+  """Prints ratios of speeds, turn by turn: "toolkit / other   2.00 (1.90 to 2.10)".
 
   Args:
-    speeds: dict of name -> list of speeds, one a turn.
+    speeds: dict of name -> list of speeds, one per turn.
     pairs: list of pairs of names; those with a side that was not measured are left out.
   """
   for one, other in pairs:
@@ -64,10 +64,10 @@ def run_apart(python, script, arguments):
     arguments: list of str.
 
   Returns:
-    What the JSON says.
+    The value of the JSON.
 
   Raises:
-    subprocess.CalledProcessError: the script has failed, and said why on the terminal.
+    subprocess.CalledProcessError: the script has failed, with its error on the terminal.
   """
   command = [python, os.path.abspath(script), *arguments]
   output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout

@@ -10,7 +10,7 @@ import sys
 import nbclient
 import nbformat
 
-CELL_SECONDS = 3600  # of one cell, at which it counts as stuck
+CELL_SECONDS = 3600  # of one cell; a longer one counts as stuck
 
 
 def execute(path):
@@ -41,7 +41,7 @@ def execute(path):
 
 
 def clean(notebook):
-  """Takes out what tells of the machine, so that outputs differ only where results do."""
+  """Removes traces of the machine, so that outputs differ only where results do."""
   notebook.metadata.language_info = {"name": "python"}
   for cell in notebook.cells:
     cell.metadata.pop("execution", None)

@@ -1,4 +1,4 @@
-"""What the notebooks share: missing packages, the device, and command lines with short output."""
+"""Shared functions of the notebooks: missing packages, the device, commands with short output."""
 
 import glob
 import importlib
@@ -14,15 +14,15 @@ from packaging.requirements import Requirement
 
 LOG = "quickstart/notebooks/log.txt"
 
-# Of the informative lines of the scripts' log, these are worth a place in a notebook. Warnings,
-# errors and whatever else a command prints are always shown.
+# Of the informative lines of the scripts' log, these are shown in a notebook. Warnings,
+# errors and all other output of a command are always shown.
 _LOGGED = re.compile(r"([IWEF])\d{4} [\d:.]+ +\d+ [\w.]+:\d+\] (.*)")
 _SHOWN = re.compile(
   r"step \d|Running on|Loaded \d|Trained \d|\*+ (Report|(Eval|Predict) results) |"
   r"  (?!name = |Num |Batch )"
 )
 
-# What the package tensorflow is called where it is built for other devices.
+# Names of the package tensorflow in its builds for different devices.
 _TENSORFLOWS = ("tensorflow", "tensorflow-tpu", "tensorflow-cpu")
 
 # Run in a process of its own, so that the notebook holds no device. Prints, for example, "TPU 8".
@@ -40,11 +40,11 @@ for kind in ("TPU", "GPU", "CPU"):
 
 
 def prepare(shell, tpu=None):
-  """Installs what is missing, finds the device, and adds the cell magic %%command.
+  """Installs missing packages, finds the device, and adds the cell magic %%command.
 
   `%%command` runs its cell in bash with the values of Python's variables in place of $NAME (see
-  fill_in), shows what matters of the output, keeps all of it in LOG, and stops the notebook when a
-  command fails.
+  fill_in), shows the important lines of the output, keeps all of it in LOG, and stops the notebook
+  when a command fails.
 
   Args:
     shell: IPython's InteractiveShell, from get_ipython().
@@ -72,9 +72,9 @@ def prepare(shell, tpu=None):
 
 
 def install(requirements_file, for_tpu=False):
-  """Installs what is missing of a requirements file, and matplotlib, for the curves.
+  """Installs missing packages of a requirements file, and matplotlib, for the curves.
 
-  What is there stays as it is, in whatever version: a notebook's own kernel depends on it.
+  Installed packages stay, in any version: a notebook's own kernel depends on it.
 
   Args:
     requirements_file: str.
@@ -124,7 +124,7 @@ def _version(package):
 
 
 def find_device(tpu, is_needed):
-  """Asks TensorFlow what it can use.
+  """Finds the device that TensorFlow can use.
 
   Args:
     tpu: str or None, a TPU to try first, as --tpu_name takes it.
@@ -199,7 +199,7 @@ def run(command):
 
 
 def brief(line):
-  """What is shown of a line of output.
+  """Returns the part of a line of output that is shown.
 
     "I0102 03:04:05.678901 1234 hooks.py:10] step 50/100  loss 0.5\\n" -> "step 50/100  loss 0.5\\n"
 

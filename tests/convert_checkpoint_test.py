@@ -1,4 +1,4 @@
-"""Conversions there and back with a tiny random model, and what is refused."""
+"""Conversions in both directions with a tiny random model, and refusals."""
 
 import json
 import os
@@ -216,7 +216,7 @@ def test_deviations_are_warned_of(tmp_path, caplog, config, warning):
   assert warning is None or warning in messages[0]
 
 
-# ---- There and back -----------------------------------------------------------------------------
+# ---- In both directions -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("activation", ["gelu", "gelu_new", "gelu_pytorch_tanh", "relu"])
@@ -277,7 +277,7 @@ def test_slots_and_step_do_not_go_to_huggingface(checkpoint):
 
 
 def by_berts_names(w):
-  """The parameters of a model with a head by the names that BertModel and the head have in BERT."""
+  """Parameters of a model with a head, by the names of BertModel and of the head in BERT."""
   names = {
     "transformer.layer": "encoder.layer",
     "q_lin": "self.query",
@@ -302,7 +302,7 @@ def by_berts_names(w):
 
 
 def wanted_logits(w, ids, types):
-  """What a model with a head computes for one sequence, by the names of the head's scopes."""
+  """Results of a model with a head for one sequence, by the names of the head's scopes."""
   w = by_berts_names(w)
   sequence, pooled = encode(w, ids, types)
   logits = {}
@@ -320,7 +320,7 @@ def wanted_logits(w, ids, types):
 
 
 def build_logits(scope, config, inputs):
-  """What the scripts' graphs compute for a batch, by the same names."""
+  """Results of the scripts' graphs for a batch, by the same names."""
   ids = inputs[0]
   if scope == "answers":
     return tf.stack(run_squad.create_model(config, False, *inputs, False), axis=1)
@@ -337,7 +337,7 @@ def build_logits(scope, config, inputs):
 
 
 def scripts_logits(scope, directory, ids, types):
-  """The same of the model in a directory. Only a pooler may be missing that nothing asks for."""
+  """The same of the model in a directory. Only an unused pooler may be missing."""
   config = modeling.BertConfig.from_json_file(os.path.join(directory, "bert_config.json"))
   prefix = os.path.join(directory, "bert_model.ckpt")
   with tf.Graph().as_default(), tf.Session() as session:
@@ -465,7 +465,7 @@ def test_finished_directory_needs_no_other_flag(tmp_path):
   assert config["id2label"] == {"0": "no", "1": "maybe", "2": "yes"}
   assert config["label2id"] == {"no": 0, "maybe": 1, "yes": 2}
   assert config["problem_type"] == "multi_label_classification"
-  assert config["hidden_act"] == "gelu_new"  # which it was trained with
+  assert config["hidden_act"] == "gelu_new"  # the length of its training
   assert json.loads(last.texts["tokenizer_config.json"])["do_lower_case"] is True
   np.testing.assert_array_equal(last.tensors["classifier.bias"], head["output_bias"])
   assert last.ignored == 2
@@ -529,7 +529,7 @@ def test_labels_of_an_earlier_model_do_not_stay(huggingface, tmp_path):
   assert not (tmp_path / "out" / "label_list.txt").exists()
 
 
-# ---- What cannot be converted -------------------------------------------------------------------
+# ---- Impossible conversions ---------------------------------------------------------------------
 
 
 CLASSIFIER = {

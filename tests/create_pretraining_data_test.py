@@ -53,13 +53,13 @@ def arguments(paths, **changes):
 
 
 def run(paths, **changes):
-  """The script in this process."""
+  """Runs the script in this process."""
   command_line.parse(create_pretraining_data.flags, arguments(paths, **changes))
   create_pretraining_data.main(None)
 
 
 def output_files(paths):
-  """Dict of name -> bytes of what is in the output directory, hidden files too."""
+  """Dict of name -> bytes of each file in the output directory, hidden ones too."""
   directory = pathlib.Path(paths["output_file"]).parent
   return {path.name: path.read_bytes() for path in directory.iterdir()}
 
@@ -71,11 +71,11 @@ def read_records(path):
   ]
 
 
-# ---- What comes out -----------------------------------------------------------------------------
+# ---- Output -------------------------------------------------------------------------------------
 
 
 def test_a_whole_run(paths, tmp_path):
-  """As a user runs it; the records are those of the library with the same seed."""
+  """In a process of its own; the records are those of the library with the same seed."""
   code = (
     "import sys, create_pretraining_data as script\n"
     "from toolkit.support import command_line\n"
@@ -155,7 +155,7 @@ def test_remote_output(paths, tmp_path):
 
 
 class Killed(BaseException):
-  """What a process that is killed would have done next is not done."""
+  """Raised in place of all operations after the process was killed."""
 
 
 class Killer:
@@ -170,7 +170,7 @@ class Killer:
       (shutil, "copyfileobj"),
     ):
       patch.setattr(module, name, self.guarded(getattr(module, name)))
-    # Nothing is tidied up.
+    # A killed process removes none of its files.
     patch.setattr(pretraining_run.RunFiles, "__exit__", lambda *_: None)
 
   def guarded(self, operation):
@@ -202,7 +202,7 @@ def test_killed_anywhere_the_same_command_ends_in_the_same_files(
         break
       except Killed:
         pass
-    # What has its name is complete.
+    # A file with its final name is complete.
     for name, data in output_files(paths).items():
       assert name.startswith(".") or data == expected[name]
     log.clear()

@@ -23,13 +23,13 @@ def archive_of(content):
 
 
 class Server:
-  """What a local server gives, and which ranges it was asked for."""
+  """Files of a local server, and the ranges of its requests."""
 
   def __init__(self):
     self.data = archive_of(CONTENT)
     self.breaks_off_at = None
     self.knows_ranges = True
-    self.asked = []
+    self.ranges = []
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def server(monkeypatch):
       if not self.path.endswith(f"/{NAME}.zip"):
         self.send_error(404)
         return
-      state.asked.append(self.headers["Range"])
+      state.ranges.append(self.headers["Range"])
       first = 0
       if self.headers["Range"] and state.knows_ranges:
         first = int(self.headers["Range"][len("bytes=") : -1])
@@ -84,7 +84,7 @@ def test_fetches_and_unpacks(server, tmp_path, capsys):
   assert content_of(tmp_path / "models" / NAME) == CONTENT
   assert "bert_config.json" in capsys.readouterr().out
   download_checkpoint.main([NAME, f"--output_dir={tmp_path}/models"])  # it is there
-  assert server.asked == [None]
+  assert server.ranges == [None]
 
 
 @pytest.mark.parametrize("knows_ranges", [True, False])
@@ -95,7 +95,7 @@ def test_goes_on_where_it_was_cut_off(server, tmp_path, knows_ranges):
   assert [path.name for path in tmp_path.iterdir()] == [NAME + ".zip.part"]
   server.breaks_off_at, server.knows_ranges = None, knows_ranges
   download_checkpoint.main([NAME, f"--output_dir={tmp_path}"])
-  assert server.asked == [None, "bytes=1000-"]
+  assert server.ranges == [None, "bytes=1000-"]
   assert content_of(tmp_path / NAME) == CONTENT
 
 

@@ -306,7 +306,7 @@ def test_wrong_output(model, tmp_path):
 
 
 def other_model(tmp_path, **changes):
-  """The flags of a model whose configuration is another than its checkpoint's."""
+  """The flags of a model whose configuration differs from its checkpoint's."""
   save_model(tmp_path, VOCAB)
   (tmp_path / "bert_config.json").write_text(json.dumps(config_of(VOCAB, **changes)))
   return start_flags(tmp_path)

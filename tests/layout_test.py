@@ -1,4 +1,4 @@
-"""The structure: what stands at the top level, and which module may import which."""
+"""The structure: the files at the top level, and the allowed imports of modules."""
 
 import ast
 import pathlib

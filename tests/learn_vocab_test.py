@@ -148,7 +148,7 @@ def test_words_of_a_field_go_into_a_released_vocabulary(tmp_path):
 
 @pytest.fixture(name="refused")
 def _refused(tmp_path):
-  """Function that makes sure that a command is refused with a message and writes nothing."""
+  """Function that checks that a command is refused with a message and writes nothing."""
 
   def refused(match, **flags):
     with pytest.raises(files.InputError, match=match) as caught:

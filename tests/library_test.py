@@ -114,7 +114,7 @@ def test_names_of_the_classic_scripts(script, names):
 
 
 def test_a_notebook_trains_a_model_of_its_own(tmp_path):
-  """The way of the first notebooks: BertModel, create_optimizer and a plain estimator."""
+  """As in the first notebooks: BertModel, create_optimizer and a plain estimator."""
   tokenizer = tokenization.FullTokenizer(vocab_file=save_vocab(tmp_path), do_lower_case=True)
   texts = [("good hat", 1), ("the bad hat", 0), ("the good old hat", 1), ("bad", 0)]
   examples = [
@@ -123,7 +123,7 @@ def test_a_notebook_trains_a_model_of_its_own(tmp_path):
   ]
   features = run_classifier.convert_examples_to_features(examples, [0, 1], 8, tokenizer)
   no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-  config = {**config_of([*SPECIAL, *WORDS]), **no_dropout}  # four texts are soon learnt by heart
+  config = {**config_of([*SPECIAL, *WORDS]), **no_dropout}  # so that four texts are soon learnt
 
   def model_fn(features, labels, mode, params):
     is_training = mode == tf.estimator.ModeKeys.TRAIN

@@ -1,4 +1,4 @@
-"""Runs the tests on each Python that the toolkit works with and this machine has.
+"""Runs the tests on each supported Python that is installed.
 
   python tests/matrix.py          # all of them
   python tests/matrix.py 3.9 3.13 # these
@@ -32,7 +32,7 @@ def main(versions):
 
 
 def _row(version):
-  """What TITLES say of one Python."""
+  """Cells below TITLES for one Python."""
   python = find(version)
   if python is None:
     return version, NOT_FOUND, "", "", "", ""
@@ -60,7 +60,7 @@ def find(version):
 
 
 def _output(command):
-  """What a command prints, or None if it fails."""
+  """Output of a command, or None if it fails."""
   try:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
   except (OSError, subprocess.CalledProcessError):

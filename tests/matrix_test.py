@@ -1,4 +1,4 @@
-"""What `make test-matrix` finds and counts."""
+"""Pythons and counts of `make test-matrix`."""
 
 import os
 import sys

@@ -192,7 +192,7 @@ def _form(request):
 
 
 def set_weights(session):
-  """Gives the trainable variables values that do not depend on the rest of the graph."""
+  """Sets the trainable variables to values that do not depend on the rest of the graph."""
   for place, variable in enumerate(tf.trainable_variables()):
     variable.load(np.random.default_rng(place).normal(size=variable.shape) * 0.2, session)
 
@@ -497,7 +497,7 @@ def test_the_last_block_is_computed_where_it_is_read():
 
 
 def dropout_masks(seed, steps):
-  """What two dropouts in one graph keep at each of some steps: [step, dropout, element]."""
+  """Elements that two dropouts in one graph keep at some steps: [step, dropout, element]."""
   with tf.Graph().as_default(), tf.Session() as session:
     tf.set_random_seed(seed)
     step = tf.train.get_or_create_global_step()

@@ -81,7 +81,7 @@ def test_released_vocabularies(column, text, expected):
   assert tokenization.FullTokenizer(str(path), lower_case).tokenize(text) == expected
 
 
-# ---- What the document says in words -------------------------------------------------------------
+# ---- Statements of the document ------------------------------------------------------------------
 
 
 def lowered(text):

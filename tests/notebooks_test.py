@@ -1,4 +1,4 @@
-"""The notebooks as they are stored, what they share, and (slow) all of them from top to bottom."""
+"""The notebooks as they are stored, their shared code, and (slow) each from top to bottom."""
 
 import json
 import pathlib
@@ -52,7 +52,7 @@ def test_stored_outputs_are_those_of_one_run(stored):
   kinds = {output["output_type"] for output in outputs(notebook)}
   assert kinds <= {"stream", "display_data", "execute_result"}
   streams = [output["name"] for output in outputs(notebook) if output["output_type"] == "stream"]
-  assert set(streams) == {"stdout"}  # nothing complained
+  assert set(streams) == {"stdout"}  # no warnings
   assert len(pictures(notebook)) >= 1
 
 
@@ -81,7 +81,7 @@ def test_badges_and_addresses_agree(stored):
   assert f"({link})" in README and f"](notebooks/{stored.name})" in README
 
 
-# ---- What they share ----------------------------------------------------------------------------
+# ---- Shared code --------------------------------------------------------------------------------
 
 
 def test_brief():

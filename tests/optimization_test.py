@@ -14,7 +14,7 @@ def scheduled(step):
 
 
 def adam_by_hand(weights, gradient_of, steps, decay=0.01, clip=1.0, rate=scheduled):
-  """The docstring's three formulas in float64; `decay` is one number or one a weight."""
+  """The docstring's three formulas in float64; `decay` is one number or one per weight."""
   weights = np.array(weights, np.float64)
   m, v = np.zeros_like(weights), np.zeros_like(weights)
   for step in range(1, steps + 1):
@@ -71,7 +71,7 @@ def test_training_steps_equal_those_by_hand(use_resource):
 
 
 def test_repeated_rows_of_an_embedding_are_summed_before_the_norm_is_taken():
-  """Rows [0, 0]: the gradient is 2 a row, so 4 at row 0; its norm is 4 * sqrt(2), clipped to 1."""
+  """Rows [0, 0]: gradients of 2 per row, so 4 at row 0; its norm is 4 * sqrt(2), clipped to 1."""
   with tf.Graph().as_default(), tf.Session() as session:
     table = tf.get_variable("table", [3, 2], initializer=tf.ones_initializer())
     loss = tf.reduce_sum(2.0 * tf.gather(table, [0, 0]))
@@ -214,7 +214,7 @@ def test_an_unknown_schedule():
     optimization.learning_rate_schedule(1.0, 10, 0, tf.constant(1, tf.int64), "poly")
 
 
-# ---- What trains --------------------------------------------------------------------------------
+# ---- Frozen variables and layers' rates ---------------------------------------------------------
 
 LAYERED = {  # variable -> how many times the decay is applied to its learning rate
   "bert/embeddings/LayerNorm/gamma": 3,

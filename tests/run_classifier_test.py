@@ -30,7 +30,6 @@ import run_classifier
 import tokenization
 from toolkit.formats import checkpoints
 from toolkit.support import command_line, files, precision
-from toolkit.tasks import classification, classification_head, soft_targets
 
 GOOD = ["good", "great", "fine", "lovely", "superb", "funny"]
 BAD = ["bad", "awful", "dull", "poor", "weak", "silly"]
@@ -59,11 +58,11 @@ NUM_TRAIN, BATCH_SIZE, EPOCHS = 24, 8, 12
 NUM_STEPS = NUM_TRAIN // BATCH_SIZE * EPOCHS
 
 
-# ---- What a user would have ---------------------------------------------------------------------
+# ---- A user's files -----------------------------------------------------------------------------
 
 
 def sentences(things, extra=""):
-  """Rows of (text, label): each kind of word about each thing, the lengths uneven."""
+  """Rows of (text, label): each kind of word about each thing, of different lengths."""
   return [
     (f"{word} {thing} {'very ' * (i % 3)}{word} {word}{extra} .", label)
     for i, thing in enumerate(things)
@@ -398,7 +397,7 @@ def test_xnli_from_one_language_to_another(model, trained, tmp_path):
   named = start(
     model, data, task_name="xnli", id_column=None, xnli_language="xx", xnli_train_language="en"
   )
-  named["init_checkpoint"] = f"{trained}/"  # which knows the words, whatever the seed
+  named["init_checkpoint"] = f"{trained}/"  # trained on the words, so any seed will do
   run(out, "--do_train", "--do_eval", **named)
   wrong = float(dict(results(out))["eval_accuracy"])
   run(out, "--do_eval", xnli_language="en")
@@ -409,11 +408,11 @@ def test_xnli_from_one_language_to_another(model, trained, tmp_path):
 
 def test_evaluation_and_prediction_in_mixed_precision(trained, tmp_path, monkeypatch, log):
   monkeypatch.setattr(precision, "_precision", lambda tpu: (precision.BFLOAT16, "a test"))
-  make_session, asked = tf.Session.__init__, []
+  make_session, found = tf.Session.__init__, []
 
   def spy(session, *args, **kwargs):
     make_session(session, *args, **kwargs)
-    asked.append(session._config.graph_options.rewrite_options)
+    found.append(session._config.graph_options.rewrite_options)
 
   monkeypatch.setattr(tf.Session, "__init__", spy)
   mixed = copied(trained, tmp_path)
@@ -424,7 +423,7 @@ def test_evaluation_and_prediction_in_mixed_precision(trained, tmp_path, monkeyp
   got, want = probabilities(mixed), probabilities(trained)
   if set(precision.BFLOAT16_INSTRUCTIONS) & set(precision._cpu_flags()):
     assert after["eval_loss"] != before["eval_loss"] and np.any(got != want)
-  of_models = [o for o in asked if o.auto_mixed_precision_onednn_bfloat16 == o.ON]
+  of_models = [o for o in found if o.auto_mixed_precision_onednn_bfloat16 == o.ON]
   assert len(of_models) == 2  # one of evaluation, one of prediction
   np.testing.assert_allclose(got, want, atol=0.1)
 
@@ -471,7 +470,7 @@ def test_several_labels(model, tmp_path):
   assert header == ["id", "prediction", "bad", "good"]
   for line, (bad, good) in zip(predictions, (rows >= saved["threshold"]).tolist()):
     assert line[1] == "|".join(["bad"] * bad + ["good"] * good)
-  # What the dev set's labels are; the test set has the same texts.
+  # The dev set's labels; the test set has the same texts.
   right = [
     set(line[1].split("|")) == {label.strip() for label in labels.split("|")}
     for line, (_, labels) in zip(predictions, mixed(THINGS[5:]))
@@ -508,49 +507,7 @@ def test_regression_on_own_files(model, tmp_path):
   assert error == pytest.approx(metrics["mean_squared_error"], rel=1e-4)
 
 
-# ---- The head -----------------------------------------------------------------------------------
-
-
-def head(labels, kind, is_training=False, **options):
-  """What create_model gives for three texts and three outputs, and a gradient, in numpy."""
-  with tf.Graph().as_default(), tf.Session() as session:
-    tf.set_random_seed(2)
-    ids = tf.constant([[2, 5, 6, 3], [2, 7, 3, 0], [2, 8, 9, 3]])
-    config = modeling.BertConfig.from_dict(CONFIG)
-    created = run_classifier.create_model(
-      *(config, is_training, ids, tf.sign(ids), ids * 0, tf.constant(labels), 3, False),
-      **({"kind": kind} if kind else {}),
-      **options,
-    )
-    (weights,) = [v for v in tf.trainable_variables() if v.op.name == "output_weights"]
-    session.run(tf.global_variables_initializer())
-    return session.run([*created, tf.gradients(created[0], weights)[0]])
-
-
-def test_loss_of_several_labels():
-  marks = np.array([[1, 0, 1], [0, 0, 0], [0, 1, 0]], np.float32)
-  loss, losses, logits, probabilities, _ = head(marks, classification.LABELS)
-  np.testing.assert_allclose(probabilities, 1 / (1 + np.exp(-logits)), rtol=1e-5)
-  entropies = -np.log(np.where(marks == 1, probabilities, 1 - probabilities))
-  np.testing.assert_allclose(losses, entropies.mean(axis=1), rtol=1e-5)
-  assert loss == pytest.approx(entropies.mean(), rel=1e-5)
-
-
-def test_weights_of_classes_count_in_training_alone():
-  labels = [2, 0, 2]
-  weights = [0.5, 9.0, 3.0]
-  loss, losses, *_ = head(labels, None, is_training=True, class_weights=weights)
-  assert loss == pytest.approx((3 * losses[0] + 0.5 * losses[1] + 3 * losses[2]) / 3, rel=1e-6)
-  loss, losses, *_ = head(labels, None, class_weights=weights)
-  assert loss == pytest.approx(losses.mean(), rel=1e-6)
-
-
-def test_weights_of_one_change_nothing():
-  for plain, weighted in zip(
-    head([2, 0, 2], classification.CLASSES, is_training=True),
-    head([2, 0, 2], classification.CLASSES, is_training=True, class_weights=[1.0, 1.0, 1.0]),
-  ):
-    np.testing.assert_array_equal(plain, weighted)
+# ---- Weights of classes -------------------------------------------------------------------------
 
 
 def test_class_weights_reach_the_model(model, data, tmp_path, monkeypatch):
@@ -582,7 +539,7 @@ def test_names_that_other_programs_import():
 
 
 def test_in_memory_use_with_a_plain_estimator(model, tmp_path):
-  """What notebooks do: integer labels, padded batches without is_real_example, their estimator."""
+  """As in notebooks: integer labels, padded batches without is_real_example, their estimator."""
   tokenizer = tokenization.FullTokenizer(str(model / "vocab.txt"), do_lower_case=True)
   examples = [
     run_classifier.InputExample(guid=None, text_a=text, text_b=None, label=int(label == "positive"))
@@ -675,20 +632,6 @@ def test_an_exported_model_needs_no_labels_and_has_the_names_of_old(trained, tmp
   assert list(signature.outputs) == ["probabilities"]
   assert {"loss/Mean", "bert/encoder/layer_1/attention/output/dense/MatMul"} <= operations
   assert not any(name.startswith("loss_1") for name in operations)
-
-
-def test_metrics_leave_padding_out():
-  """Two real rows, one of them right, and one of padding."""
-  arguments = [[1.0, 3.0, 50.0], [0, 1, 0], [[2.0, 1.0], [2.0, 1.0], [2.0, 1.0]], [1, 1, 0]]
-  with tf.Graph().as_default(), tf.Session() as session:
-    tensors = [tf.constant(value) for value in arguments]
-    classes = classification_head.HEADS[classification.CLASSES].streaming_metrics(*tensors)
-    numbers = classification_head.HEADS[classification.NUMBER].streaming_metrics(*tensors)
-    session.run(tf.local_variables_initializer())
-    session.run([update for _, update in (*classes.values(), *numbers.values())])
-    got = {name: session.run(value) for name, (value, _) in classes.items()}
-    assert got == {"eval_accuracy": 0.5, "eval_loss": 2.0}
-    assert session.run(numbers["eval_loss"][0]) == 2.0
 
 
 # ---- Mistakes, each of them found before anything is written ------------------------------------
@@ -842,7 +785,7 @@ def test_a_directory_of_another_task(refused, trained, tmp_path):
 
 @pytest.mark.parametrize("name", [f"model.ckpt-{NUM_STEPS}", f"model.ckpt-{NUM_STEPS}.index", ""])
 def test_overwriting_keeps_the_checkpoint_to_start_from(refused, trained, name):
-  """Whatever way of naming it is used; the last is the directory itself."""
+  """By each form of its name; the last is the directory itself."""
   refused(
     rf"--overwrite_output_dir would delete --init_checkpoint .*-{NUM_STEPS};",
     *("--do_train", "--overwrite_output_dir"),
@@ -919,27 +862,6 @@ def test_a_student_learns_from_unlabelled_text(trained, data, tmp_path):
   run(tmp_path / "out", "--do_train", "--do_eval", **flags)
   assert float(dict(results(tmp_path / "out"))["eval_accuracy"]) > 0.9
   assert checkpoint_steps(tmp_path / "out")[-1] == 26 * EPOCHS // BATCH_SIZE
-
-
-def test_what_counts_of_an_example_without_a_label():
-  with tf.Graph().as_default(), tf.Session() as session:
-    features = {
-      "teacher_logits": tf.constant([[np.log(3.0), 0.0]] * 2, tf.float32),
-      "label_ids": tf.constant([0, 0]),
-      "is_labeled": tf.constant([1, 0]),
-    }
-    losses = tf.constant([2.0, 100.0])
-    objective = classification_head.objective(
-      features,
-      tf.reduce_mean(losses),
-      losses,
-      tf.zeros([2, 2]),
-      classification.CLASSES,
-      soft=soft_targets.SoftTargets(temperature=1.0, alpha=0.25),
-    )
-    teacher = 0.13081204  # see soft_targets.class_losses
-    expected = (0.75 * 2 + 0.25 * teacher + teacher) / 2
-    assert session.run(objective.loss_value()) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.slow

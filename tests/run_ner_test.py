@@ -1,6 +1,6 @@
-"""Tagging from flags to files, with a tiny model of a language where prepositions tell all.
+"""Tagging from flags to files, with a tiny model of a language where prepositions decide the tags.
 
-What follows "in" is a place, what follows "by" is a person, and their names are the same.
+A name after "in" is a place, and one after "by" a person. Both take the same names.
 """
 
 import json
@@ -35,7 +35,7 @@ LABELS = ["O", "B-LOC", "B-PER", "I-LOC", "I-PER"]
 EPOCHS = 20
 
 
-# ---- What a user would have ---------------------------------------------------------------------
+# ---- A user's files -----------------------------------------------------------------------------
 
 
 def sentence(rng):
@@ -187,7 +187,7 @@ def test_a_finished_directory_is_not_trained_again(trained, model, data, tmp_pat
   assert checkpoint_steps(again) == checkpoint_steps(trained)
 
 
-# ---- What is predicted --------------------------------------------------------------------------
+# ---- Predictions --------------------------------------------------------------------------------
 
 
 def test_words_without_tags(trained, data, tmp_path):

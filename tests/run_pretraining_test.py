@@ -1,4 +1,4 @@
-"""Pre-training from flags to files, with a tiny model that learns what six animals say."""
+"""Pre-training from flags to files, with a tiny model that learns the sounds of six animals."""
 
 import json
 import os
@@ -48,7 +48,7 @@ RESULT_KEYS = [
 ]
 
 
-# ---- What a user would have ---------------------------------------------------------------------
+# ---- A user's files -----------------------------------------------------------------------------
 
 
 def make_row(first, second, num_words, length=LENGTH, predictions=PREDICTIONS):
@@ -171,7 +171,7 @@ def results(directory):
 
 
 def points(directory):
-  """What an event file tells: dict of (step, name) -> value."""
+  """Scalars of an event file: dict of (step, name) -> value."""
   (events,) = directory.glob("events.out.tfevents.*")
   return {
     (event.step, value.tag): value.simple_value
@@ -227,7 +227,7 @@ def test_a_finished_directory_is_not_trained_again(trained, model, data, tmp_pat
 
 
 def dense_scores(directory, rows):
-  """Losses and hits for rows one by one: dict of name -> list, computed without an estimator."""
+  """Losses and hits of rows one by one: dict of name -> list, computed without an estimator."""
   columns = {name: np.array([row[name] for row in rows]) for name in rows[0]}
   with tf.Graph().as_default(), tf.Session() as session:
     config = modeling.BertConfig.from_dict(CONFIG)
@@ -270,7 +270,7 @@ def expect_scores(found, scores, batch_size):
 
 @pytest.fixture(name="half_trained", scope="module")
 def _half_trained(model, data, tmp_path_factory):
-  """The directory of a run that has not learnt much, so that all metrics are between 0 and 1."""
+  """The directory of a short run, whose metrics are all between 0 and 1."""
   directory = tmp_path_factory.mktemp("half") / "out"
   run(directory, "--do_train", **start(model, data, num_train_steps=20))
   return directory
@@ -355,23 +355,23 @@ def _filler(trained):
   return run_pretraining.MaskFiller.from_directory(str(trained), top_k=3)
 
 
-def asked(animal):
+def masked_text(animal):
   """A text like those of the records."""
   return f"The {animal.title()} says [MASK].[SEP] The {animal} says [MASK]."
 
 
 def test_masked_words_are_guessed(filler):
   for animal, sound in zip(ANIMALS, SOUNDS):
-    masks = filler.fill(asked(animal))
-    assert [guesses[0][0] for guesses in masks] == [sound, sound]
-    for guesses in masks:
-      values = [value for _, value in guesses]
+    masks = filler.fill(masked_text(animal))
+    assert [words[0][0] for words in masks] == [sound, sound]
+    for words in masks:
+      values = [value for _, value in words]
       assert len(values) == 3 and 0.5 < sum(values) <= 1.000001
       assert values == sorted(values, reverse=True)
 
 
 def test_many_texts_are_like_each_alone(filler):
-  texts = ["the cow says [MASK].", "[MASK]", "", "no mask", f"{asked('owl')} {'old ' * 20}"]
+  texts = ["the cow says [MASK].", "[MASK]", "", "no mask", f"{masked_text('owl')} {'old ' * 20}"]
   together = filler.fill_all(texts)
   assert [len(masks) for masks in together] == [1, 1, 0, 0, 2]
   for text, masks in zip(texts, together):
@@ -383,14 +383,14 @@ def test_many_texts_are_like_each_alone(filler):
 def test_words_for_text_and_file(trained, tmp_path, capsys):
   again = copied(trained, tmp_path)
   lines = tmp_path / "lines.txt"
-  lines.write_text(f"{asked('owl')}\n\nthe [MASK] says meow.\n")
-  run(again, "--do_predict", text=asked("dog"), predict_file=lines, top_k=2)
+  lines.write_text(f"{masked_text('owl')}\n\nthe [MASK] says meow.\n")
+  run(again, "--do_predict", text=masked_text("dog"), predict_file=lines, top_k=2)
   out = capsys.readouterr().out.splitlines()
-  assert out[0] == asked("dog") and re.match(r"  1: woof 0\.\d{3}  \w+ 0\.\d{3}$", out[1])
-  assert out[3] == asked("owl") and out[5].startswith("  2: hoot 0.")
+  assert out[0] == masked_text("dog") and re.match(r"  1: woof 0\.\d{3}  \w+ 0\.\d{3}$", out[1])
+  assert out[3] == masked_text("owl") and out[5].startswith("  2: hoot 0.")
   rows = [json.loads(line) for line in (again / "mask_predictions.jsonl").open()]
   assert [row["text"] for row in rows] == [out[0], out[3], out[6]]
-  assert [[len(guesses) for guesses in row["masks"]] for row in rows] == [[2, 2], [2, 2], [2]]
+  assert [[len(words) for words in row["masks"]] for row in rows] == [[2, 2], [2, 2], [2]]
   best = rows[0]["masks"][0][0]
   assert best["word"] == "woof" and f"{best['probability']:.3f}" in out[1]
 
@@ -510,7 +510,7 @@ def test_word_pieces_that_the_model_does_not_have(refused, tmp_path):
 
 
 def test_damage_that_shows_only_in_training_names_the_file(model, corpus, tmp_path):
-  """Metadata of the right size spare the files from being read through."""
+  """Files whose sizes are those of the metadata are not read through first."""
   copy = copied(corpus, tmp_path)
   broken = copy / "r-00001-of-00002"
   content = bytearray(broken.read_bytes())

@@ -50,7 +50,7 @@ WHO, COLOUR = "Who has it?", "Which colour?"
 EPOCHS = 60
 
 
-# ---- What a user would have ---------------------------------------------------------------------
+# ---- A user's files -----------------------------------------------------------------------------
 
 
 def question(qas_id, text, context, answer):
@@ -91,7 +91,7 @@ def write_json(path, value):
 
 
 def without_answers(squad):
-  """The same questions as somebody asks them."""
+  """The same questions without answers, as for prediction."""
   squad = json.loads(json.dumps(squad))
   for row in squad["data"][0]["paragraphs"]:
     row["qas"] = [{"id": qa["id"], "question": qa["question"]} for qa in row["qas"]]
@@ -274,7 +274,7 @@ def test_asking_gives_the_answers_of_prediction(trained):
       if answer.text:
         assert row["context"][answer.start_char : answer.end_char] == answer.text
         texts = {entry["text"]: entry["probability"] for entry in nbest[qa["id"]]}
-        # Places of padding count among the n best, and there are others of them in a batch.
+        # Padding counts among the n best, and its length depends on the batch.
         assert answer.probability == pytest.approx(texts[answer.text], abs=5e-3)
 
 
@@ -283,8 +283,8 @@ def test_a_directory_knows_its_best_threshold(trained):
   assert answerer.threshold == read(trained, "eval_metrics.json")["best_f1_thresh"]
 
 
-def asked(trained):
-  """Of the first paragraphs of the dev set: (context, questions, answers that are predicted)."""
+def predicted(trained):
+  """Yields (context, questions, predicted answers) of the first paragraphs of the dev set."""
   predictions = read(trained, "predictions.json")
   for row in dataset(2)["data"][0]["paragraphs"][:2]:
     answers = [predictions[qa["id"]] or "no answer" for qa in row["qas"]]
@@ -292,15 +292,15 @@ def asked(trained):
 
 
 def test_a_question_in_flags(trained, capsys):
-  for context, questions, answers in asked(trained):
+  for context, questions, answers in predicted(trained):
     given = {"question": questions[0], "context": context, "null_score_diff_threshold": 0}
     run(trained, "--do_ask", **given)
     assert capsys.readouterr().out.startswith(f"{answers[0]}  (probability ")
 
 
 def test_questions_that_are_typed(trained, capsys, monkeypatch):
-  (context, questions, answers), (other_context, other_questions, other_answers) = asked(trained)
-  lines = [context, *questions, "", other_context, *other_questions]
+  (context, questions, answers), (other, other_questions, other_answers) = predicted(trained)
+  lines = [context, *questions, "", other, *other_questions]
   monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines) + "\n"))
   run(trained, "--do_ask", null_score_diff_threshold=0)
   typed = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
@@ -442,7 +442,7 @@ def test_a_student_learns_from_its_teacher(trained, data, tmp_path):
   its_flags = read(out, "run.json")["flags"]
   for name in ("version_2_with_negative", "max_seq_length", "doc_stride"):
     assert its_flags[name] == read(trained, "run.json")["flags"][name]
-  # The directory alone knows the student.
+  # The student's description is in its directory alone.
   run(out, "--do_predict", predict_file=data / "questions.json", num_workers=1)
 
 

@@ -57,7 +57,7 @@ except ValueError as error:
 
 
 def run_alone(name, code, directory):
-  """What code prints in a directory that holds a module, and nothing else of this project."""
+  """Output of code in a directory with one module, and nothing else of this project."""
   shutil.copy(os.path.join(TOP, f"{name}.py"), directory)
   done = subprocess.run(
     [sys.executable, "-c", code],

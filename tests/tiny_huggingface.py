@@ -52,7 +52,7 @@ def norm(name):
 
 
 def bert_shapes(prefix=""):
-  """What BertModel saves; with the prefix "bert." the encoder of a model with a head."""
+  """Shapes of BertModel's parameters; with the prefix "bert." those of a model with a head."""
   shapes = {
     "embeddings.word_embeddings.weight": (V, H),
     "embeddings.position_embeddings.weight": (P, H),
@@ -72,7 +72,7 @@ def bert_shapes(prefix=""):
 
 
 def distilbert_shapes(prefix=""):
-  """The same for DistilBertModel and the prefix "distilbert."."""
+  """Shapes of DistilBertModel's parameters, for the prefix "distilbert."."""
   shapes = {
     "embeddings.word_embeddings.weight": (V, H),
     "embeddings.position_embeddings.weight": (P, H),
@@ -113,7 +113,7 @@ WITHOUT_POOLER = ("BertForMaskedLM", "BertForQuestionAnswering", "BertForTokenCl
 
 
 def shapes_of(architecture):
-  """What a model of an architecture saves."""
+  """Shapes of the parameters of an architecture."""
   if architecture == "BertModel":
     return bert_shapes()
   if architecture == "DistilBertModel":

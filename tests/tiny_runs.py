@@ -1,4 +1,4 @@
-"""A model so small that a whole run takes seconds, and what tests of the scripts ask about runs."""
+"""A model so small that a whole run takes seconds, and checks of the scripts' runs."""
 
 import json
 import os
@@ -16,7 +16,7 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 def keep_all(shape, seed):
-  """Stands for modeling._random_uint16: dropout keeps all, and only scales.
+  """Replaces modeling._random_uint16: dropout keeps all, and only scales.
 
   A replaced modeling.dropout would turn the fast forms off.
   """
@@ -91,11 +91,11 @@ def weights(directory):
 
 
 def assert_best_is_used(directory, metric, steps, sign=1):
-  """Makes sure that a directory was evaluated at steps, and at the end with the best of them.
+  """Checks that a directory was evaluated at steps, and at the end with the best of them.
 
   Args:
     directory: pathlib.Path, of a run with --eval_steps, --keep_best and --do_eval.
-    metric: str, what decides; sign 1 if larger is better, else -1.
+    metric: str, the deciding metric; sign 1 if larger is better, else -1.
     steps: list of int.
   """
   lines = (directory / "eval_history.jsonl").read_text().splitlines()
@@ -109,13 +109,13 @@ def assert_best_is_used(directory, metric, steps, sign=1):
 
 
 def snapshot(directory):
-  """What is in a directory: dict of path -> content."""
+  """Files of a directory: dict of path -> content."""
   paths = sorted(directory.rglob("*")) if directory.is_dir() else []
   return {str(path): path.read_bytes() for path in paths if path.is_file()}
 
 
 class Refusal:
-  """Function that makes sure that a command is refused with a message and leaves no trace."""
+  """Function that checks that a command is refused with a message and writes nothing."""
 
   def __init__(self, run, start, output_dir, *switches):
     """Makes one for a script.
@@ -123,8 +123,8 @@ class Refusal:
     Args:
       run: function of an output directory, switches and flags that runs the script's main.
       start: function of changed flags to a dict of the flags of a training run.
-      output_dir: pathlib.Path, where the script is told to write unless a call says otherwise.
-      switches: those of a call that gives none.
+      output_dir: pathlib.Path, default output directory of a call.
+      switches: default switches of a call.
     """
     self._run = run
     self._start = start
@@ -142,7 +142,7 @@ class Refusal:
 
 
 def send_once(monkeypatch, number, at_step):
-  """Lets the process send itself a signal after a step of training."""
+  """Makes the process send itself a signal after a step of training."""
   after_run = hooks.ProgressHook.after_run
 
   def after_run_with_signal(self, *arguments):

@@ -1,5 +1,5 @@
 """Each stage of tokenization by hand, then all of them against a plain specification."""
-# ruff: noqa: RUF001  (characters that look like others are what this is about)
+# ruff: noqa: RUF001  (characters that look like others are the subject)
 
 import copy
 import os
@@ -477,7 +477,7 @@ def test_threads_share_a_tokenizer(tokenizer, monkeypatch):
 
 
 def specified_words(text, lower):
-  """Basic tokens by the book: lower-casing and accents word by word, classes char by char."""
+  """Specified basic tokens: lower-casing and accents word by word, classes char by char."""
   cleaned = []
   for char in text:
     if char in "\0\ufffd" or tokenization._is_control(char):

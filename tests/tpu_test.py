@@ -1,7 +1,7 @@
-"""What a TPU asks of the models, as far as it can be tried without one.
+"""Requirements of a TPU on the models, as far as they can be tested without one.
 
 XLA compiles each step for the CPU, with fixed shapes and to the same numbers; and each estimator's
-whole graph is built for a TPU that TensorFlow is told of, up to the point where it would run.
+whole graph is built for a declared TPU, up to the point where it would run.
 """
 
 import functools
@@ -123,8 +123,8 @@ def model_fn_of(head, **changes):
 # ---- Compiled by XLA ----------------------------------------------------------------------------
 
 
-def outcome(spec):
-  """Dict of name -> tensor that a step gives."""
+def step_outputs(spec):
+  """Dict of name -> output tensor of a step."""
   if spec.mode == TRAIN:
     with tf.control_dependencies([spec.train_op]):
       return {"loss": tf.identity(spec.loss)}
@@ -144,13 +144,13 @@ def run_steps(head, mode, start=None, compiled=True, **changes):
     **changes: arguments of the model_fn_builder.
 
   Returns:
-    A tuple: start, list of what the steps gave, dict of the variables in the end.
+    A tuple: start, list of the outputs of the steps, dict of the variables in the end.
   """
   model_fn, features = model_fn_of(head, **changes)
   names = []
 
   def step(*tensors):
-    outputs = outcome(model_fn(dict(zip(features, tensors)), None, mode, {}))
+    outputs = step_outputs(model_fn(dict(zip(features, tensors)), None, mode, {}))
     names[:] = outputs
     return list(outputs.values())
 
@@ -176,7 +176,7 @@ def _one_core(monkeypatch):
 
 @pytest.fixture(name="same_dropout")
 def _same_dropout(monkeypatch):
-  """Seeds count the dropouts of a graph, and no other operations; returns what begins anew."""
+  """Seeds by the number of the dropout in the graph; returns a function that resets the count."""
   places = []
 
   def get_seed(_):
@@ -222,7 +222,7 @@ CORES = 2
 
 @pytest.fixture(name="tpu")
 def _tpu(monkeypatch):
-  """TensorFlow is told of a TPU with two cores in this machine."""
+  """Declares a TPU with two cores in this machine to TensorFlow."""
   names = ["CPU:0", *(f"TPU:{core}" for core in range(CORES))]
   metadata = tpu_system_metadata.TPUSystemMetadata(
     num_cores=CORES,
@@ -237,7 +237,7 @@ def _tpu(monkeypatch):
 DEVICES = estimators.Devices(
   use_tpu=True, tpu_name="local", num_tpu_cores=CORES, iterations_per_loop=2
 )
-# What a TensorFlow without TPUs says when a graph, which is complete then, is to run.
+# Error of a TensorFlow without TPUs when a complete graph is to run.
 NOT_RUN = r"No OpKernel was registered to support Op '\w*TPU"
 
 
@@ -346,7 +346,7 @@ def write_data(directory):
 
 
 def save_head(head, directory):
-  """Writes a directory with a model, which is as good as a trained one, and its labels."""
+  """Writes a directory with a model, in the form of a trained one, and its labels."""
   directory.mkdir()
   save_model(directory, VOCAB, **SMALL)
   (directory / "label_list.txt").write_text("\n".join(LABELS) + "\n")
@@ -376,7 +376,7 @@ def run(script, flags):
 
 
 def results(path):
-  """What a file has: its text without numbers, and its numbers."""
+  """Splits a file into its text without numbers, and its numbers."""
   text = path.read_text()
   number = r"-?\d+\.\d+(?:e[-+]\d+)?"
   return re.sub(number, "", text), [float(found) for found in re.findall(number, text)]
@@ -384,7 +384,7 @@ def results(path):
 
 @pytest.fixture(name="tpu_is_cpu")
 def _tpu_is_cpu(tpu, monkeypatch):
-  """All is done as for a TPU but for the estimator, which runs the model here."""
+  """Runs all as for a TPU, but the estimator runs the model here."""
   make = estimators.make_estimator
   monkeypatch.setattr(
     estimators,

@@ -1,4 +1,4 @@
-"""What trains: flags from the command line to the checkpoint, with a tiny model of 2 layers."""
+"""Frozen and trained variables, from flags to the checkpoint, with a tiny model of 2 layers."""
 
 import numpy as np
 import pytest
@@ -99,7 +99,7 @@ def _frozen(model, tmp_path_factory):
 
 
 def changed(model, directory):
-  """Names of the variables that are not what they were in the model to start from."""
+  """Names of the variables that differ from those of the first model."""
   reader = tf.train.load_checkpoint(str(model / "bert_model.ckpt"))
   after = weights(directory)
   return {

@@ -2,7 +2,7 @@
 
 python tests/worker_process.py run_classifier --do_train ...
 
-With the environment variable CHIEF_SECONDS the chief takes so much longer to end a training.
+With the environment variable CHIEF_SECONDS the chief takes that much longer to end a training.
 """
 
 import importlib

@@ -27,7 +27,7 @@ def test_numbers_as_text():
 @pytest.mark.parametrize(
   "row",
   [
-    [0.0, -0.0, 1e-7, -1e-7, 0.0000995, 0.0001, 0.000101],  # what repr gives an exponent, or not
+    [0.0, -0.0, 1e-7, -1e-7, 0.0000995, 0.0001, 0.000101],  # with an exponent in repr, or not
     [0.1, 0.12, 0.123, 0.1234, 0.12345, 0.123456, 0.100001, 0.001, 0.0101],
     [9.9999995, 99.999999, 999.9999, 1000.0, -1000.5, 123456.78, 1e9, 3e38],
     [0.5, 2.0**-7, 2.0**-20, -(2.0**-21), 2.0**-149],  # halves of the last place go to the even one
@@ -141,7 +141,7 @@ def test_old_shards_go_and_other_files_stay(tmp_path):
 
 
 def test_remote_files(tmp_path):
-  """file:// goes the way of gs://."""
+  """file:// paths are read and written like gs:// paths."""
   write_shards(f"file://{tmp_path}/a.npz", [(TOKENS, vectors(2, 3))] * 2, 1)
   np.testing.assert_array_equal(read(tmp_path / "a-00001-of-00002.npz")["values"], vectors(2, 3))
   with feature_files.JsonLinesWriter(f"file://{tmp_path}/a.jsonl.gz", [-1]) as writer:

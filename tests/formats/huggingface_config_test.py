@@ -1,4 +1,4 @@
-"""config.json and tokenizer_config.json: what is read, what is written, and what is refused."""
+"""config.json and tokenizer_config.json: reading, writing and refusals."""
 
 import pytest
 from tiny_huggingface import CONFIG, DISTILBERT_CONFIG, labels_of, write_json
@@ -18,7 +18,7 @@ def read(tmp_path, values):
 
 
 def described(**values):
-  """A configuration of which config.json once said so."""
+  """A BertConfig made from a config.json with some keys."""
   config = modeling.BertConfig(11, type_vocab_size=2)
   config.huggingface = {"config": {"hidden_act": "gelu_new", **values}}
   return config

@@ -1,4 +1,4 @@
-"""The table of names: routes, other spellings, and which head a model has."""
+"""The table of names: routes, other spellings, and the head of a model."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What an output directory says about itself."""
+"""The description of a model in its output directory."""
 
 import json
 import logging

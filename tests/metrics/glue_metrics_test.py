@@ -149,7 +149,7 @@ def test_regression_agrees_with_scipy(size, seed):
 
 
 def test_several_labels_by_hand():
-  """{a, b} {} {b} {c}, of which {a} {} {b} {a, b} is predicted: 2 right ones of 4, and of 4."""
+  """{a, b} {} {b} {c}, predicted {a} {} {b} {a, b}: 2 right labels of 4 true, 4 predicted."""
   truth = [[1, 1, 0], [0, 0, 0], [0, 1, 0], [0, 0, 1]]
   predictions = [[1, 0, 0], [0, 0, 0], [0, 1, 0], [1, 1, 0]]
   got = multi_label_metrics(truth, predictions, ["a", "b", "c"])

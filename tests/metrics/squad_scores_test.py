@@ -100,7 +100,7 @@ def test_missing_predictions_are_counted_in_the_log(caplog):
 
 ANSWERABLE = {"a1": ["red house", "house"], "a2": ["blue"], "a3": ["green tree"]}
 UNANSWERABLE = {"n1": [], "n2": []}
-# f1: a1 1, a2 0, a3 2/3 (1 of 1 and of 2 words); n1 1, n2 0.
+# F1: a1 1, a2 0, a3 2/3 (1 of 1 and of 2 words); n1 1, n2 0.
 PREDICTIONS = {"a1": "the house", "a2": "", "a3": "tree", "n1": "", "n2": "maybe"}
 
 

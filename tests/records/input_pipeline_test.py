@@ -21,7 +21,7 @@ FEATURES = [
 
 
 def make_rows(lengths):
-  """One row a length; its first token is the row's number plus 1."""
+  """One row per length; its first token is the row's number plus 1."""
   return [
     {
       "input_ids": [number + 1] * length + [0] * (LENGTH - length),
@@ -148,7 +148,7 @@ def test_lost_and_repeated_predictions_are_errors(order):
 
 
 def read_parts(make_input_fn, num_workers, num_local, num_batches, batch_size):
-  """The batches that all replicas together get: for each, the numbers of each replica's rows."""
+  """Batches of all replicas: for each, the numbers of each replica's rows."""
   workers = []
   for worker in range(num_workers):
     context = tf.distribute.InputContext(num_workers, worker, num_workers * num_local)

@@ -1,4 +1,4 @@
-"""The bytes of tf.train.Example messages, there and back, and files of them."""
+"""The bytes of tf.train.Example messages, written and read again, and files of them."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Answers as lines of text, and questions that are typed."""
+"""Answers as lines of text, and typed questions."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Reading and writing of files, local and remote (file:// goes the way of gs://)."""
+"""Reading and writing of files, local and remote (file:// is treated like gs://)."""
 
 import bz2
 import gzip
@@ -35,7 +35,7 @@ def test_directories(directory):
   below = f"{directory}/x/y"
   files.make_directory(below, "output_dir")
   assert files.is_directory(below) and files.glob(f"{below}/*") == []
-  files.make_directory(below, "output_dir")  # one that is there is as good
+  files.make_directory(below, "output_dir")  # an existing one is no error
   for name in ("b", "a"):
     files.write_text(f"{below}/{name}.txt", name)
   assert files.glob(f"{below}/*.txt") == [f"{below}/a.txt", f"{below}/b.txt"]

@@ -1,4 +1,4 @@
-"""Which hardware gets mixed precision and XLA, and what the session is told."""
+"""Hardware with mixed precision and XLA, and the configuration of the session."""
 
 import pytest
 import tensorflow.compat.v1 as tf

@@ -1,4 +1,4 @@
-"""Errors for want of memory."""
+"""Out-of-memory errors."""
 
 import pytest
 import tensorflow.compat.v1 as tf

@@ -1,4 +1,4 @@
-"""Which versions of TensorFlow are taken, and what tf.estimator is in them."""
+"""Supported versions of TensorFlow, and tf.estimator in them."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ from toolkit.support.tensorflow_versions import tf
 
 @pytest.fixture(name="fresh")
 def _fresh():
-  """Forgets what tf.estimator is loaded with, before and after."""
+  """Resets the loaded tf.estimator, before and after."""
   tensorflow_versions._load.cache_clear()
   yield
   tensorflow_versions._load.cache_clear()

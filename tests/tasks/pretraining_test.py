@@ -62,7 +62,7 @@ def _corpus(tmp_path_factory):
 
 
 def create(path, tokenizer, seed=1, **settings):
-  """create_training_instances with small defaults."""
+  """Runs create_training_instances with small defaults."""
   names = ("max_seq_length", "dupe_factor", "short_seq_prob", "masked_lm_prob")
   values = {"max_seq_length": 32, "max_predictions_per_seq": 5, "dupe_factor": 2, **settings}
   values = {**Settings()._asdict(), **values}
@@ -76,7 +76,7 @@ def create(path, tokenizer, seed=1, **settings):
 
 
 def content(instances):
-  """All that there is in instances, as plain values."""
+  """All fields of instances, as plain values."""
   return [
     [i.tokens, i.segment_ids, i.masked_lm_positions, i.masked_lm_labels, i.is_random_next]
     for i in instances
@@ -117,15 +117,15 @@ def test_shuffle_leaves_other_generators_their_way():
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(2, 80), SEEDS)
-def test_pairs_lose_one_piece_after_the_other(size_a, size_b, room, seed):
+def test_pairs_lose_one_piece_after_the_other(size_a, size_b, max_num_tokens, seed):
   a, b = list(range(size_a)), list(range(100, 100 + size_b))
   left_a, left_b = list(a), list(b)
   rng = random.Random(seed)
-  while len(left_a) + len(left_b) > room:
+  while len(left_a) + len(left_b) > max_num_tokens:
     longer = left_a if len(left_a) > len(left_b) else left_b
     longer.pop(0 if rng.random() < 0.5 else -1)
   ours = random.Random(seed)
-  pretraining.truncate_seq_pair(a, b, room, ours)
+  pretraining.truncate_seq_pair(a, b, max_num_tokens, ours)
   assert (a, b) == (left_a, left_b) and ours.getstate() == rng.getstate()
 
 
@@ -167,7 +167,7 @@ def test_segments_come_from_where_the_labels_say(corpus, tokenizer):
   rng = random.Random(3)
   labels = collections.Counter()
   for index in range(len(documents)):
-    # With room for all, nothing is cut off, and only a whole document fills an input.
+    # If all fits, nothing is cut off, and only a whole document fills an input.
     instances = pretraining.create_instances_from_document(
       documents, index, 2000, 0.0, 0.15, 20, VOCAB, rng
     )
@@ -413,7 +413,7 @@ def test_settings_that_cannot_be_used(settings, message):
 def test_settings_that_can_be_used(corpus, tokenizer):
   Settings().check()
   Settings(max_seq_length=5, max_predictions_per_seq=5, masked_lm_prob=1, short_seq_prob=0).check()
-  with pytest.raises(files.InputError, match="dupe_factor"):  # the library looks, too
+  with pytest.raises(files.InputError, match="dupe_factor"):  # the library checks, too
     create(corpus, tokenizer, dupe_factor=0)
 
 
@@ -421,7 +421,7 @@ def test_settings_that_can_be_used(corpus, tokenizer):
 
 
 def read_records(path):
-  """TensorFlow's view of a file: a dict of feature name -> list for each record."""
+  """Records of a file, parsed by TensorFlow: dicts of feature name -> list."""
   rows = []
   for record in tf.python_io.tf_record_iterator(str(path)):
     features = tf.train.Example.FromString(record).features.feature

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 import optimization
 from toolkit.tasks import soft_targets
 
-NOTHING = -50.0  # a logit of what is masked: it must not count, whatever it is
+NOTHING = -50.0  # a masked logit, whose value must not count
 
 
 def evaluate(build):
@@ -42,7 +42,7 @@ def test_temperature_flattens_and_is_made_up_for():
   ],
 )
 def test_class_losses_are_pytorchs_kl_divergence(temperature, expected):
-  """What T^2 times its torch.nn.functional.kl_div gives for these logits, summed over a row."""
+  """T^2 times torch.nn.functional.kl_div of these logits, summed over a row."""
   logits = np.random.default_rng(7).normal(scale=3.0, size=(2, 5, 7)).astype(np.float32)
   losses = evaluate(lambda: soft_targets.class_losses(*map(tf.constant, logits), temperature))
   np.testing.assert_allclose(losses, expected, rtol=1e-6)

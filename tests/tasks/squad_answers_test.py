@@ -1,4 +1,4 @@
-"""From logits to answers: by hand, and against a plain and slow way to find the best spans."""
+"""From logits to answers: by hand, and against a plain, slow search of the best spans."""
 
 import itertools
 import json
@@ -37,7 +37,7 @@ def pieces_of(words):
 
 
 def make_feature(example, unique_id=7, span=None, example_index=0, max_context=None):
-  """The window of the word pieces span[0] to span[1]; max_context are those that are best here."""
+  """The window of the word pieces span[0] to span[1]; max_context are those with most context."""
   pieces, words = pieces_of(example.doc_tokens)
   start, end = span or (0, len(pieces))
   max_context = range(start, end) if max_context is None else max_context
@@ -346,8 +346,8 @@ thresholds = st.sampled_from([-1.0, -0.25, 0.0, 0.5])
 
 @given(questions(), st.integers(1, 9), st.integers(1, 6), st.booleans(), thresholds)
 @settings(deadline=None)
-def test_answers_are_those_of_the_definition(asked, n_best_size, max_answer_length, v2, threshold):
-  examples, features, results = asked
+def test_answers_are_those_of_the_definition(case, n_best_size, max_answer_length, v2, threshold):
+  examples, features, results = case
   by_id = {result.unique_id: result for result in results}
   arrays = [RawResult(r.unique_id, *map(np.float32, r[1:])) for r in results]
   got = compute_answers(
@@ -368,10 +368,10 @@ def test_answers_are_those_of_the_definition(asked, n_best_size, max_answer_leng
 
 @given(questions(), st.integers(1, 9), thresholds, thresholds)
 @settings(deadline=None, max_examples=50)
-def test_rethreshold_is_another_threshold(asked, n_best_size, threshold, other):
-  got = compute_answers(*asked, n_best_size, 5, True, True, threshold)
+def test_rethreshold_is_another_threshold(case, n_best_size, threshold, other):
+  got = compute_answers(*case, n_best_size, 5, True, True, threshold)
   saved = json.loads(json.dumps(got.nbest)), json.loads(json.dumps(got.null_odds))
-  want = compute_answers(*asked, n_best_size, 5, True, True, other).predictions
+  want = compute_answers(*case, n_best_size, 5, True, True, other).predictions
   assert squad_answers.rethreshold(*saved, other) == want
 
 
@@ -386,7 +386,7 @@ def test_rethreshold_by_hand():
 
 def test_features_may_be_made_on_demand():
   class Lazy:
-    """Makes a feature whenever it is asked."""
+    """Makes a feature at each access."""
 
     def __init__(self, example):
       self.example = example
@@ -575,8 +575,8 @@ def test_place_is_unknown_without_the_paragraph():
 
 @given(questions())
 @settings(deadline=None, max_examples=50)
-def test_places_hold_the_texts(asked):
-  examples, features, results = asked
+def test_places_hold_the_texts(case):
+  examples, features, results = case
   for index, example in enumerate(examples):
     own = [feature for feature in features if feature.example_index == index]
     for feature in own:

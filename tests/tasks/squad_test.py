@@ -65,7 +65,7 @@ def squad_file(*questions, context=CONTEXT):
 
 
 def words_one_by_one(text):
-  """Words, and the word of each character: a plain loop that says what split_words must find."""
+  """Words, and the word of each character: a plain loop, as the specification of split_words."""
   words, word_of, in_word = [], [], False
   for char in text:
     is_space = char in " \t\r\n\u202f"
@@ -274,9 +274,9 @@ def test_max_context_by_hand():
 
 
 @given(st.integers(0, 60), st.integers(1, 20), st.integers(1, 25))
-def test_max_context_of_all_pieces_at_once(num_pieces, room, stride):
-  spans = squad._doc_spans(num_pieces, room, stride)
-  found = squad._spans_with_flags(num_pieces, room, stride)
+def test_max_context_of_all_pieces_at_once(num_pieces, width, stride):
+  spans = squad._doc_spans(num_pieces, width, stride)
+  found = squad._spans_with_flags(num_pieces, width, stride)
   assert [span for span, _ in found] == spans
   for index, (span, flags) in enumerate(found):
     pieces = range(span.start, span.start + span.length)
@@ -284,10 +284,10 @@ def test_max_context_of_all_pieces_at_once(num_pieces, room, stride):
 
 
 def test_long_contexts():
-  num_pieces, room, stride = 500_000, 320, 128  # 3,905 windows: looking at each for a piece is slow
-  found = squad._spans_with_flags(num_pieces, room, stride)
+  num_pieces, width, stride = 500_000, 320, 128  # 3,905 windows: a search of all per piece is slow
+  found = squad._spans_with_flags(num_pieces, width, stride)
   spans = [span for span, _ in found]
-  assert sum(span.length for span in spans) <= num_pieces * room / stride + room
+  assert sum(span.length for span in spans) <= num_pieces * width / stride + width
   assert sum(int(flags.sum()) for _, flags in found) == num_pieces  # each piece has one best window
   for index in (0, 1, 2000, len(spans) - 1):
     near = range(max(0, index - 3), min(len(spans), index + 4))
@@ -389,7 +389,7 @@ def test_features_in_one_window(tokenizer):
 
 
 def test_features_in_several_windows(tokenizer):
-  # The question is cut to 2 pieces: room for 3 of "adas lived in ( london )", 7 pieces.
+  # The question is cut to 2 pieces, which leaves 3 of "adas lived in ( london )", 7 pieces.
   one = answered("Adas lived in (London)", first=3, qas_id="one")
   features = convert([one, answered()], tokenizer, True, max_seq_length=8, query=2)
   spans = [feature.tokens[4:-1] for feature in features]
@@ -473,7 +473,7 @@ def test_words_are_tokenised_once(vocab_file, monkeypatch):
 
 
 class OtherTokenizer:
-  """The least that a tokenizer of another make has."""
+  """A tokenizer of another class, with the required methods alone."""
 
   def __init__(self):
     self.inv_vocab = {0: "[CLS]", 1: "[SEP]", 2: "x"}
@@ -492,7 +492,7 @@ def test_tokenizer_of_another_make():
 
 
 def many_examples(count=40):
-  """Examples about paragraphs of different lengths, several about each, and not in their order."""
+  """Examples about paragraphs of different lengths, several about each, in a mixed order."""
   rng = random.Random(3)
   contexts = [" ".join(rng.choices(WORDS, k=rng.randrange(20))) + " london" for _ in range(9)]
   paragraphs = [squad.split_words(context)[0] for context in contexts]
@@ -592,7 +592,7 @@ def test_windows_in_another_order():
 
 @pytest.fixture(name="cached")
 def _cached(vocab_file, write, tmp_path, log):
-  """Function like cached_features that returns (contents, how the log says they came)."""
+  """Function like cached_features that returns (contents, their source by the log)."""
   path = write(
     squad_file(qas(answer="London", start=13), qas("r", "Did Ada ?", answer="Ada", start=0))
   )
@@ -647,7 +647,7 @@ def test_another_file_makes_other_features(cached, tmp_path):
   vocab_file = tmp_path / "vocab.txt"
   with open(cached.vocab_file) as f:
     vocab_file.write_text(f.read())
-  assert cached(vocab_file=str(vocab_file))[1:] == ("are taken from",)  # the path is no matter
+  assert cached(vocab_file=str(vocab_file))[1:] == ("are taken from",)  # the path does not count
   vocab_file.write_text(vocab_file.read_text() + "more\n")
   assert cached(vocab_file=str(vocab_file))[1:] == ("are kept in",)
 

@@ -1,4 +1,4 @@
-"""Files of words and tags, windows of long sentences, and predictions put back to their words."""
+"""Files of words and tags, windows of long sentences, and predictions per word."""
 
 import logging
 
@@ -299,14 +299,14 @@ def test_each_word_is_tagged_once_with_the_most_context(words, max_seq_length):
   tagged = [word for w in windows for word in w.words]
   assert tagged == [i for i, start in enumerate(starts) if start is not None]
   assert all(len(w.input_ids) <= max_seq_length for w in windows)
-  room = max_seq_length - 2
+  width = max_seq_length - 2
   for window in windows:
     for word, position in zip(window.words, window.positions):
       assert window.input_ids[position] == ids[starts[word]]
       left, right = position - 1, len(window.input_ids) - 2 - position
       # At least a quarter of a window on each side, but for the ends of the sentence.
-      assert left >= min(starts[word], (room - 1) // 4)
-      assert right >= min(len(ids) - 1 - starts[word], (room - 1) // 4)
+      assert left >= min(starts[word], (width - 1) // 4)
+      assert right >= min(len(ids) - 1 - starts[word], (width - 1) // 4)
 
 
 @given(WORDS, st.integers(3, 12))

@@ -1,4 +1,4 @@
-"""Distillation: losses by hand, the student's start, and the teacher's logits that are kept."""
+"""Distillation: losses by hand, the student's start, and kept logits of the teacher."""
 
 import numpy as np
 import pytest
@@ -87,20 +87,20 @@ def test_a_students_checkpoint_has_no_traces_of_training(tmp_path):
   assert saved == [("output_weights", [2, 3])]
 
 
-# ---- Logits that are kept -----------------------------------------------------------------------
+# ---- Kept logits --------------------------------------------------------------------------------
 
 
 ROWS = [(np.arange(n, dtype=np.int32) % 8, np.zeros(n, np.int32)) for n in (3, 9, 5, 4, 6)]
 
 
-def says(config, input_ids, input_mask, segment_ids):
+def piece_logits(config, input_ids, input_mask, segment_ids):
   """Logits of each word piece that depend on its word and place, and on all words."""
   model = modeling.BertModel(config, False, input_ids, input_mask, segment_ids)
   return model.get_sequence_output()[:, :, :2]
 
 
 def count_runs(monkeypatch):
-  """List of the numbers of rows that predictors are given from now on."""
+  """List that takes the number of rows of each later run of a predictor."""
   runs, run = [], predictor.Predictor.run
 
   def counted(self, rows, on_batch=None):
@@ -114,14 +114,14 @@ def count_runs(monkeypatch):
 def test_logits_are_computed_once(teacher, tmp_path, monkeypatch):
   monkeypatch.setattr(distillation, "_CHUNK", 2)
   runs = count_runs(monkeypatch)
-  first = distillation.compute_logits(teacher, says, ROWS, str(tmp_path))
+  first = distillation.compute_logits(teacher, piece_logits, ROWS, str(tmp_path))
   assert runs == [2, 2, 1]
   assert [values.shape for values in first] == [(3, 2), (9, 2), (5, 2), (4, 2), (6, 2)]
   for row, values in zip(ROWS, first):  # each as if it were alone
-    (alone,) = distillation.compute_logits(teacher, says, [row], str(tmp_path / "alone"))
+    (alone,) = distillation.compute_logits(teacher, piece_logits, [row], str(tmp_path / "alone"))
     np.testing.assert_allclose(values, alone, atol=1e-5)
   del runs[:]
-  second = distillation.compute_logits(teacher, says, ROWS, str(tmp_path))
+  second = distillation.compute_logits(teacher, piece_logits, ROWS, str(tmp_path))
   assert len(second) == len(first)
   for values, again in zip(first, second):
     np.testing.assert_array_equal(values, again)
@@ -130,12 +130,12 @@ def test_logits_are_computed_once(teacher, tmp_path, monkeypatch):
 
 def test_a_killed_pass_goes_on(teacher, tmp_path, monkeypatch):
   monkeypatch.setattr(distillation, "_CHUNK", 2)
-  whole = distillation.compute_logits(teacher, says, ROWS, str(tmp_path))
+  whole = distillation.compute_logits(teacher, piece_logits, ROWS, str(tmp_path))
   (directory,) = tmp_path.glob("teacher-logits-*")
   (directory / "00001.npz").unlink()
   (directory / "00002.npz").write_bytes(b"PK half a file")
   runs = count_runs(monkeypatch)
-  again = distillation.compute_logits(teacher, says, ROWS, str(tmp_path))
+  again = distillation.compute_logits(teacher, piece_logits, ROWS, str(tmp_path))
   assert runs == [2, 1]
   for values, value in zip(whole, again):
     np.testing.assert_array_equal(values, value)
@@ -180,7 +180,7 @@ def test_records_with_logits(teacher, tmp_path, per_token):
   write_rows(tmp_path / "in", length=12)
 
   def build(*arguments):
-    return says(*arguments) if per_token else says(*arguments)[:, 0]
+    return piece_logits(*arguments) if per_token else piece_logits(*arguments)[:, 0]
 
   new = distillation.add_logits(
     teacher, build, str(tmp_path / "in"), str(tmp_path / "out"), table(12), str(tmp_path)

@@ -37,7 +37,7 @@ def _log(caplog):
   return caplog
 
 
-# ---- What TF_CONFIG says ------------------------------------------------------------------------
+# ---- TF_CONFIG ----------------------------------------------------------------------------------
 
 
 def tf_config(cluster=None, task=None, **more):
@@ -102,7 +102,7 @@ def test_tf_config_alone_changes_nothing(tmp_path, monkeypatch):
   assert os.environ["TF_CONFIG"] == tf_config()
 
 
-# ---- What the flags ask for ---------------------------------------------------------------------
+# ---- Flags --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_scripts_refuse_before_any_work(reviews, tmp_path, monkeypatch, flags, m
 
 
 def free_addresses(count):
-  """List of count addresses, "127.0.0.1:port", at which nobody listens."""
+  """List of count addresses, "127.0.0.1:port", without a listener."""
   sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
   addresses = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
   for each in sockets:
@@ -202,7 +202,7 @@ def free_addresses(count):
 
 
 def together(function, count=2):
-  """What a function of Workers gives, or raises, in each of `count` of them, which are threads."""
+  """Results or errors of a function of Workers in each of `count` workers, which are threads."""
   jobs = {"worker": free_addresses(count)}
   found = [None] * count
 
@@ -398,7 +398,7 @@ def first_checkpoint(directory):
 
 
 def assert_same_training(found, want, names=("loss",)):
-  """Makes sure that two directories' trainings showed the same, and ended in the same weights."""
+  """Checks that two directories' trainings logged the same, and ended in the same weights."""
   curves, wanted = report.read_scalars(str(found)), report.read_scalars(str(want))
   assert len(wanted["loss"]) == NUM_STEPS
   for name in names:
@@ -503,7 +503,7 @@ class Pair:
     return self._logs[number].read_text()
 
   def statuses(self, seconds=HANGS):
-    """The exit statuses of both processes, which have so many seconds to end."""
+    """The exit statuses of both processes, which must end within some seconds."""
     try:
       return [process.wait(seconds) for process in self.processes]
     except subprocess.TimeoutExpired:

@@ -1,4 +1,4 @@
-"""What evaluations of a run have found, which checkpoint is kept, and when to stop."""
+"""Evaluations of a run, the checkpoint that is kept, and early stopping."""
 
 import json
 import math

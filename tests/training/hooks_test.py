@@ -25,7 +25,7 @@ def _log(caplog):
 def train(losses, added_hooks, start=0, **progress):
   """Runs steps with given losses under hooks, from the checkpoint or step `start`.
 
-  `progress` are lists of other values by name, one a step, that the model wants shown.
+  `progress` are lists of other values by name, one per step, that the model shows.
   """
   with tf.Graph().as_default():
     step = tf.train.get_or_create_global_step()
@@ -57,7 +57,7 @@ def test_checkpoints_by_seconds(tmp_path):
 
 
 def watched(directory, goal, scores, evaluated, every=2, num_steps=5):
-  """A history.Watch that finds the given scores, and a list that it tells what it evaluated to."""
+  """A history.Watch with given scores, and a list to which it adds its evaluations."""
 
   def evaluate(checkpoint):
     evaluated.append(int(checkpoint.rsplit("-", 1)[1]))

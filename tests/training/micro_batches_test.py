@@ -86,7 +86,7 @@ PER_TOKEN = ("input_ids", "input_mask", "segment_ids", "label_mask", "label_ids"
 
 
 def _features(columns):
-  """Tensors of them; those with a value a token have no known length, as input functions cut."""
+  """Tensors of them; those with a value per token have no known length, as input functions cut."""
   features = {}
   for name, column in columns.items():
     dtype = tf.float32 if name == "masked_lm_weights" else tf.int32

@@ -1,4 +1,4 @@
-"""What a report says of a run, and the curves that it draws."""
+"""Text of a run's report, and its curves."""
 
 import json
 
