@@ -326,7 +326,7 @@ def run_estimator(job):
   plan.log()
   session_config = plan.session_config(is_training=False)
   estimator = estimators.make_estimator(
-    model_fn, None, job.devices, 0, batch_sizes, session_config=session_config
+    model_fn, None, job.devices, seed=0, batch_sizes=batch_sizes, session_config=session_config
   )
   table = record_features(settings.max_seq_length)
   path = f"{settings.output_file}.tf_record"

@@ -280,7 +280,14 @@ def run_model(job, set_name, file_name, batch_size, checkpoint=None):
   logging.info("  Num examples = %d (%d actual, %d padding)", len(examples), count, padding)
   logging.info("  Batch size = %d", batch_size)
   rows = steps.predict(
-    job.run, make_model_fn(job), table, input_file, count, batch_size, set_name, checkpoint
+    job.run,
+    make_model_fn(job),
+    table,
+    input_file,
+    num_examples=count,
+    batch_size=batch_size,
+    description=set_name,
+    checkpoint=checkpoint,
   )
   probabilities = np.stack([row["probabilities"] for row in rows])
   checkpoints.check_finite([probabilities], job.run.settings.output_dir)
@@ -336,9 +343,8 @@ def predict(job, set_name, suffix=""):
   threshold = classification.label_threshold(settings) if kind is LABELS else None
   predictions = kind.decide(probabilities, job.labels, threshold)
   logging.info("***** Predict results *****")
-  written = classification.prediction_files(
-    job.task, set_name, examples, job.labels, probabilities, predictions, settings, suffix
-  )
+  rows = (examples, job.labels, probabilities, predictions, settings.label_separator)
+  written = classification.prediction_files(job.task, set_name, *rows, suffix=suffix)
   for name, text in written.items():
     files.write_text(job.run.path(name), text)
     logging.info("  %d predictions in %s", len(predictions), job.run.path(name))

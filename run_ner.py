@@ -265,8 +265,9 @@ def run_model(job, set_name, file_name, batch_size, checkpoint=None):
   logging.info("  Num examples = %d", len(sentences))
   logging.info("  Num windows = %d", len(windows))
   logging.info("  Batch size = %d", batch_size)
-  more = (input_file, len(windows), batch_size, set_name, checkpoint)
-  rows = steps.predict(job.run, make_model_fn(job), table, *more)
+  options = {"batch_size": batch_size, "description": set_name, "checkpoint": checkpoint}
+  model_fn, count = make_model_fn(job), len(windows)
+  rows = steps.predict(job.run, model_fn, table, input_file, num_examples=count, **options)
   checkpoints.check_finite((row["losses"] for row in rows), settings.output_dir)
   label_ids = [row["label_ids"] for row in rows]
   losses = np.concatenate([row["losses"][w.positions] for w, row in zip(windows, rows)])

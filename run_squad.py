@@ -275,8 +275,16 @@ def run_model(job, features, checkpoint=None):
   squad.write_feature_records(features, input_file, workers, multiple=multiple)
   table = squad.record_features(settings.max_seq_length, is_training=False)
   model_fn = model_fn_builder(**run.model_arguments())
-  more = (input_file, len(features), batch_size, "predict", checkpoint)
-  rows = steps.predict(run, model_fn, table, *more)
+  rows = steps.predict(
+    run,
+    model_fn,
+    table,
+    input_file,
+    num_examples=len(features),
+    batch_size=batch_size,
+    description="predict",
+    checkpoint=checkpoint,
+  )
   return [RawResult(int(row["unique_ids"]), row["start_logits"], row["end_logits"]) for row in rows]
 
 

@@ -292,7 +292,9 @@ def test_rows_that_fill_up_a_batch_do_not_count(half_trained, data):
   config = modeling.BertConfig.from_dict(CONFIG)
   model_fn = run_pretraining.model_fn_builder(config, None, 0.1, 10, 1, False, True)
   sizes = {"train_batch_size": 4, "eval_batch_size": 4}
-  estimator = estimators.make_estimator(model_fn, str(half_trained), estimators.Devices(), 1, sizes)
+  estimator = estimators.make_estimator(
+    model_fn, str(half_trained), estimators.Devices(), seed=1, batch_sizes=sizes
+  )
   input_fn = run_pretraining.input_fn_builder(
     [str(data / "dev")], LENGTH, PREDICTIONS, is_training=False
   )

@@ -245,7 +245,7 @@ NOT_RUN = r"No OpKernel was registered to support Op '\w*TPU"
 def test_estimators_are_built_for_a_tpu(head, mode, tpu, tmp_path):
   model_fn, features = model_fn_of(head)
   sizes = {f"{name}_batch_size": B for name in ("train", "eval", "predict")}
-  estimator = estimators.make_estimator(model_fn, str(tmp_path), DEVICES, 1, sizes)
+  estimator = estimators.make_estimator(model_fn, str(tmp_path), DEVICES, seed=1, batch_sizes=sizes)
 
   def input_fn(params):
     batches = tf.data.Dataset.from_tensor_slices(features).repeat()
@@ -253,7 +253,8 @@ def test_estimators_are_built_for_a_tpu(head, mode, tpu, tmp_path):
 
   with pytest.raises(tf.errors.InvalidArgumentError, match=NOT_RUN):
     if mode == TRAIN:
-      estimators.train(estimator, lambda step: input_fn, 4, B, 2, None, 1)
+      saves = {"save_steps": 2, "save_seconds": None, "log_steps": 1}
+      estimators.train(estimator, lambda step: input_fn, 4, batch_size=B, **saves)
     elif mode == EVAL:
       estimators.evaluate(estimator, input_fn, 2, "eval")
     else:

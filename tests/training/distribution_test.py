@@ -95,8 +95,8 @@ def test_tf_config_alone_changes_nothing(tmp_path, monkeypatch):
     lambda features, labels, mode, params: None,
     str(tmp_path),
     estimators.Devices(),
-    1,
-    {"train_batch_size": 8},
+    seed=1,
+    batch_sizes={"train_batch_size": 8},
   )
   assert not estimator.config.cluster_spec and estimator.config.is_chief
   assert os.environ["TF_CONFIG"] == tf_config()

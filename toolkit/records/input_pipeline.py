@@ -115,6 +115,7 @@ def read_input_fn(
   features,
   is_training,
   drop_remainder,
+  *,
   trim_padding=False,
   seed=None,
   num_seen=0,
@@ -149,12 +150,12 @@ def read_input_fn(
       params["batch_size"],
       features,
       decode,
-      drop_remainder,
-      trim_padding,
-      seed,
-      num_seen,
-      bucket_by_length,
-      input_context,
+      drop_remainder=drop_remainder,
+      trim_padding=trim_padding,
+      seed=seed,
+      num_seen=num_seen,
+      bucket_by_length=bucket_by_length,
+      input_context=input_context,
     )
 
   return input_fn
@@ -164,6 +165,7 @@ def corpus_input_fn(
   paths,
   features,
   is_training,
+  *,
   num_parallel_files=4,
   trim_padding=False,
   seed=None,
@@ -238,10 +240,13 @@ def slices_input_fn(rows, features, is_training, drop_remainder):
 
   def input_fn(params, input_context=None):
     dataset = tf.data.Dataset.from_tensor_slices(columns)
-    arguments = (params["batch_size"], features, lambda batch: batch, drop_remainder)
+    arguments = (params["batch_size"], features, lambda batch: batch)
+    options = {"drop_remainder": drop_remainder}
     if is_training:
-      return training_batches(dataset, len(rows), *arguments, input_context=input_context)
-    return ordered_batches(dataset, *arguments)
+      return training_batches(
+        dataset, len(rows), *arguments, **options, input_context=input_context
+      )
+    return ordered_batches(dataset, *arguments, **options)
 
   return input_fn
 
@@ -252,6 +257,7 @@ def training_batches(
   batch_size,
   features,
   decode,
+  *,
   drop_remainder=True,
   trim_padding=False,
   seed=None,

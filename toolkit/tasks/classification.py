@@ -1259,23 +1259,20 @@ def label_threshold(settings, is_kept=True):
 
 
 def prediction_files(
-  task, set_name, examples, label_list, probabilities, predictions, settings, suffix=""
+  task, set_name, examples, label_list, probabilities, predictions, separator=",", *, suffix=""
 ):
   """Formats the files of predictions: test_results.tsv, predictions.tsv, the leaderboard's if any.
 
   Args:
     task: Task.
     set_name: str, the set that the examples are of.
-    examples, label_list, probabilities, predictions: see prediction_table.
-    settings: command_line.Settings with label_separator.
+    examples, label_list, probabilities, predictions, separator: see prediction_table.
     suffix: str, end of the files' names before the dot.
 
   Returns:
     Dict of file name -> text.
   """
-  table = prediction_table(
-    examples, label_list, probabilities, predictions, settings.label_separator
-  )
+  table = prediction_table(examples, label_list, probabilities, predictions, separator)
   submission = task.submission(set_name, examples, predictions)
   return {
     f"test_results{suffix}.tsv": "".join("\t".join(map(str, row)) + "\n" for row in probabilities),

@@ -38,7 +38,13 @@ def file_based_input_fn_builder(
   """
   features = classification.record_features(seq_length, kind, num_labels)
   return input_pipeline.read_input_fn(
-    input_file, features, is_training, drop_remainder, trim_padding, seed, num_seen
+    input_file,
+    features,
+    is_training,
+    drop_remainder,
+    trim_padding=trim_padding,
+    seed=seed,
+    num_seen=num_seen,
   )
 
 

@@ -242,7 +242,14 @@ def input_fn_builder(
   """
   features = pretraining.record_features(max_seq_length, max_predictions_per_seq)
   return input_pipeline.corpus_input_fn(
-    input_files, features, is_training, num_cpu_threads, trim_padding, seed, num_seen, num_records
+    input_files,
+    features,
+    is_training,
+    num_parallel_files=num_cpu_threads,
+    trim_padding=trim_padding,
+    seed=seed,
+    num_seen=num_seen,
+    num_records=num_records,
   )
 
 

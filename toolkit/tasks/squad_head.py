@@ -26,7 +26,13 @@ def input_fn_builder(
   """
   features = squad.record_features(seq_length, is_training)
   return input_pipeline.read_input_fn(
-    input_file, features, is_training, drop_remainder, trim_padding, seed, num_seen
+    input_file,
+    features,
+    is_training,
+    drop_remainder,
+    trim_padding=trim_padding,
+    seed=seed,
+    num_seen=num_seen,
   )
 
 

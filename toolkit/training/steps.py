@@ -202,14 +202,16 @@ def train(run: Run, estimator, make_input_fn, num_steps, save_examples, watch=No
     distribution.Finished: all is done, and this process is not the chief.
   """
   settings = run.settings
+  save_steps, save_seconds = run_flags.checkpoint_interval(settings, save_examples)
   parts = estimators.train(
     estimator,
     make_input_fn,
     num_steps,
-    settings.train_batch_size,
-    *run_flags.checkpoint_interval(settings, save_examples),
-    settings.log_every_steps,
-    watch,
+    batch_size=settings.train_batch_size,
+    save_steps=save_steps,
+    save_seconds=save_seconds,
+    log_steps=settings.log_every_steps,
+    watch=watch,
     in_segments=settings.use_tpu,
     cluster=run.cluster,
   )
@@ -250,7 +252,7 @@ def make_watch(run: Run, num_steps: int, num_examples: int, evaluate):
 
 
 def predict(
-  run: Run, model_fn, table, input_file, num_examples, batch_size, description, checkpoint=None
+  run: Run, model_fn, table, input_file, *, num_examples, batch_size, description, checkpoint=None
 ):
   """Runs the model over a TFRecord file; see estimators.predict.
 
@@ -290,10 +292,10 @@ def make_estimator(run: Run, model_fn, is_training=False, **batch_sizes):
     model_fn,
     settings.output_dir,
     run.devices,
-    settings.random_seed,
-    {"train_batch_size": settings.train_batch_size, **batch_sizes},
-    settings.keep_checkpoint_max,
-    run.cluster if is_training else None,
+    seed=settings.random_seed,
+    batch_sizes={"train_batch_size": settings.train_batch_size, **batch_sizes},
+    keep_checkpoint_max=settings.keep_checkpoint_max,
+    cluster=run.cluster if is_training else None,
     session_config=run.plan.session_config(is_training=is_training),
   )
 
