@@ -177,7 +177,7 @@ class BertModel:
     self._fast_encoder = None
     with tf.variable_scope(scope, default_name="bert"):
       self._embed(config, input_ids, token_type_ids, use_one_hot_embeddings)
-      if _builds_fast_forms():
+      if type(self) is __class__ and _builds_fast_forms():  # a subclass may override methods
         self._fast_encoder = _FastEncoder(
           config, is_training, input_ids, input_mask, self.embedding_output
         )
@@ -239,7 +239,7 @@ class BertModel:
     """
     if self._fast_encoder is not None:
       return self._fast_encoder.output_at(positions)
-    return tf.gather(self.sequence_output, positions, batch_dims=1)
+    return tf.gather(self.get_sequence_output(), positions, batch_dims=1)
 
   def get_pooled_output(self) -> tf.Tensor:
     """Returns float32 [B, H]: a dense layer with tanh over the first position, one per sequence."""

@@ -213,14 +213,18 @@ def train_step(batch, init_lr, num_train_steps, num_warmup_steps, use_tpu, optio
   if scale:  # an overflow somewhere has made the norm infinite or NaN
     is_applied = tf.math.is_finite(norm)
     gradients = [g if g is None else tf.where(is_applied, g, tf.zeros_like(g)) for g in gradients]
+  # What the classic optimizer lacks is given only if it is needed: programs replace the class.
+  more = {} if is_applied is None else {"is_applied": is_applied}
+  if options.layerwise_decay != 1.0:
+    more["rate_factor"] = lambda name: _layer_factor(name, num_layers, options.layerwise_decay)
   optimizer = AdamWeightDecayOptimizer(
     learning_rate,
     weight_decay_rate=0.01,
     exclude_from_weight_decay=["LayerNorm", "layer_norm", "bias"],
-    rate_factor=lambda name: _layer_factor(name, num_layers, options.layerwise_decay),
-    is_applied=is_applied,
+    **more,
   )
-  update = optimizer.apply_gradients(zip(gradients, variables), sum_over_replicas=False)
+  is_summed = {"sum_over_replicas": False} if tf.distribute.has_strategy() else {}
+  update = optimizer.apply_gradients(zip(gradients, variables), **is_summed)
   updates = [update, scale.adapt(is_applied)] if scale else [update]
   with tf.control_dependencies(updates):
     made = 1 if is_applied is None else tf.cast(is_applied, tf.int64)

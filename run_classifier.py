@@ -111,9 +111,12 @@ def model_fn_builder(
     def build(features):
       inputs = [features[name] for name in ("input_ids", "input_mask", "segment_ids")]
       label_ids = features.get("label_ids") if mode == keys.PREDICT else features["label_ids"]
-      more = (num_labels, use_one_hot_embeddings, kind, class_weights)
+      # A program may replace create_model by a function with the classic arguments.
+      more = {} if kind is CLASSES else {"kind": kind}
+      more.update({"class_weights": class_weights} if class_weights else {})
+      inputs += [label_ids, num_labels, use_one_hot_embeddings]
       loss, losses, logits, probabilities = create_model(
-        bert_config, mode == keys.TRAIN, *inputs, label_ids, *more
+        bert_config, mode == keys.TRAIN, *inputs, **more
       )
       is_real = features.get("is_real_example", tf.ones_like(losses, tf.int32))
       soft = soft_targets if mode == keys.TRAIN else None

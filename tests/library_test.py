@@ -151,6 +151,92 @@ def test_a_notebook_trains_a_model_of_its_own(tmp_path):
   assert [row["label"] for row in rows] == [label for _, label in texts]
 
 
+REPLACED = """
+import tensorflow.compat.v1 as tf
+tf.disable_eager_execution()
+import modeling, optimization, run_classifier, run_pretraining, run_squad
+
+calls = []
+
+def create_model(bert_config, is_training, input_ids, input_mask, segment_ids, labels, num_labels,
+                 use_one_hot_embeddings):
+  calls.append("create_model")
+  model = modeling.BertModel(bert_config, is_training, input_ids, input_mask, segment_ids)
+  logits = tf.matmul(model.get_pooled_output(), tf.get_variable("w", [8, num_labels]))
+  losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+  return tf.reduce_mean(losses), losses, logits, tf.nn.softmax(logits)
+
+class Adam(optimization.AdamWeightDecayOptimizer):
+  def __init__(self, learning_rate, weight_decay_rate=0.0, beta_1=0.9, beta_2=0.999, epsilon=1e-6,
+               exclude_from_weight_decay=None, name="Adam"):
+    calls.append("optimizer")
+    super().__init__(learning_rate, weight_decay_rate, beta_1, beta_2, epsilon,
+                     exclude_from_weight_decay, name)
+
+  def apply_gradients(self, grads_and_vars, global_step=None, name=None):
+    return super().apply_gradients(grads_and_vars, global_step, name)
+
+class Bert:
+  def __init__(self, config, is_training, input_ids, input_mask=None, token_type_ids=None,
+               use_one_hot_embeddings=False, scope=None):
+    calls.append("bert")
+    self.table = tf.get_variable("table", [20, 8])
+    self.vectors = tf.gather(self.table, input_ids)
+
+  def get_pooled_output(self):
+    return self.vectors[:, 0]
+
+  def get_sequence_output(self):
+    return self.vectors
+
+  def get_embedding_table(self):
+    return self.table
+
+class Doubled(modeling.BertModel):
+  def get_sequence_output(self):
+    calls.append("doubled")
+    return 2.0 * super().get_sequence_output()
+
+def create_optimizer(loss, init_lr, num_train_steps, num_warmup_steps, use_tpu):
+  calls.append("create_optimizer")
+  return tf.train.GradientDescentOptimizer(init_lr).minimize(loss, tf.train.get_global_step())
+
+def train(model_fn, *more):
+  with tf.Graph().as_default(), tf.Session() as session:
+    tf.train.create_global_step()
+    features = {name: tf.ones([2, 6], tf.int32) for name in ("input_ids", "input_mask")}
+    features["segment_ids"] = tf.zeros([2, 6], tf.int32)
+    features["label_ids"] = tf.constant([0, 1])
+    features["masked_lm_positions"] = features["masked_lm_ids"] = tf.ones([2, 3], tf.int32)
+    features["masked_lm_weights"] = tf.ones([2, 3])
+    features["next_sentence_labels"] = tf.zeros([2, 1], tf.int32)
+    spec = model_fn(features, None, tf.estimator.ModeKeys.TRAIN, {})
+    session.run(tf.global_variables_initializer())
+    assert session.run([spec.loss, spec.train_op])[0] > 0
+
+config = modeling.BertConfig(20, 8, 1, 2, 16)
+steps = (None, 0.1, 10, 2, False, False)
+modules = {"create_model": (run_classifier, create_model), "optimizer": (optimization, Adam),
+           "bert": (modeling, Bert), "doubled": (modeling, Doubled),
+           "create_optimizer": (optimization, create_optimizer)}
+names = {"optimizer": "AdamWeightDecayOptimizer", "bert": "BertModel", "doubled": "BertModel"}
+for what, (module, replacement) in modules.items():
+  name = names.get(what, what)
+  original = getattr(module, name)
+  setattr(module, name, replacement)
+  train(run_classifier.model_fn_builder(config, 2, *steps))
+  if what != "create_model":
+    train(run_pretraining.model_fn_builder(config, *steps))
+  assert what in calls, what
+  setattr(module, name, original)
+print("replaced")
+"""
+
+
+def test_what_programs_replace_in_the_modules_takes_effect(tmp_path):
+  assert run_python("-c", REPLACED, directory=tmp_path, path=ROOT) == "replaced\n"
+
+
 WITHOUT_V2 = """
 import tensorflow.compat.v1 as tf
 tf.disable_v2_behavior()

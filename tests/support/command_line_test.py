@@ -1,5 +1,6 @@
 """Flags: parsing, adoption from earlier runs, and how a script ends."""
 
+import importlib
 import pathlib
 import subprocess
 import sys
@@ -55,6 +56,16 @@ def test_a_parse_forgets_the_one_before(script):
 def test_spellings_of_a_switch(script, argument, value):
   command_line.parse(script, ["--do_lower_case", argument])  # the last one counts
   assert script.settings().do_lower_case is value
+
+
+@pytest.mark.parametrize("name", ["run_classifier", "run_squad", "run_ner", "run_pretraining"])
+def test_flags_as_text_can_be_read_again(name):
+  script = importlib.import_module(name)
+  command_line.parse(script.flags, ["--output_dir=a b", "--learning_rate=0.5"])
+  before = script.flags.settings().as_dict()
+  command_line.parse(script.flags, script.FLAGS.flags_into_string().splitlines())
+  assert script.flags.settings().as_dict() == before
+  command_line.parse(script.flags, [])
 
 
 def test_a_file_of_flags(script, tmp_path):

@@ -1151,6 +1151,7 @@ def _define_output(flags):
     0.5,
     "Probability from which on a label is predicted (--multi_label). `auto`: that with the best "
     "micro F1 on the dev set, one for all labels; --do_eval finds it and keeps it in --output_dir.",
+    serializer=flags.ArgumentSerializer(),
     remembered=True,
   )
   flags.register_validator(

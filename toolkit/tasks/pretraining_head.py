@@ -142,11 +142,16 @@ def heads(
   """
   inputs = [features[name] for name in tf_records.INPUTS]
   model = modeling.BertModel(bert_config, is_training, *inputs, use_one_hot_embeddings)
+  positions = features["masked_lm_positions"]
+  if hasattr(model, "get_output_at"):
+    hidden, positions = model.get_output_at(positions), None
+  else:  # a class of the classic methods, in place of BertModel
+    hidden = model.get_sequence_output()
   masked = get_masked_lm_output(
     bert_config,
-    model.get_output_at(features["masked_lm_positions"]),
+    hidden,
     model.get_embedding_table(),
-    None,
+    positions,
     features["masked_lm_ids"],
     features["masked_lm_weights"],
   )

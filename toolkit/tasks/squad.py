@@ -368,6 +368,7 @@ def define_flags(flags):
     0.0,
     "No answer is given where its score minus that of the best answer is higher. `auto`: the "
     "threshold with the best F1, found by --do_eval, in this run or before.",
+    serializer=flags.ArgumentSerializer(),
   )
   flags.DEFINE_integer(
     "num_workers", 0, "Processes that make features; 0 for one a core.", lower_bound=0

@@ -23,6 +23,8 @@ from toolkit.support import files, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.training import distribution, hooks, micro_batches
 
+_CREATE_OPTIMIZER = optimization.create_optimizer
+
 
 class Devices(NamedTuple):
   """Devices that the model runs on; the flags of run_flags.define_device_flags."""
@@ -319,6 +321,9 @@ def make_spec(mode, features, outputs, init_checkpoint, use_tpu, training=None, 
 def _train_step(objective, build, features, training, use_tpu):
   """Returns the loss, float32 scalar, and the train_op; collects the values that are shown."""
   *schedule, options = training
+  if optimization.create_optimizer is not _CREATE_OPTIMIZER:  # a program has replaced it
+    loss = objective.loss_value()
+    return loss, optimization.create_optimizer(loss, *schedule, use_tpu)
   batch = optimization.WholeBatch(objective)
   if options.num_parts > 1:
     batch = micro_batches.BatchInParts(
