@@ -238,17 +238,17 @@ def test_a_mistake_is_one_line_and_a_bug_is_traced(run):
   assert status == 1
   assert stderr.splitlines()[-1] == "script.py: error: --end: is wrong"
   assert "Traceback" not in stderr
-  assert run("--edn=x")[::2] == (
-    1,
-    "script.py: error: Unknown command line flag 'edn'. Did you mean: end ?\n",
-  )
+  status, _, stderr = run("--edn=x")
+  # Recent versions of TensorFlow print lines of their own as they start.
+  unknown = "script.py: error: Unknown command line flag 'edn'. Did you mean: end ?"
+  assert (status, stderr.splitlines()[-1]) == (1, unknown) and "Traceback" not in stderr
   status, _, stderr = run("--end=bug")
   assert status == 1 and "Traceback" in stderr and "ZeroDivisionError: a bug" in stderr
 
 
 def test_help(run):
   status, stdout, stderr = run("--help")
-  assert (status, stderr) == (0, "")
+  assert status == 0 and "running" not in stderr and "Traceback" not in stderr
   assert "A script for tests." in stdout
   assert "--end: How to end." in stdout and "--max_seq_length:" in stdout
 
