@@ -122,6 +122,7 @@ def model_fn_builder(
       soft = soft_targets if mode == keys.TRAIN else None
       return estimators.Outputs(
         classification_head.objective(features, loss, losses, logits, kind, class_weights, soft),
+        # For programs that evaluate by the estimator; this script evaluates by prediction.
         (HEADS[kind].streaming_metrics, [losses, label_ids, logits, is_real]),
         {
           "probabilities": probabilities,
@@ -129,6 +130,7 @@ def model_fn_builder(
         },
       )
 
+    # `build` is called again for the parts of a batch, where gradients are accumulated.
     with estimators.building(mode, features, options):
       outputs = build(features)
     return estimators.make_spec(mode, features, outputs, init_checkpoint, use_tpu, training, build)
@@ -193,7 +195,7 @@ def prepare():
     )
   job = Job(run, task, labels, classification.read_sets(task, settings))
   if settings.do_train:
-    runs.num_train_steps(settings, len(training_examples(job)))
+    runs.num_train_steps(settings, len(training_examples(job)))  # refuses a number of 0
     if settings.class_weights is not None:
       weights = classification.class_weights(settings.class_weights, labels, job.examples["train"])
       job = job._replace(class_weights=weights)
