@@ -25,6 +25,8 @@ import optimization  # noqa: F401
 import tokenization  # noqa: F401
 from tokenization import _truncate_seq_pair  # noqa: F401
 from toolkit.formats import checkpoints
+from toolkit.serving import classifier
+from toolkit.serving.classifier import Classifier
 from toolkit.support import command_line, files
 from toolkit.support.command_line import AUTO
 from toolkit.support.tensorflow_versions import tf
@@ -68,6 +70,8 @@ flags.DEFINE_bool("do_eval", False, "Whether to evaluate on the dev set.")
 flags.DEFINE_bool("do_predict", False, "Whether to predict the test set.")
 flags.DEFINE_integer("eval_batch_size", 8, "Examples in a batch of evaluation.", lower_bound=1)
 flags.DEFINE_integer("predict_batch_size", 8, "Examples in a batch of prediction.", lower_bound=1)
+flags.DEFINE_string("text", None, "Text to classify; its label is printed.")
+flags.DEFINE_string("text_b", None, "With --text: the second text of a pair.")
 classification.define_flags(flags)
 flags.DEFINE_string(
   "unlabeled_file",
@@ -151,6 +155,8 @@ def main(_):
   if FLAGS.do_predict:
     for number, set_name in enumerate(classification.predicted_sets(job.task, job.run.settings)):
       predict(job, set_name, suffix=f"_{set_name}" if number else "")
+  if FLAGS.text is not None:
+    classify_text(job)
   report.write(job.run, parts)
 
 
@@ -177,15 +183,18 @@ class Job(NamedTuple):
 
 def prepare():
   """Reads and checks all inputs of a run, and writes nothing; InputError for the first mistake."""
-  if not (FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict):
-    raise files.InputError("nothing to do: give --do_train, --do_eval or --do_predict")
+  if not (FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict or FLAGS.text is not None):
+    raise files.InputError("nothing to do: give --do_train, --do_eval, --do_predict or --text")
+  if FLAGS.text_b is not None and FLAGS.text is None:
+    raise files.InputError("--text_b needs --text, the first text of the pair")
   run = runs.begin(flags, SCRIPT, needed=["task_name"])
   settings = run.settings
-  if settings.do_train or settings.do_eval or not settings.predict_file:
+  if settings.do_train or settings.do_eval or (settings.do_predict and not settings.predict_file):
     settings.require(["data_dir"], f"the task {settings.task_name}")
   task, labels = find_task(run)
   run = runs.with_best_metric(run, (*task.metrics, "loss"))
-  if task.kind is LABELS and settings.do_predict and not settings.do_eval:
+  predicts = settings.do_predict or settings.text is not None
+  if task.kind is LABELS and predicts and not settings.do_eval:
     is_kept = not (settings.do_train and settings.overwrite_output_dir)
     classification.label_threshold(settings, is_kept)  # refuses one that is not known
   if settings.do_train and settings.unlabeled_file and run.soft_targets() is None:
@@ -353,6 +362,16 @@ def predict(job, set_name, suffix=""):
   for name, text in written.items():
     files.write_text(job.run.path(name), text)
     logging.info("  %d predictions in %s", len(predictions), job.run.path(name))
+
+
+def classify_text(job):
+  """Prints the prediction for --text on standard output."""
+  run, settings = job.run, job.run.settings
+  threshold = classification.label_threshold(settings) if job.task.kind is LABELS else None
+  options = (job.labels, settings.max_seq_length, job.task.kind, threshold)
+  model = Classifier(run.checkpoint(), run.config, run.tokenizer, *options)
+  text = settings.text if settings.text_b is None else (settings.text, settings.text_b)
+  print(classifier.prediction_line(*model.classify([text])), flush=True)
 
 
 if __name__ == "__main__":

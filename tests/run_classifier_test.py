@@ -1,5 +1,6 @@
 """The classifier script from flags to files, with a tiny model and a language of 40 words."""
 
+import concurrent.futures
 import csv
 import json
 import pathlib
@@ -479,6 +480,7 @@ def test_several_labels(model, tmp_path):
 
   run(out, "--do_predict")  # all settings, and the threshold, are those of the directory
   assert table(out)[1:] == predictions
+  assert_classifies_the_same(out, [text for text, _ in mixed(THINGS[5:])], "|")
   run(out, "--do_predict", label_threshold=0.9999)
   assert {line[1] for line in table(out)[1:]} == {""}
   with pytest.raises(files.InputError, match=r"holds a model with --multi_label=True, not False"):
@@ -505,6 +507,7 @@ def test_regression_on_own_files(model, tmp_path):
   numbers = np.array([row[1] for row in table(out)[1:]], float)
   error = np.mean((numbers - [float(score) for _, score in rows]) ** 2)
   assert error == pytest.approx(metrics["mean_squared_error"], rel=1e-4)
+  assert_classifies_the_same(out, [text for text, _ in rows])
 
 
 # ---- Weights of classes -------------------------------------------------------------------------
@@ -637,6 +640,68 @@ def test_an_exported_model_needs_no_labels_and_has_the_names_of_old(trained, tmp
 # ---- Mistakes, each of them found before anything is written ------------------------------------
 
 
+# ---- A classifier that is loaded once -----------------------------------------------------------
+
+
+def assert_classifies_the_same(directory, texts, separator=","):
+  """Compares a Classifier with what --do_predict has written for the same texts."""
+  found = run_classifier.Classifier.from_directory(str(directory)).classify(texts)
+  rows = table(directory)[1:]
+  assert len(found) == len(rows)
+  for prediction, (_, value, *_) in zip(found, rows):
+    if isinstance(prediction.value, float):
+      assert prediction.value == pytest.approx(float(value), abs=1e-6)
+    elif isinstance(prediction.value, tuple):
+      assert separator.join(prediction.value) == value
+    else:
+      assert prediction.value == value
+  if found[0].probabilities:
+    got = [list(prediction.probabilities.values()) for prediction in found]
+    np.testing.assert_allclose(got, probabilities(directory), rtol=0, atol=1e-6)
+
+
+def test_a_classifier_gives_what_prediction_writes(trained, data, tmp_path, capsys):
+  directory = copied(trained, tmp_path)
+  run(directory, "--do_predict")
+  texts = [text for text, _ in sentences(THINGS[5:], extra=" and so")]
+  assert_classifies_the_same(directory, texts)
+  model = run_classifier.Classifier.from_directory(str(directory))
+  assert model.classify([]) == []
+  (empty, long, pair) = model.classify(["", "good film " * 5000, ("good film", "bad film")])
+  for prediction in (empty, long, pair):
+    assert sum(prediction.probabilities.values()) == pytest.approx(1.0, abs=1e-5)
+    assert list(prediction.probabilities) == ["negative", "positive"]
+  assert pair == model.classify([("good film", "bad film")])[0]
+  with pytest.raises(TypeError, match="takes a list of texts"):
+    model.classify("good film")
+  with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    found = list(pool.map(lambda text: model.classify([text])[0], texts))
+  for one, many in zip(found, model.classify(texts)):
+    assert one.value == many.value
+    np.testing.assert_allclose(
+      list(one.probabilities.values()), list(many.probabilities.values()), atol=1e-6
+    )
+  capsys.readouterr()
+  run(directory, text="a good film", text_b="a bad film")
+  assert re.fullmatch(r"\w+  \(\w+ 0\.\d{3}, \w+ 0\.\d{3}\)\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+  ("name", "match"),
+  [("run.json", "has no run.json with a task"), ("label_list.txt", "has no label_list.txt")],
+)
+def test_a_classifier_of_a_directory_that_lacks_a_file(trained, tmp_path, name, match):
+  directory = copied(trained, tmp_path)
+  (directory / name).unlink()
+  with pytest.raises(files.InputError, match=match):
+    run_classifier.Classifier.from_directory(str(directory))
+
+
+def test_a_second_text_alone_is_refused(trained, tmp_path):
+  with pytest.raises(files.InputError, match="nothing to do"):
+    run(copied(trained, tmp_path), text_b="x")
+
+
 @pytest.fixture(name="refused")
 def _refused(model, data, tmp_path):
   """See tiny_runs.Refusal."""
@@ -689,7 +754,7 @@ def test_weights_of_what_has_no_classes(refused, tmp_path, kind):
 
 
 def test_nothing_to_do(refused):
-  refused("nothing to do: give --do_train, --do_eval or --do_predict", "--nodo_train")
+  refused("nothing to do: give --do_train, --do_eval, --do_predict or --text", "--nodo_train")
 
 
 def test_no_weights_to_evaluate(refused):

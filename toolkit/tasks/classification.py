@@ -1197,6 +1197,26 @@ def task_of(settings, labels=None) -> Task:
   return task
 
 
+def kind_of(flags: dict):
+  """Returns the kind of output of a model, a member of KINDS, by the flags of its training."""
+  names = ("multi_label", "regression")
+  return find_task(flags["task_name"], **{name: flags.get(name, False) for name in names}).kind
+
+
+def known_threshold(output_dir: str, flags: dict) -> float:
+  """Returns the threshold that an evaluation has found, or that of the training.
+
+  Args:
+    output_dir: a finished output directory.
+    flags: dict of flag name -> value of the training.
+  """
+  path = os.path.join(output_dir, THRESHOLD_FILE)
+  if files.exists(path):
+    return files.read_json(path)["threshold"]
+  value = flags.get("label_threshold", AUTO)
+  return 0.5 if value == AUTO else value
+
+
 def predicted_sets(task: Task, settings) -> tuple:
   """Returns the names of the sets to predict."""
   return ("predict_file",) if settings.predict_file else task.test_sets
