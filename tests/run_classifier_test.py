@@ -637,9 +637,6 @@ def test_an_exported_model_needs_no_labels_and_has_the_names_of_old(trained, tmp
   assert not any(name.startswith("loss_1") for name in operations)
 
 
-# ---- Mistakes, each of them found before anything is written ------------------------------------
-
-
 # ---- A classifier that is loaded once -----------------------------------------------------------
 
 
@@ -700,6 +697,9 @@ def test_a_classifier_of_a_directory_that_lacks_a_file(trained, tmp_path, name, 
 def test_a_second_text_alone_is_refused(trained, tmp_path):
   with pytest.raises(files.InputError, match="nothing to do"):
     run(copied(trained, tmp_path), text_b="x")
+
+
+# ---- Mistakes, each of them found before anything is written ------------------------------------
 
 
 @pytest.fixture(name="refused")
