@@ -671,6 +671,9 @@ def test_a_classifier_gives_what_prediction_writes(trained, data, tmp_path, caps
   assert pair == model.classify([("good film", "bad film")])[0]
   with pytest.raises(TypeError, match="takes a list of texts"):
     model.classify("good film")
+  for wrong in (3, None, ("a", "b", "c"), ("a", None)):
+    with pytest.raises(TypeError, match="takes texts and pairs of texts, not"):
+      model.classify([wrong])
   with concurrent.futures.ThreadPoolExecutor(4) as pool:
     found = list(pool.map(lambda text: model.classify([text])[0], texts))
   for one, many in zip(found, model.classify(texts)):

@@ -102,11 +102,11 @@ class Classifier:
 
     Raises:
       files.InputError: the model's outputs are NaN.
-      TypeError: texts is one str.
+      TypeError: texts is one str, or holds what is neither a str nor a pair of them.
     """
     if isinstance(texts, str):
       raise TypeError("classify takes a list of texts, not one str")
-    rows = [self._encode(*([text] if isinstance(text, str) else text)) for text in texts]
+    rows = [self._encode(*_as_pair(text)) for text in texts]
     outputs = [row["probabilities"] for row in self._predictor.run(rows)]
     if not outputs:
       return []
@@ -117,10 +117,18 @@ class Classifier:
       values = map(float, values)
     return [Prediction(*pair) for pair in zip(values, found)]
 
-  def _encode(self, text, text_b=None):
+  def _encode(self, text, text_b):
     encoded = tokenization.encode_pair(self._tokenizer, text, text_b, self._max_seq_length)
     length = len(encoded.tokens)
     return encoded.input_ids[:length], encoded.segment_ids[:length]
+
+
+def _as_pair(text):
+  if isinstance(text, str):
+    return text, None
+  if isinstance(text, (tuple, list)) and len(text) == 2 and all(isinstance(x, str) for x in text):
+    return text
+  raise TypeError(f"classify takes texts and pairs of texts, not {text!r}")
 
 
 def prediction_line(prediction: Prediction) -> str:
