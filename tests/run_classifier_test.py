@@ -556,9 +556,9 @@ def test_in_memory_use_with_a_plain_estimator(model, tmp_path):
       bert_config=modeling.BertConfig.from_json_file(str(model / "bert_config.json")),
       num_labels=2,
       init_checkpoint=str(model / "bert_model.ckpt"),
-      learning_rate=0.005,
-      num_train_steps=40,
-      num_warmup_steps=2,
+      learning_rate=0.002,
+      num_train_steps=80,
+      num_warmup_steps=8,
       use_tpu=False,
       use_one_hot_embeddings=False,
     ),
@@ -568,12 +568,12 @@ def test_in_memory_use_with_a_plain_estimator(model, tmp_path):
     predict_batch_size=7,
   )
   input_fn = run_classifier.input_fn_builder(features, 16, is_training=True, drop_remainder=True)
-  estimator.train(input_fn, max_steps=40)
+  estimator.train(input_fn, max_steps=80)
   input_fn = run_classifier.input_fn_builder(features, 16, is_training=False, drop_remainder=False)
   result = estimator.evaluate(input_fn)
   assert sorted(result) == ["eval_accuracy", "eval_loss", "global_step", "loss"]
   assert result["eval_accuracy"] == 1.0 and result["eval_loss"] < np.log(2)
-  assert result["global_step"] == 40
+  assert result["global_step"] == 80
   rows = [row["probabilities"] for row in estimator.predict(input_fn)]
   losses = [-np.log(row[feature.label_id]) for row, feature in zip(rows, features)]
   assert np.mean(losses) == pytest.approx(result["eval_loss"], rel=1e-4)
