@@ -7,7 +7,15 @@ import types
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from tiny_runs import SPECIAL, config_of, save_checkpoint, save_model, snapshot, start_flags
+from tiny_runs import (
+  SPECIAL,
+  config_of,
+  encoder_layers,
+  save_checkpoint,
+  save_model,
+  snapshot,
+  start_flags,
+)
 
 import extract_features
 import modeling
@@ -77,20 +85,6 @@ def _rows(model, tmp_path_factory):
   return read_lines(run(model, tmp_path_factory.mktemp("run")))
 
 
-def directly(model, inputs):
-  """Yields both layers' outputs [2, T, 16] for lists of tokens, by BertModel, one at a time."""
-  config = modeling.BertConfig.from_json_file(str(model / "bert_config.json"))
-  with tf.Graph().as_default(), tf.Session() as session:
-    input_ids, type_ids = (tf.placeholder(tf.int32, [1, None]) for _ in range(2))
-    bert = modeling.BertModel(config, False, input_ids, token_type_ids=type_ids)
-    tf.train.Saver().restore(session, str(model / "bert_model.ckpt"))
-    for tokens in inputs:
-      ids = [VOCAB.index(token) for token in tokens]
-      types_ = [int("[SEP]" in tokens[:place]) for place in range(len(tokens))]
-      layers = session.run(bert.get_all_encoder_layers(), {input_ids: [ids], type_ids: [types_]})
-      yield np.concatenate(layers)
-
-
 # ---- Whole runs ---------------------------------------------------------------------------------
 
 
@@ -110,7 +104,7 @@ def test_form_of_the_output(rows):
 
 
 def test_values_are_those_of_the_lines_one_by_one(model, rows):
-  for row, layers in zip(rows, directly(model, map(tokens_of, rows))):
+  for row, layers in zip(rows, encoder_layers(model, VOCAB, map(tokens_of, rows))):
     np.testing.assert_allclose(vectors_of(row), layers[[-1, 0]], atol=1e-5)
 
 

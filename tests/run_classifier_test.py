@@ -642,7 +642,16 @@ def test_an_exported_model_needs_no_labels_and_has_the_names_of_old(trained, tmp
 
 def assert_classifies_the_same(directory, texts, separator=","):
   """Compares a Classifier with what --do_predict has written for the same texts."""
-  found = run_classifier.Classifier.from_directory(str(directory)).classify(texts)
+  model = run_classifier.Classifier.from_directory(str(directory))
+  found = model.classify(texts)
+  with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    alone = list(pool.map(lambda text: model.classify([text])[0], texts))
+  for one, many in zip(alone, found):
+    is_number = isinstance(many.value, float)
+    assert one.value == (pytest.approx(many.value, abs=1e-6) if is_number else many.value)
+    np.testing.assert_allclose(
+      list(one.probabilities.values()), list(many.probabilities.values()), atol=1e-6
+    )
   rows = table(directory)[1:]
   assert len(found) == len(rows)
   for prediction, (_, value, *_) in zip(found, rows):
@@ -674,13 +683,6 @@ def test_a_classifier_gives_what_prediction_writes(trained, data, tmp_path, caps
   for wrong in (3, None, ("a", "b", "c"), ("a", None)):
     with pytest.raises(TypeError, match="takes texts and pairs of texts, not"):
       model.classify([wrong])
-  with concurrent.futures.ThreadPoolExecutor(4) as pool:
-    found = list(pool.map(lambda text: model.classify([text])[0], texts))
-  for one, many in zip(found, model.classify(texts)):
-    assert one.value == many.value
-    np.testing.assert_allclose(
-      list(one.probabilities.values()), list(many.probabilities.values()), atol=1e-6
-    )
   capsys.readouterr()
   run(directory, text="a good film", text_b="a bad film")
   assert re.fullmatch(r"\w+  \(\w+ 0\.\d{3}, \w+ 0\.\d{3}\)\n", capsys.readouterr().out)
@@ -694,6 +696,19 @@ def test_a_classifier_of_a_directory_that_lacks_a_file(trained, tmp_path, name, 
   directory = copied(trained, tmp_path)
   (directory / name).unlink()
   with pytest.raises(files.InputError, match=match):
+    run_classifier.Classifier.from_directory(str(directory))
+
+
+def test_a_classifier_without_a_threshold_or_of_another_script(trained, tmp_path):
+  directory = copied(trained, tmp_path)
+  path = directory / "run.json"
+  settings = json.loads(path.read_text())
+  settings["flags"].update(multi_label=True, label_threshold="auto")
+  path.write_text(json.dumps(settings))
+  with pytest.raises(files.InputError, match="has no threshold yet; find one by --do_eval"):
+    run_classifier.Classifier.from_directory(str(directory))
+  path.write_text(json.dumps({**settings, "script": "run_ner"}))
+  with pytest.raises(files.InputError, match=r"was made by run_ner.py, not by run_classifier.py"):
     run_classifier.Classifier.from_directory(str(directory))
 
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
@@ -74,6 +75,20 @@ def save_encoder(prefix, config):
     )
     session.run(tf.global_variables_initializer())
     return tf.train.Saver().save(session, str(prefix), write_state=False, write_meta_graph=False)
+
+
+def encoder_layers(model, vocab, inputs):
+  """Yields the layers' outputs [layers, T, H] for lists of tokens, by BertModel, one at a time."""
+  config = modeling.BertConfig.from_json_file(str(model / "bert_config.json"))
+  with tf.Graph().as_default(), tf.Session() as session:
+    input_ids, type_ids = (tf.placeholder(tf.int32, [1, None]) for _ in range(2))
+    bert = modeling.BertModel(config, False, input_ids, token_type_ids=type_ids)
+    tf.train.Saver().restore(session, str(model / "bert_model.ckpt"))
+    for tokens in inputs:
+      ids = [vocab.index(token) for token in tokens]
+      types_ = [int("[SEP]" in tokens[:place]) for place in range(len(tokens))]
+      layers = session.run(bert.get_all_encoder_layers(), {input_ids: [ids], type_ids: [types_]})
+      yield np.concatenate(layers)
 
 
 def copied(directory, tmp_path):

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from tensorflow.python.eager import context
-from tiny_runs import SPECIAL, save_checkpoint, save_model, start_flags
+from tiny_runs import SPECIAL, encoder_layers, save_checkpoint, save_model, start_flags
 
-import modeling
 from toolkit.serving import feature_extractor
 from toolkit.serving.feature_extractor import FeatureExtractor
 from toolkit.support import files, precision
@@ -25,20 +24,6 @@ def _model(tmp_path_factory):
   directory = tmp_path_factory.mktemp("model")
   save_model(directory, VOCAB, initializer_range=0.5)
   return directory
-
-
-def directly(model, inputs):
-  """Yields both layers' outputs [2, T, 16] for lists of tokens, by BertModel, one at a time."""
-  config = modeling.BertConfig.from_json_file(str(model / "bert_config.json"))
-  with tf.Graph().as_default(), tf.Session() as session:
-    input_ids, type_ids = (tf.placeholder(tf.int32, [1, None]) for _ in range(2))
-    bert = modeling.BertModel(config, False, input_ids, token_type_ids=type_ids)
-    tf.train.Saver().restore(session, str(model / "bert_model.ckpt"))
-    for tokens in inputs:
-      ids = [VOCAB.index(token) for token in tokens]
-      types_ = [int("[SEP]" in tokens[:place]) for place in range(len(tokens))]
-      layers = session.run(bert.get_all_encoder_layers(), {input_ids: [ids], type_ids: [types_]})
-      yield np.concatenate(layers)
 
 
 @pytest.fixture(name="extractor", scope="module")
@@ -77,7 +62,7 @@ def test_windows_are_read_when_they_are_needed():
 
 
 def test_layers_stand_one_after_the_other(model, extractor):
-  (layers,) = directly(model, [["[CLS]", "old", "mill", "[SEP]"]])
+  (layers,) = encoder_layers(model, VOCAB, [["[CLS]", "old", "mill", "[SEP]"]])
   text = layers[:, 1:3]
   for options, want in (
     ({"pooling": "mean_max"}, np.hstack([text.mean(axis=1), text.max(axis=1)])),

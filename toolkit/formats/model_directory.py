@@ -184,6 +184,7 @@ class Trained(NamedTuple):
     labels: in the order of their ids, or None.
   """
 
+  directory: str
   config: modeling.BertConfig
   vocab_file: str
   flags: dict
@@ -192,6 +193,17 @@ class Trained(NamedTuple):
   def flags_among(self, names: Iterable[str]) -> dict:
     """Selects the flags that have one of the names."""
     return {name: self.flags[name] for name in names if name in self.flags}
+
+  def make_tokenizer(self) -> tokenization.FullTokenizer:
+    """Makes the tokenizer of the training; InputError where the vocabulary cannot be used."""
+    with files.input_checks():
+      return tokenization.FullTokenizer(self.vocab_file, self.flags.get("do_lower_case", True))
+
+  def required_labels(self) -> list[str]:
+    """Returns the labels; InputError where the directory has none."""
+    if self.labels is None:
+      raise files.InputError(f"{self.directory} has no {LABEL_FILE}; train a model there first")
+    return self.labels
 
 
 def load_trained(directory: str, script: str) -> Trained:
@@ -203,7 +215,7 @@ def load_trained(directory: str, script: str) -> Trained:
   flags = load_flags(directory, script)
   config = read_config(os.path.join(directory, CONFIG_FILE))
   vocab_file = os.path.join(directory, VOCAB_FILE)
-  return Trained(config, vocab_file, flags, read_labels(directory))
+  return Trained(directory, config, vocab_file, flags, read_labels(directory))
 
 
 def load_model(config_file, vocab_file, do_lower_case, max_seq_length, init_checkpoint):

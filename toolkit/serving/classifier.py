@@ -85,17 +85,12 @@ class Classifier:
         f"{output_dir} has no {model_directory.RUN_FILE} with a task; train a model there first"
       )
     kind = classification.kind_of(found.flags)
-    if found.labels is None and kind is not classification.NUMBER:
-      raise files.InputError(
-        f"{output_dir} has no {model_directory.LABEL_FILE}; train a model there first"
-      )
-    with files.input_checks():
-      casing = found.flags.get("do_lower_case", True)
-      tokenizer = tokenization.FullTokenizer(found.vocab_file, casing)
-    threshold = classification.known_threshold(output_dir, found.flags)
-    length = found.flags_among(["max_seq_length"])
-    options = {"kind": kind, "threshold": threshold, **length}
-    return cls(output_dir, found.config, tokenizer, found.labels or [], **options)
+    labels = [] if kind is classification.NUMBER else found.required_labels()
+    options = {"kind": kind, **found.flags_among(["max_seq_length"])}
+    if kind is classification.LABELS:
+      trained = found.flags.get("label_threshold", 0.5)
+      options["threshold"] = classification.known_threshold(output_dir, trained)
+    return cls(output_dir, found.config, found.make_tokenizer(), labels, **options)
 
   def classify(self, texts: Sequence[Text]) -> list[Prediction]:
     """Classifies texts of any length, or pairs of them, and returns the predictions in their order.

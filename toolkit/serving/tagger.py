@@ -62,15 +62,9 @@ class Tagger:
       files.InputError: the directory is not complete, or of another script.
     """
     found = model_directory.load_trained(output_dir, "run_ner")
-    if found.labels is None:
-      raise files.InputError(
-        f"{output_dir} has no {model_directory.LABEL_FILE}; train a model there first"
-      )
-    with files.input_checks():
-      casing = found.flags.get("do_lower_case", True)
-      tokenizer = tokenization.FullTokenizer(found.vocab_file, casing)
     length = found.flags_among(["max_seq_length"])
-    return cls(output_dir, found.config, tokenizer, found.labels, **length)
+    tokenizer = found.make_tokenizer()
+    return cls(output_dir, found.config, tokenizer, found.required_labels(), **length)
 
   def tag(self, text: str) -> dict:
     """Finds the entities of a text.

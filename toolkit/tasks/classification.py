@@ -1203,20 +1203,6 @@ def kind_of(flags: dict):
   return find_task(flags["task_name"], **{name: flags.get(name, False) for name in names}).kind
 
 
-def known_threshold(output_dir: str, flags: dict) -> float:
-  """Returns the threshold that an evaluation has found, or that of the training.
-
-  Args:
-    output_dir: a finished output directory.
-    flags: dict of flag name -> value of the training.
-  """
-  path = os.path.join(output_dir, THRESHOLD_FILE)
-  if files.exists(path):
-    return files.read_json(path)["threshold"]
-  value = flags.get("label_threshold", AUTO)
-  return 0.5 if value == AUTO else value
-
-
 def predicted_sets(task: Task, settings) -> tuple:
   """Returns the names of the sets to predict."""
   return ("predict_file",) if settings.predict_file else task.test_sets
@@ -1268,15 +1254,31 @@ def label_threshold(settings, is_kept=True):
   Raises:
     files.InputError: it is to be found by an evaluation, and there was none.
   """
-  path = os.path.join(settings.output_dir, THRESHOLD_FILE)
-  is_auto = settings.label_threshold == AUTO
-  if (is_auto or not settings.is_given("label_threshold")) and is_kept and files.exists(path):
+  value = settings.label_threshold
+  if settings.is_given("label_threshold") and value != AUTO:
+    return value
+  return known_threshold(settings.output_dir, value, is_kept)
+
+
+def known_threshold(output_dir, trained, is_kept=True):
+  """Returns the threshold that an evaluation has found, or that of the training.
+
+  Args:
+    output_dir: str, the output directory.
+    trained: float or AUTO, --label_threshold of the training.
+    is_kept: bool, whether the threshold of an earlier evaluation stays valid.
+
+  Raises:
+    files.InputError: it is to be found by an evaluation, and there was none.
+  """
+  path = os.path.join(output_dir, THRESHOLD_FILE)
+  if is_kept and files.exists(path):
     return files.read_json(path)["threshold"]
-  if is_auto:
+  if trained == AUTO:
     raise files.InputError(
-      f"--label_threshold={AUTO}: {settings.output_dir} has no threshold yet; find one by --do_eval"
+      f"--label_threshold={AUTO}: {output_dir} has no threshold yet; find one by --do_eval"
     )
-  return settings.label_threshold
+  return trained
 
 
 def prediction_files(
