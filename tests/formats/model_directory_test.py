@@ -80,7 +80,13 @@ def test_a_trained_model(model, tmp_path):
   with pytest.raises(files.InputError, match=r"was made by run_x.py, not by run_y.py"):
     model_directory.load_trained(str(tmp_path), "run_y")
   (tmp_path / "run.json").unlink()
-  assert model_directory.load_trained(str(tmp_path), "run_y").flags == {}
+  found = model_directory.load_trained(str(tmp_path), "run_y")
+  assert found.flags == {} and list(found.make_tokenizer().vocab) == VOCAB
+  with pytest.raises(files.InputError, match=r"has no label_list.txt; train a model there first"):
+    found._replace(labels=None).required_labels()
+  (tmp_path / "vocab.txt").write_text("")
+  with pytest.raises(files.InputError, match=r"vocab.txt: is empty"):
+    model_directory.load_trained(str(tmp_path), "run_y")
 
 
 def test_saving_into_the_directory_that_was_read(model, tmp_path):

@@ -195,9 +195,8 @@ class Trained(NamedTuple):
     return {name: self.flags[name] for name in names if name in self.flags}
 
   def make_tokenizer(self) -> tokenization.FullTokenizer:
-    """Makes the tokenizer of the training; InputError where the vocabulary cannot be used."""
-    with files.input_checks():
-      return tokenization.FullTokenizer(self.vocab_file, self.flags.get("do_lower_case", True))
+    """Makes the tokenizer of the training."""
+    return tokenization.FullTokenizer(self.vocab_file, self.flags.get("do_lower_case", True))
 
   def required_labels(self) -> list[str]:
     """Returns the labels; InputError where the directory has none."""
@@ -210,11 +209,13 @@ def load_trained(directory: str, script: str) -> Trained:
   """Reads the description of a model that a script, named without .py, has trained.
 
   Raises:
-    files.InputError: the directory is not complete, or of another script.
+    files.InputError: the directory is of another script, or a file is missing or cannot be used.
   """
   flags = load_flags(directory, script)
   config = read_config(os.path.join(directory, CONFIG_FILE))
   vocab_file = os.path.join(directory, VOCAB_FILE)
+  with files.input_checks():
+    tokenization.validate_vocab(vocab_file)
   return Trained(directory, config, vocab_file, flags, read_labels(directory))
 
 
