@@ -16,6 +16,7 @@ What is converted, both ways: the encoder, and these heads.
   BertForSequenceClassification                         run_classifier.py
   BertForQuestionAnswering                              run_squad.py
   BertForTokenClassification                            run_ner.py
+  BertForMultipleChoice                                 run_multiple_choice.py
   DistilBertForMaskedLM, ForQuestionAnswering, ForTokenClassification: as those of BERT
 
 DistilBERT becomes a BERT whose token types are all zeros, and returns to DistilBERT as long as they
@@ -149,6 +150,7 @@ def from_huggingface(
   path, tensors = read_weights(directory)
   ignored = _drop_copies(tensors, family, path)
   plan = _plan_from_huggingface(tensors, config)
+  ignored += _drop_cancelled(tensors, plan)
   labels = huggingface_config.find_labels(described, plan.num_labels, config_path)
   converted, rows = convert_tensors(
     tensors, plan, path, allow_unplaced, _unplaced_reason(family, described)
@@ -187,6 +189,7 @@ def to_huggingface(
   ignored += _drop_lacking(tensors, plan.family)
   converted, rows = convert_tensors(tensors, plan, prefix, allow_unplaced)
   rows += _add_untied_copies(converted, config, plan)
+  rows += _add_cancelled(converted, plan)
   trained = _trained_flags(directory)
   if do_lower_case is None:
     do_lower_case = trained.get("do_lower_case")
@@ -328,6 +331,21 @@ def _add_untied_copies(converted, config, plan):
   copies = plan.family.copies()
   converted.update({copy: converted[name] for copy, name in copies.items()})
   return [(f"({name})", None, copy, converted[copy].shape) for copy, name in copies.items()]
+
+
+def _drop_cancelled(tensors, plan):
+  """Removes the bias of the choices, which has no effect; returns the number of tensors removed."""
+  if "choices" not in HEADS[plan.head]:
+    return 0
+  return int(tensors.pop(huggingface_names.CHOICES_BIAS, None) is not None)
+
+
+def _add_cancelled(converted, plan):
+  """Adds the bias of the choices to HuggingFace's tensors, as zeros; returns its row."""
+  if "choices" not in HEADS[plan.head]:
+    return []
+  converted[huggingface_names.CHOICES_BIAS] = np.zeros([1], np.float32)
+  return [("(zeros)", None, huggingface_names.CHOICES_BIAS, (1,))]
 
 
 def _add_token_types(converted, config):

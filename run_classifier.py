@@ -93,7 +93,7 @@ def model_fn_builder(
 
   Args:
     bert_config, num_labels, use_one_hot_embeddings, kind, class_weights: see create_model.
-    init_checkpoint, use_tpu: see estimators.make_spec.
+    init_checkpoint, use_tpu: see estimators.make_model_fn.
     learning_rate, num_train_steps, num_warmup_steps, options: see optimization.create_optimizer;
       None for a model_fn that does not train.
     soft_targets: SoftTargets of a training whose features have TEACHER_LOGITS, float32 [B, L];
@@ -106,40 +106,31 @@ def model_fn_builder(
     prediction label_ids. Predictions have `probabilities` [B, L].
   """
 
-  training = (learning_rate, num_train_steps, num_warmup_steps, options)
-
-  def model_fn(features, labels, mode, params):
-    del labels, params  # the labels are among the features
+  def build(features, mode):
     keys = tf.estimator.ModeKeys
+    inputs = [features[name] for name in ("input_ids", "input_mask", "segment_ids")]
+    label_ids = features.get("label_ids") if mode == keys.PREDICT else features["label_ids"]
+    # A program may replace create_model by a function with the classic arguments.
+    more = {} if kind is CLASSES else {"kind": kind}
+    more.update({"class_weights": class_weights} if class_weights else {})
+    inputs += [label_ids, num_labels, use_one_hot_embeddings]
+    loss, losses, logits, probabilities = create_model(
+      bert_config, mode == keys.TRAIN, *inputs, **more
+    )
+    is_real = features.get("is_real_example", tf.ones_like(losses, tf.int32))
+    soft = soft_targets if mode == keys.TRAIN else None
+    return estimators.Outputs(
+      classification_head.objective(features, loss, losses, logits, kind, class_weights, soft),
+      # For programs that evaluate by the estimator; this script evaluates by prediction.
+      (HEADS[kind].streaming_metrics, [losses, label_ids, logits, is_real]),
+      {
+        "probabilities": probabilities,
+        **({"per_example_loss": losses} if predicts_losses else {}),
+      },
+    )
 
-    def build(features):
-      inputs = [features[name] for name in ("input_ids", "input_mask", "segment_ids")]
-      label_ids = features.get("label_ids") if mode == keys.PREDICT else features["label_ids"]
-      # A program may replace create_model by a function with the classic arguments.
-      more = {} if kind is CLASSES else {"kind": kind}
-      more.update({"class_weights": class_weights} if class_weights else {})
-      inputs += [label_ids, num_labels, use_one_hot_embeddings]
-      loss, losses, logits, probabilities = create_model(
-        bert_config, mode == keys.TRAIN, *inputs, **more
-      )
-      is_real = features.get("is_real_example", tf.ones_like(losses, tf.int32))
-      soft = soft_targets if mode == keys.TRAIN else None
-      return estimators.Outputs(
-        classification_head.objective(features, loss, losses, logits, kind, class_weights, soft),
-        # For programs that evaluate by the estimator; this script evaluates by prediction.
-        (HEADS[kind].streaming_metrics, [losses, label_ids, logits, is_real]),
-        {
-          "probabilities": probabilities,
-          **({"per_example_loss": losses} if predicts_losses else {}),
-        },
-      )
-
-    # `build` is called again for the parts of a batch, where gradients are accumulated.
-    with estimators.building(mode, features, options):
-      outputs = build(features)
-    return estimators.make_spec(mode, features, outputs, init_checkpoint, use_tpu, training, build)
-
-  return model_fn
+  schedule = (learning_rate, num_train_steps, num_warmup_steps)
+  return estimators.make_model_fn(build, init_checkpoint, *schedule, use_tpu, options)
 
 
 # ---- One run ------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def model_fn_builder(
 
   Args:
     bert_config, num_labels, use_one_hot_embeddings: see create_model.
-    init_checkpoint, use_tpu: see estimators.make_spec.
+    init_checkpoint, use_tpu: see estimators.make_model_fn.
     learning_rate, num_train_steps, num_warmup_steps: see optimization.create_optimizer; None for a
       model_fn that does not train.
     options: micro_batches.StepOptions.
@@ -116,27 +116,19 @@ def model_fn_builder(
     [B, S]. Other modes than TRAIN and PREDICT are a ValueError.
   """
 
-  training = (learning_rate, num_train_steps, num_warmup_steps, options)
-
-  def model_fn(features, labels, mode, params):
-    del labels, params  # the labels are among the features
+  def build(features, mode):
     is_training = mode == tf.estimator.ModeKeys.TRAIN
+    names = ("input_ids", "input_mask", "segment_ids", "label_ids", "label_mask")
+    inputs = [features[name] for name in names]
+    loss, losses, logits, _ = create_model(
+      bert_config, is_training, *inputs, num_labels, use_one_hot_embeddings
+    )
+    soft = soft_targets if is_training else None
+    objective = tagging_head.objective(features, loss, logits, soft)
+    return estimators.Outputs(objective, predictions=tagging_head.predictions(losses, logits))
 
-    def build(features):
-      names = ("input_ids", "input_mask", "segment_ids", "label_ids", "label_mask")
-      inputs = [features[name] for name in names]
-      loss, losses, logits, _ = create_model(
-        bert_config, is_training, *inputs, num_labels, use_one_hot_embeddings
-      )
-      soft = soft_targets if is_training else None
-      objective = tagging_head.objective(features, loss, logits, soft)
-      return estimators.Outputs(objective, predictions=tagging_head.predictions(losses, logits))
-
-    with estimators.building(mode, features, options):
-      outputs = build(features)
-    return estimators.make_spec(mode, features, outputs, init_checkpoint, use_tpu, training, build)
-
-  return model_fn
+  schedule = (learning_rate, num_train_steps, num_warmup_steps)
+  return estimators.make_model_fn(build, init_checkpoint, *schedule, use_tpu, options)
 
 
 # ---- One run ------------------------------------------------------------------------------------

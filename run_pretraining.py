@@ -95,7 +95,7 @@ def model_fn_builder(
 
   Args:
     bert_config: modeling.BertConfig.
-    init_checkpoint, use_tpu: see estimators.make_spec.
+    init_checkpoint, use_tpu: see estimators.make_model_fn.
     learning_rate, num_train_steps, num_warmup_steps: see optimization.create_optimizer; None for a
       model_fn that does not train.
     use_one_hot_embeddings: bool, see modeling.BertModel.
@@ -107,25 +107,17 @@ def model_fn_builder(
     modes than TRAIN and EVAL are a ValueError.
   """
 
-  training = (learning_rate, num_train_steps, num_warmup_steps, options)
+  def build(features, mode):
+    is_training = mode == tf.estimator.ModeKeys.TRAIN
+    inputs = (bert_config, features, is_training, use_one_hot_embeddings)
+    masked, following = pretraining_head.heads(*inputs)
+    scores = pretraining_head.scores(features, masked, following)
+    columns = [tensor for column in scores.values() for tensor in column]
+    objective = pretraining_head.objective(features, masked[0], following[0], scores)
+    return estimators.Outputs(objective, eval_metrics=(pretraining_head.metrics, columns))
 
-  def model_fn(features, labels, mode, params):
-    del labels, params  # the labels are among the features
-
-    def build(features):
-      is_training = mode == tf.estimator.ModeKeys.TRAIN
-      inputs = (bert_config, features, is_training, use_one_hot_embeddings)
-      masked, following = pretraining_head.heads(*inputs)
-      scores = pretraining_head.scores(features, masked, following)
-      columns = [tensor for column in scores.values() for tensor in column]
-      objective = pretraining_head.objective(features, masked[0], following[0], scores)
-      return estimators.Outputs(objective, eval_metrics=(pretraining_head.metrics, columns))
-
-    with estimators.building(mode, features, options):
-      outputs = build(features)
-    return estimators.make_spec(mode, features, outputs, init_checkpoint, use_tpu, training, build)
-
-  return model_fn
+  schedule = (learning_rate, num_train_steps, num_warmup_steps)
+  return estimators.make_model_fn(build, init_checkpoint, *schedule, use_tpu, options)
 
 
 # ---- One run ------------------------------------------------------------------------------------

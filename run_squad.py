@@ -102,7 +102,7 @@ def model_fn_builder(
 
   Args:
     bert_config, use_one_hot_embeddings: see create_model.
-    init_checkpoint, use_tpu: see estimators.make_spec.
+    init_checkpoint, use_tpu: see estimators.make_model_fn.
     learning_rate, num_train_steps, num_warmup_steps: see optimization.create_optimizer; None for a
       model_fn that does not train.
     options: micro_batches.StepOptions.
@@ -115,28 +115,20 @@ def model_fn_builder(
     [B, S]. Other modes than TRAIN and PREDICT are a ValueError.
   """
 
-  training = (learning_rate, num_train_steps, num_warmup_steps, options)
-
-  def model_fn(features, labels, mode, params):
-    del labels, params  # the answers are among the features
+  def build(features, mode):
     is_training = mode == tf.estimator.ModeKeys.TRAIN
+    inputs = (features["input_ids"], features["input_mask"], features["segment_ids"])
+    logits = create_model(bert_config, is_training, *inputs, use_one_hot_embeddings)
+    objective = None
+    if is_training:
+      objective = squad_head.objective(features, *logits, soft_targets)
+    predictions = dict(zip(("start_logits", "end_logits"), logits))
+    if "unique_ids" in features:
+      predictions["unique_ids"] = features["unique_ids"]
+    return estimators.Outputs(objective, predictions=predictions)
 
-    def build(features):
-      inputs = (features["input_ids"], features["input_mask"], features["segment_ids"])
-      logits = create_model(bert_config, is_training, *inputs, use_one_hot_embeddings)
-      objective = None
-      if is_training:
-        objective = squad_head.objective(features, *logits, soft_targets)
-      predictions = dict(zip(("start_logits", "end_logits"), logits))
-      if "unique_ids" in features:
-        predictions["unique_ids"] = features["unique_ids"]
-      return estimators.Outputs(objective, predictions=predictions)
-
-    with estimators.building(mode, features, options):
-      outputs = build(features)
-    return estimators.make_spec(mode, features, outputs, init_checkpoint, use_tpu, training, build)
-
-  return model_fn
+  schedule = (learning_rate, num_train_steps, num_warmup_steps)
+  return estimators.make_model_fn(build, init_checkpoint, *schedule, use_tpu, options)
 
 
 # ---- One run ------------------------------------------------------------------------------------

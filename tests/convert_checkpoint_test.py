@@ -37,7 +37,7 @@ import run_pretraining
 import run_squad
 from toolkit.formats import checkpoints, model_directory
 from toolkit.support import command_line, files
-from toolkit.tasks import pretraining_head
+from toolkit.tasks import multiple_choice_head, pretraining_head
 
 LABELS = {
   "BertForSequenceClassification": ["no", "maybe", "yes"],
@@ -314,6 +314,8 @@ def wanted_logits(w, ids, types):
     logits["answers"] = linear(w, "qa_outputs", sequence).T
   if "classifier.bias" in w and len(w["classifier.bias"]) == 3:
     logits["classes"] = linear(w, "classifier", pooled)
+  elif "classifier.bias" in w and len(w["classifier.bias"]) == 1:
+    logits["choices"] = linear(w, "classifier", pooled)
   elif "classifier.bias" in w:
     logits["tags"] = linear(w, "classifier", sequence)
   return logits
@@ -328,6 +330,8 @@ def build_logits(scope, config, inputs):
     return run_classifier.create_model(config, False, *inputs, ids[:, 0], 3, False)[2]
   if scope == "tags":
     return run_ner.create_model(config, False, *inputs, ids, ids, 5, False)[2]
+  if scope == "choices":
+    return multiple_choice_head.choice_scores(config, False, *inputs)
   model = modeling.BertModel(config, False, *inputs)
   if scope == "next_sentence":
     pooled = model.get_pooled_output()
@@ -379,6 +383,22 @@ def test_heads_there_and_back_are_identical(tmp_path, architecture):
   assert_identical(again.tensors, conversion.tensors)
   assert again.texts == conversion.texts
   assert model_directory.read_labels(bert) == LABELS.get(architecture)
+
+
+def test_the_bias_of_choices_has_no_effect(tmp_path):
+  tensors = random_tensors("BertForMultipleChoice")
+  directory = write_huggingface(
+    tmp_path / "x",
+    {**tensors, "classifier.bias": np.ones([1], np.float32)},
+    "BertForMultipleChoice",
+  )
+  conversion = convert_checkpoint.from_huggingface(directory)
+  assert conversion.ignored == 1
+  assert conversion.tensors["cls/multiple_choice/output_weights"].shape == (1, H)
+  bert = written(conversion, tmp_path / "bert")
+  back = convert_checkpoint.to_huggingface(bert)
+  assert_identical(back.tensors, tensors)
+  assert ("(zeros)", None, "classifier.bias", (1,)) in back.rows
 
 
 def test_masked_lm_with_the_whole_head_of_pretraining(tmp_path):
@@ -542,7 +562,7 @@ PRE_CLASSIFIER = {"pre_classifier.weight": np.zeros([H, H], np.float32)}
 @pytest.mark.parametrize(
   ("architecture", "base", "head", "reason"),
   [
-    ("BertForMultipleChoice", "BertModel", CLASSIFIER, "config.json says it is BertForMultipleCh"),
+    ("BertForRanking", "BertModel", CLASSIFIER, "config.json says it is BertForRanking"),
     ("BertModel", "BertModel", {"cls.predictions.bias": np.zeros(V, "f")}, "it is BertModel"),
     (
       "DistilBertForSequenceClassification",
@@ -590,7 +610,8 @@ def test_heads_of_a_checkpoint_are_refused_or_left_out(checkpoint):
 
 
 @pytest.mark.parametrize(
-  "architecture", ["BertForSequenceClassification", "BertForNextSentencePrediction"]
+  "architecture",
+  ["BertForSequenceClassification", "BertForNextSentencePrediction", "BertForMultipleChoice"],
 )
 def test_heads_over_a_pooler_need_it(tmp_path, architecture):
   tensors = random_tensors(architecture)

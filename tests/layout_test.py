@@ -16,6 +16,7 @@ SCRIPTS = {
   "learn_vocab",
   "run_classifier",
   "run_classifier_with_tfhub",
+  "run_multiple_choice",
   "run_ner",
   "run_pretraining",
   "run_squad",
@@ -117,6 +118,26 @@ def test_functions_fit_on_a_screen():
         if node.end_lineno - first > MOST_LINES_OF_A_FUNCTION:
           too_long.append(f"{name}.{node.name}")
   assert not too_long
+
+
+# What a task is made of: its two modules, and the scripts that may import them, beside serving.
+TASKS = {
+  "classification": {"run_classifier"},
+  "multiple_choice": {"run_multiple_choice"},
+  "pretraining": {"create_pretraining_data", "run_pretraining"},
+  "squad": {"run_squad"},
+  "tagging": {"run_ner"},
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_house_does_not_know_a_task(task):
+  own = {f"toolkit.tasks.{task}", f"toolkit.tasks.{task}_head"}
+  assert own <= set(GRAPH)
+  users = {name for name, imported in GRAPH.items() if imported & own} - own
+  assert TASKS[task] <= users
+  others = users - TASKS[task]
+  assert all(name.startswith(("toolkit.serving.", f"toolkit.tasks.{task}_")) for name in others)
 
 
 def test_docstrings_begin_with_a_verb_or_a_noun():

@@ -46,6 +46,7 @@ sys.argv = ["ipykernel_launcher.py", "-f", "kernel.json"]
 
 import create_pretraining_data, extract_features, modeling, optimization, tokenization
 import run_classifier, run_classifier_with_tfhub, run_ner, run_pretraining, run_squad
+import run_multiple_choice
 import tensorflow as tf
 import absl.flags
 

@@ -101,6 +101,7 @@ HEAD_SHAPES = {  # of 3 classes and 5 tags
   "BertForSequenceClassification": dense("classifier", H, 3),
   "BertForQuestionAnswering": dense("qa_outputs", H, 2),
   "BertForTokenClassification": dense("classifier", H, 5),
+  "BertForMultipleChoice": dense("classifier", H, 1),
   "DistilBertForMaskedLM": {
     "vocab_projector.bias": (V,),
     **dense("vocab_transform", H, H),
@@ -127,9 +128,12 @@ def shapes_of(architecture):
 
 def random_tensors(architecture="BertModel", dtype=np.float32):
   rng = np.random.default_rng(7)
-  return {
+  tensors = {
     name: rng.normal(size=shape).astype(dtype) for name, shape in shapes_of(architecture).items()
   }
+  if architecture == "BertForMultipleChoice":  # the same for all choices, and so without effect
+    tensors["classifier.bias"] *= 0
+  return tensors
 
 
 def labels_of(labels):

@@ -19,6 +19,7 @@ import extract_features
 import modeling
 import optimization
 import run_classifier
+import run_multiple_choice
 import run_ner
 import run_pretraining
 import run_squad
@@ -75,6 +76,14 @@ HEADS = {
     functools.partial(run_ner.model_fn_builder, num_labels=3, **TRAINING),
     {**TEXT, "label_ids": ids(3, B, S), "label_mask": MASK},
   ),
+  "choice": (
+    functools.partial(run_multiple_choice.model_fn_builder, **TRAINING),
+    {
+      **{name: np.stack([values, values[::-1]], axis=2) for name, values in TEXT.items()},
+      "choice_mask": np.array([[1, 1], [1, 0], [1, 1], [0, 0]], np.int32),
+      "label_ids": np.array([1, 0, 0, 0], np.int32),
+    },
+  ),
   "pretraining": (
     functools.partial(run_pretraining.model_fn_builder, **TRAINING),
     {
@@ -101,7 +110,7 @@ for pooling in ("none", "mean_max"):
 MODES = {
   **dict.fromkeys(("classes", "labels", "number"), (TRAIN, EVAL, PREDICT)),
   "weighted classes": (TRAIN,),
-  **dict.fromkeys(("squad", "ner"), (TRAIN, PREDICT)),
+  **dict.fromkeys(("squad", "ner", "choice"), (TRAIN, PREDICT)),
   "pretraining": (TRAIN, EVAL),
   **dict.fromkeys(("pooling none", "pooling mean_max"), (PREDICT,)),
 }
@@ -336,6 +345,9 @@ def write_data(directory):
   rows = "".join(f"{text}\t{LABELS[n % 3]}\n" for n, text in enumerate(texts))
   (directory / "dev.tsv").write_text("text\tlabel\n" + rows)
   (directory / "input.txt").write_text("".join(f"{text}\n" for text in texts))
+  letters = [chr(97 + n) for n in range(5)]
+  rows = "".join(f"{t},{a},{a}{a},{n % 2}\n" for n, (t, a) in enumerate(zip(texts, letters)))
+  (directory / "dev.csv").write_text("question,choice0,choice1,answer\n" + rows)
   tagged = ("".join(f"{word} {LABELS[n % 3]}\n" for word in t.split()) for n, t in enumerate(texts))
   (directory / "dev.txt").write_text("\n".join(tagged))
   paragraphs = [{"context": "a b c d e f", "qas": QUESTIONS}]
@@ -367,6 +379,11 @@ SCRIPTS = {
   run_classifier: ("classes", CLASSIFIER_FLAGS, ("test_results.tsv", "eval_results.txt")),
   run_squad: ("squad", {"predict_file": "dev.json"}, ("nbest_predictions.json",)),
   run_ner: ("ner", NER_FLAGS, ("predictions.txt", "eval_results.txt")),
+  run_multiple_choice: (
+    "choice",
+    {"task_name": "csv", "data_dir": ".", "predict_file": "dev.csv"},
+    ("predictions.tsv", "eval_results.txt"),
+  ),
   run_pretraining: ("pretraining", {"input_file": "records"}, ("eval_results.txt",)),
 }
 

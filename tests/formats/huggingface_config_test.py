@@ -75,7 +75,7 @@ def test_training_makes_the_exact_gelu_the_tanh_form(before, trained, after):
     ("BertForMaskedLM", BERT, "ForPreTraining", "BertForMaskedLM"),  # often has the whole head
     ("BertForPreTraining", BERT, "ForMaskedLM", "BertForMaskedLM"),
     ("BertModel", BERT, "ForQuestionAnswering", "BertForQuestionAnswering"),
-    ("BertForMultipleChoice", BERT, "Model", "BertModel"),
+    ("BertForRanking", BERT, "Model", "BertModel"),
     ("DistilBertForMaskedLM", BERT, "ForMaskedLM", "BertForMaskedLM"),
     ("DistilBertForMaskedLM", DISTILBERT, "ForMaskedLM", "DistilBertForMaskedLM"),
   ],

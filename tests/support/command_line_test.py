@@ -58,7 +58,7 @@ def test_spellings_of_a_switch(script, argument, value):
   assert script.settings().do_lower_case is value
 
 
-@pytest.mark.parametrize("name", ["run_classifier", "run_squad", "run_ner", "run_pretraining"])
+@pytest.mark.parametrize("name", ["run_classifier", "run_squad", "run_ner", "run_multiple_choice"])
 def test_flags_as_text_can_be_read_again(name):
   script = importlib.import_module(name)
   command_line.parse(script.flags, ["--output_dir=a b", "--learning_rate=0.5"])

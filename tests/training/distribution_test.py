@@ -19,6 +19,7 @@ from tiny_runs import SPECIAL, checkpoint_steps, keep_all, save_model, start_fla
 
 import modeling
 import run_classifier
+import run_multiple_choice
 import run_ner
 import run_pretraining
 from toolkit.records import tf_records
@@ -341,6 +342,23 @@ def _sentences(tmp_path_factory):
   return {**flags, "data_dir": directory, "num_train_epochs": NUM_STEPS // 2}
 
 
+@pytest.fixture(name="questions", scope="module")
+def _questions(tmp_path_factory):
+  """The flags of a training of run_multiple_choice, on questions of two or three choices."""
+  directory, flags = make_model(tmp_path_factory)
+  rows = [
+    {
+      "question": " ".join(["film", "play", "so", "."][: 1 + i % 4]),
+      "choices": [["good", "bad"], ["bad", "good"], ["bad", "good", "so"]][i % 3],
+      "answer": "good",
+    }
+    for i in range(8)
+  ]
+  (directory / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+  epochs = {"num_train_epochs": NUM_STEPS // 2}
+  return {**flags, **epochs, "task_name": "jsonl", "data_dir": directory, "pad_choices": True}
+
+
 @pytest.fixture(name="records_file", scope="module")
 def _records_file(tmp_path_factory):
   """The flags of a training of run_pretraining, on records of 1 to 5 masked words."""
@@ -444,15 +462,26 @@ def test_two_replicas_tag_like_one(sentences, tmp_path, no_dropout, two_devices)
   assert_same_training(two, one)
 
 
+def test_two_replicas_choose_like_one(questions, tmp_path, no_dropout, two_devices):
+  flags = {**questions, "bucket_by_length": True, "num_accumulation_steps": 2}
+  one = run(run_multiple_choice, tmp_path / "one", **flags)
+  two = run(run_multiple_choice, tmp_path / "two", **{**flags, **first_checkpoint(one)}, num_gpus=2)
+  assert_same_training(two, one)
+
+
 @pytest.mark.parametrize(
-  ("script", "training"),
-  [(run_classifier, "reviews"), pytest.param(run_ner, "sentences", marks=pytest.mark.slow)],
+  ("script", "training", "learning_rate"),
+  [
+    (run_classifier, "reviews", 0.05),
+    pytest.param(run_ner, "sentences", 0.05, marks=pytest.mark.slow),
+    pytest.param(run_multiple_choice, "questions", 0.01, marks=pytest.mark.slow),
+  ],
 )
 def test_two_replicas_learn_from_a_teacher_like_one(
-  script, training, request, tmp_path, no_dropout, two_devices
+  script, training, learning_rate, request, tmp_path, no_dropout, two_devices
 ):
   flags = request.getfixturevalue(training)
-  teacher = run(script, tmp_path / "teacher", **{**flags, "learning_rate": 0.05})
+  teacher = run(script, tmp_path / "teacher", **{**flags, "learning_rate": learning_rate})
   flags = {**flags, "teacher_dir": teacher, "teacher_cache_dir": tmp_path / "cache"}
   one = run(script, tmp_path / "one", **flags)
   two = run(script, tmp_path / "two", **{**flags, **first_checkpoint(one)}, num_gpus=2)

@@ -7,6 +7,7 @@ from tiny_runs import config_of, keep_all
 import modeling
 import optimization
 import run_classifier
+import run_multiple_choice
 import run_ner
 import run_pretraining
 import run_squad
@@ -82,6 +83,17 @@ def _columns():
   }
 
 
+def _of_two_choices(columns):
+  """Returns the columns of questions, of which half have one choice: [B, S] to [B, S, 2]."""
+  inputs = {
+    name: np.stack([columns[name], np.roll(columns[name], 2, axis=0)], axis=2)
+    for name in ("input_ids", "input_mask", "segment_ids")
+  }
+  labels = columns["label_ids"][:, 0] % 2
+  present = np.stack([labels == 0, np.ones_like(labels)], axis=1) | (labels[:, np.newaxis] == 0)
+  return {**inputs, "choice_mask": present.astype("i4"), "label_ids": labels}
+
+
 PER_TOKEN = ("input_ids", "input_mask", "segment_ids", "label_mask", "label_ids")
 
 
@@ -90,7 +102,8 @@ def _features(columns):
   features = {}
   for name, column in columns.items():
     dtype = tf.float32 if name == "masked_lm_weights" else tf.int32
-    shape = [BATCH_SIZE, None] if name in PER_TOKEN and column.ndim > 1 else column.shape
+    cut = [BATCH_SIZE, None, *column.shape[2:]]
+    shape = cut if name in PER_TOKEN and column.ndim > 1 else column.shape
     features[name] = tf.placeholder_with_default(tf.constant(column, dtype), shape)
   return features
 
@@ -103,13 +116,20 @@ def _tagger(*arguments, **named):
   return run_ner.model_fn_builder(arguments[0], NUM_LABELS, *arguments[1:], **named)
 
 
+def _chooser(config, *arguments, **named):
+  names = ("init_checkpoint", "learning_rate", "num_train_steps", "num_warmup_steps", "use_tpu")
+  named.update(zip(names, arguments))
+  return run_multiple_choice.model_fn_builder(config, **named)
+
+
 BUILDERS = {
   "classifier": _classifier,
   "ner": _tagger,
+  "choice": _chooser,
   "squad": run_squad.model_fn_builder,
   "pretraining": run_pretraining.model_fn_builder,
 }
-SLOW = {"ner", "squad"}  # which have less of their own than the others
+SLOW = {"ner", "squad", "choice"}  # which have less of their own than the others
 
 
 def _step(script, options, dropout=0.0, num_steps=1):
@@ -117,6 +137,8 @@ def _step(script, options, dropout=0.0, num_steps=1):
   columns = _columns()
   if script == "classifier":
     columns["label_ids"] = columns["label_ids"][:, 0]
+  elif script == "choice":
+    columns = _of_two_choices(columns)
   config = modeling.BertConfig.from_dict(
     config_of(
       range(20), hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, hidden_size=8

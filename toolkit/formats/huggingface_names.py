@@ -31,7 +31,7 @@ class Tensor(NamedTuple):
   transposed: bool = False
 
 
-SIZES = {  # L is the number of labels, and 2 is 2
+SIZES = {  # L is the number of labels, and digits are themselves
   "V": "vocab_size",
   "T": "type_vocab_size",
   "P": "max_position_embeddings",
@@ -48,6 +48,7 @@ SCOPES = {  # {} is the number of the layer
   "classes": ("", "classifier."),
   "answers": ("cls/squad/", "qa_outputs."),
   "tags": ("cls/ner/", "classifier."),
+  "choices": ("cls/multiple_choice/", "classifier."),
 }
 
 # The architecture of HuggingFace, without its prefix -> the scopes of its head.
@@ -60,11 +61,12 @@ HEADS = {
   "ForSequenceClassification": ("classes",),
   "ForQuestionAnswering": ("answers",),
   "ForTokenClassification": ("tags",),
+  "ForMultipleChoice": ("choices",),
 }
 ENCODER_SCOPES = ("embeddings", "layer", "pooler")
 HEAD_SCOPES = tuple(scope for scope in SCOPES if scope not in ENCODER_SCOPES)
-OVER_POOLER = {"next_sentence", "classes"}
-_SAME_NAMES = {"classes", "tags"}  # on HuggingFace's side
+OVER_POOLER = {"next_sentence", "classes", "choices"}
+_SAME_NAMES = {"classes", "tags", "choices"}  # on HuggingFace's side
 
 
 def _dense(scope, outputs):
@@ -108,6 +110,7 @@ TENSORS = (
   *_dense("classes", "L"),
   *_dense("answers", "2"),
   *_dense("tags", "L"),
+  Tensor("choices", "output_weights", "weight", "1H"),
 )
 
 TOKEN_TYPES = "bert/embeddings/token_type_embeddings"
@@ -120,6 +123,10 @@ COPIES = {
   "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
   "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
+
+
+# A bias of HuggingFace's, [1], that is the same for all choices of a question: softmax cancels it.
+CHOICES_BIAS = "classifier.bias"
 
 
 class Family(NamedTuple):
@@ -172,7 +179,7 @@ class Family(NamedTuple):
 
     Args:
       names: canonical names of its tensors.
-      architectures: those of config.json, to distinguish classes and tags, which share names.
+      architectures: those of config.json, to distinguish the heads that share names.
     """
     declared = {scope for name in architectures for scope in self.scopes_of(name) or ()}
     scopes = _scopes_with(names, lambda row: self.rename(_full_name(row, 1)))
@@ -253,7 +260,7 @@ def routes(config, head=NO_HEAD, num_labels=None):
   `num_labels` are those of the head, a key of HEADS; None for a head without labels.
   """
   sizes = {letter: getattr(config, key) for letter, key in SIZES.items()}
-  sizes.update({"L": num_labels, "2": 2})
+  sizes.update({"L": num_labels, "1": 1, "2": 2})
   return [
     Route(
       _full_name(row, 0).format(number),

@@ -61,6 +61,7 @@ HEADS = {
   "output_weights": "run_classifier",
   "cls/squad/output_weights": "run_squad",
   "cls/ner/output_weights": "run_ner",
+  "cls/multiple_choice/output_weights": "run_multiple_choice",
   "cls/predictions/output_bias": "run_pretraining",
 }
 

@@ -395,8 +395,10 @@ def ordered_batches(
 
 
 def _lengths(batch):
-  """Returns int32 [B], the place after each sequence's last real token."""
-  mask = batch["input_mask"]  # [B, S]
+  """Returns int32 [B], the place after the last real token of each sequence, or group of them."""
+  mask = batch["input_mask"]  # [B, S] or [B, S, C]
+  if mask.shape.rank == 3:
+    mask = tf.reduce_max(mask, axis=2)
   return tf.reduce_max(mask * tf.range(1, tf.shape(mask)[1] + 1), axis=1)
 
 
@@ -413,7 +415,7 @@ def cut_to_longest(batch: dict, names: Collection[str]) -> dict:
   With sequences of 5 and 11 tokens, padded to 128, a batch becomes 16 columns wide.
 
   Args:
-    batch: name -> tensor [B, ...], with "input_mask" int32 [B, S].
+    batch: name -> tensor [B, ...], with "input_mask" int32 [B, S] or [B, S, C].
     names: the features with one value per token.
 
   Returns:

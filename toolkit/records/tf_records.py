@@ -8,7 +8,7 @@ import functools
 import os
 import struct
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import google_crc32c
 import numpy as np
@@ -27,7 +27,7 @@ class Feature(NamedTuple):
     name: key in the tf.train.Example and in the batch.
     dtype: np.int32 (stored as int64) or np.float32.
     shape: (), (length,) or (length, width), whose values are a flat list in a row.
-    per_token: True for one value per token, padding included.
+    per_token: True for a value, or `width` of them, per token, padding included.
   """
 
   name: str
@@ -40,9 +40,13 @@ class Feature(NamedTuple):
 INPUTS = ("input_ids", "input_mask", "segment_ids")
 
 
-def token_features(seq_length: int, names=INPUTS) -> list[Feature]:
-  """Returns the columns of records that have one int32 per word piece."""
-  return [Feature(name, np.int32, (seq_length,), per_token=True) for name in names]
+def token_features(seq_length: int, names=INPUTS, width: Optional[int] = None) -> list[Feature]:
+  """Returns the columns of records with an int32 per word piece, of one text or of `width` texts.
+
+  Their shape is [S] or [S, width].
+  """
+  shape = (seq_length,) if width is None else (seq_length, width)
+  return [Feature(name, np.int32, shape, per_token=True) for name in names]
 
 
 def log_example(**values):

@@ -380,6 +380,36 @@ def check_widths(table: Table, width: int = 0):
     raise InputError(f"{row.source}: found {len(row)} columns, expected {expected}")
 
 
+def find_column(table: Table, wanted: str, flag: str, can_be_number: bool) -> int:
+  """Returns the place of the column that a flag names, or gives as a number from 0 if that can be.
+
+  Raises:
+    InputError: there is no such column.
+  """
+  if table.columns is not None and wanted in table.columns:
+    return table.columns.index(wanted)
+  if can_be_number and str(wanted).isdecimal():
+    number = int(wanted)
+    if table.columns is None or number < len(table.columns):
+      return number
+  raise unknown_column(table, flag, f"there is no column {wanted!r}")
+
+
+def unknown_column(table: Table, flag: str, problem: str) -> InputError:
+  """Returns the error about a flag that should name a column, with the columns that there are."""
+  if table.columns is None:
+    return InputError(f"{table.path}: --{flag}: {problem}; without a header give its number")
+  return InputError(
+    f"{table.path}: --{flag}: {problem}; the file's columns are {listed(table.columns)}"
+  )
+
+
+def listed(names: list, most: int = 20) -> str:
+  """Lists names, ["a", 1] -> "'a', 1"; of many names the first ones and the number of all."""
+  shown = ", ".join(map(repr, names[:most]))
+  return shown if len(names) <= most else f"{shown}, ... ({len(names)} in all)"
+
+
 def cell(row: Row, column: int) -> Optional[str]:
   """Returns the text of a column; a JSON number as in JSON, null as None.
 

@@ -32,7 +32,6 @@ THRESHOLD_FILE = "label_threshold.json"
 
 _NUM_LOGGED_EXAMPLES = 5
 _PROGRESS_INTERVAL = 10000  # examples
-_NUM_LISTED = 20  # names in a message
 
 
 # ---- Examples and features ----------------------------------------------------------------------
@@ -171,7 +170,7 @@ def _label_place(example, label, label_list):
 
 def _unknown_label(example, label, label_list):
   return files.InputError(
-    f"{_place(example)}: found label {label!r}; known labels are {_listed(label_list)}"
+    f"{_place(example)}: found label {label!r}; known labels are {files.listed(label_list)}"
   )
 
 
@@ -183,12 +182,6 @@ def _parse_number(text, place, what="score, a finite number", above=-math.inf):
   if not above < number < math.inf:
     raise files.InputError(f"{place}: found {text!r} where the {what}, should be")
   return number
-
-
-def _listed(names):
-  """Lists names, ["a", 1] -> "'a', 1"; of many names the first ones and the number of all."""
-  shown = ", ".join(map(repr, names[:_NUM_LISTED]))
-  return shown if len(names) <= _NUM_LISTED else f"{shown}, ... ({len(names)} in all)"
 
 
 def file_based_convert_examples_to_features(
@@ -663,7 +656,8 @@ class GlueTask(Task):
   def _columns(self, set_name):
     if set_name not in self._row.sets:
       raise MissingSetError(
-        f"--task_name: {self.name} has no set {set_name!r}, only {_listed(list(self._row.sets))}"
+        f"--task_name: {self.name} has no set {set_name!r}, only "
+        f"{files.listed(list(self._row.sets))}"
       )
     return self._row.sets[set_name]
 
@@ -683,7 +677,7 @@ class GlueTask(Task):
     if columns.language is not None:
       others = sorted({row[columns.language] for row in rows[1:] if len(row) >= columns.width})
       if others:
-        return f" of language {self.language!r}; its languages are {_listed(others)}"
+        return f" of language {self.language!r}; its languages are {files.listed(others)}"
     below = " below a header" if columns.header else ""
     return f"; {self.name} has rows of {columns.width} or more columns{below}"
 
@@ -749,9 +743,10 @@ class XnliProcessor(GlueTask):
     start, end = pattern.split("{language}")
     there = files.glob(f"{glob.escape(start)}*{glob.escape(end)}")
     found = [name[len(start) : -len(end)] for name in there]
+    there = f"there are files of {files.listed(found)}"
     raise files.InputError(
       f"--xnli_train_language: there is no {path}; "
-      + (f"there are files of {_listed(found)}" if found else "--data_dir has no training files")
+      + (there if found else "--data_dir has no training files")
     )
 
 
@@ -906,8 +901,8 @@ class FileTask(Task):
     options = self._options
 
     def find(flag):
-      wanted = getattr(options, flag)
-      return None if wanted is None else _find_column(table, wanted, flag, self.name != "jsonl")
+      wanted, can_be_number = getattr(options, flag), self.name != "jsonl"
+      return None if wanted is None else files.find_column(table, wanted, flag, can_be_number)
 
     text, text_b = find("text_column"), find("text_b_column")
     if text is None:
@@ -921,7 +916,7 @@ class FileTask(Task):
     if len(set(used)) < len(used):
       raise files.InputError(
         f"{table.path}: --text_column, --text_b_column and --label_column must be different, "
-        f"found columns {_listed(used)}"
+        f"found columns {files.listed(used)}"
       )
     return Columns(text, text_b, label, guid=find("id_column"))
 
@@ -931,7 +926,7 @@ class FileTask(Task):
     for name in self.kind.label_columns:
       if name in table.columns:
         return table.columns.index(name)
-    raise _unknown_column(table, "label_column", "name the column with the labels")
+    raise files.unknown_column(table, "label_column", "name the column with the labels")
 
 
 def _usual_text_columns(table):
@@ -940,31 +935,13 @@ def _usual_text_columns(table):
   for first, second in _USUAL_TEXT_COLUMNS:
     if first in table.columns and (second is None or second in table.columns):
       return table.columns.index(first), second and table.columns.index(second)
-  raise _unknown_column(table, "text_column", "name the column with the text")
-
-
-def _find_column(table, wanted, flag, can_be_number):
-  if table.columns is not None and wanted in table.columns:
-    return table.columns.index(wanted)
-  if can_be_number and str(wanted).isdecimal():
-    number = int(wanted)
-    if table.columns is None or number < len(table.columns):
-      return number
-  raise _unknown_column(table, flag, f"there is no column {wanted!r}")
-
-
-def _unknown_column(table, flag, problem):
-  if table.columns is None:
-    return files.InputError(f"{table.path}: --{flag}: {problem}; without a header give its number")
-  return files.InputError(
-    f"{table.path}: --{flag}: {problem}; the file's columns are {_listed(table.columns)}"
-  )
+  raise files.unknown_column(table, "text_column", "name the column with the text")
 
 
 def _find_labels(path, examples):
   labels = {label for example in examples for label in _labels_of(example)}
   if len(labels) < 2:
-    found = f"the label {_listed(list(labels))} alone" if labels else "no label"
+    found = f"the label {files.listed(list(labels))} alone" if labels else "no label"
     raise files.InputError(f"{path}: found {found}; there must be two or more")
   if all(re.fullmatch(r"[+-]?\d+", label) for label in labels):
     return sorted(labels, key=lambda label: (int(label), label))
@@ -1010,8 +987,8 @@ def class_weights(choice, label_list, examples):
   missing = [label for label in label_list if label not in counts]
   if missing:
     raise files.InputError(
-      f"--class_weights={BALANCED}: the training set has no example of {_listed(missing)}; give a "
-      "file with weights"
+      f"--class_weights={BALANCED}: the training set has no example of {files.listed(missing)}; "
+      "give a file with weights"
     )
   return [len(examples) / (len(label_list) * counts[label]) for label in label_list]
 
@@ -1032,7 +1009,9 @@ def _read_weights(path, label_list):
     weights[label] = _parse_number(weight, place, "weight, a finite number above 0", above=0.0)
   missing = [label for label in label_list if label not in weights]
   if missing:
-    raise files.InputError(f"{path}: has no weight of {_listed(missing)}; give one to each label")
+    raise files.InputError(
+      f"{path}: has no weight of {files.listed(missing)}; give one to each label"
+    )
   return [weights[label] for label in label_list]
 
 

@@ -36,7 +36,6 @@ START = "student_start"
 # Examples whose logits are computed and written together; a killed pass may lose as many.
 _CHUNK = 512
 _BATCH_SIZE = 32
-_INPUTS = ("input_ids", "input_mask", "segment_ids")
 _FORMAT = 1  # of the files that keep logits
 
 
@@ -224,13 +223,16 @@ def add_logits(teacher, build, input_file, output_file, features, cache_dir):
     cache_dir: str, where logits are kept, see compute_logits.
 
   Returns:
-    The table of the output file: float32 [W] or [S, W] is added as TEACHER_LOGITS.
+    The table of the output file: float32 [W] or [S, W] is added as TEACHER_LOGITS; [C * W] for
+    records of C texts each, one text after the other.
 
   Raises:
     files.InputError: see compute_logits; or the file cannot be written.
   """
-  rows = _read_inputs(input_file, features)
+  rows, width = _read_inputs(input_file, features)
   logits = compute_logits(teacher, build, rows, cache_dir)
+  if width > 1:
+    logits = [np.concatenate(logits[i : i + width]) for i in range(0, len(logits), width)]
   shape = logits[0].shape
   per_token = len(shape) > 1
   if per_token:
@@ -248,8 +250,13 @@ def add_logits(teacher, build, input_file, output_file, features, cache_dir):
 
 
 def _read_inputs(path, features):
-  """Returns the (input_ids, segment_ids) pairs, int32 [length], of a TFRecord file in order."""
-  table = [feature for feature in features if feature.name in _INPUTS]
+  """Reads the inputs of a TFRecord file; returns them in order, and the number of them per record.
+
+  An input is a pair of input_ids and segment_ids, int32 [length]. One without tokens, such as a
+  choice that a question does not have, gets a token of padding.
+  """
+  table = [feature for feature in features if feature.name in tf_records.INPUTS]
+  width = table[0].shape[1] if len(table[0].shape) > 1 else 1
   input_fn = input_pipeline.read_input_fn(path, table, is_training=False, drop_remainder=False)
   rows = []
   with tf.Graph().as_default(), tf.Session() as session:
@@ -258,10 +265,15 @@ def _read_inputs(path, features):
       try:
         values = session.run(batch)
       except tf.errors.OutOfRangeError:
-        return rows
-      ids, mask, segments = (values[name] for name in _INPUTS)
-      lengths = (mask * np.arange(1, mask.shape[1] + 1)).max(axis=1)
+        return rows, width
+      ids, mask, segments = (_one_row_a_text(values[name]) for name in tf_records.INPUTS)
+      lengths = (mask * np.arange(1, mask.shape[1] + 1)).max(axis=1).clip(1)
       rows += [(i[:n].copy(), s[:n].copy()) for i, s, n in zip(ids, segments, lengths)]
+
+
+def _one_row_a_text(values):
+  """Reshapes [B, S] or [B, S, C] to [texts, S], the C texts of a record one after the other."""
+  return np.moveaxis(values, 1, -1).reshape(-1, values.shape[1])
 
 
 def compute_logits(teacher, build, rows, cache_dir):

@@ -3,7 +3,7 @@
 Devices                    the devices that flags select
 make_estimator             makes a TPUEstimator for CPU, GPU or TPU
 load_init_checkpoint       initializes the graph of a model_fn from a checkpoint, with a report
-building, make_spec        begin and end each model_fn
+make_model_fn              makes the model_fn of a function that builds a model
 train, evaluate, predict   run the estimator
 """
 
@@ -277,24 +277,48 @@ def building(mode, features=None, options=micro_batches.DEFAULTS):
     yield
 
 
-def make_spec(mode, features, outputs, init_checkpoint, use_tpu, training=None, build=None):
-  """Makes the TPUEstimatorSpec of a model_fn whose model is built.
+def make_model_fn(
+  build,
+  init_checkpoint,
+  learning_rate,
+  num_train_steps,
+  num_warmup_steps,
+  use_tpu,
+  options=micro_batches.DEFAULTS,
+):
+  """Makes the model_fn of a TPUEstimator of a function that builds its model.
 
   Args:
-    mode: a tf.estimator.ModeKeys.
-    features: dict of name -> tensor [B, ...], the model_fn's.
-    outputs: Outputs for them.
-    init_checkpoint, use_tpu: see load_init_checkpoint.
-    training: tuple of learning_rate, num_train_steps and num_warmup_steps, as
-      optimization.create_optimizer takes them, and micro_batches.StepOptions; None for a model_fn
-      that does not train.
-    build: function of features to Outputs, which has made `outputs`. It is called for the parts of
-      a batch, and gets the same variables by tf.get_variable.
+    build: function of features, a dict of name -> tensor [B, ...], and the mode, a
+      tf.estimator.ModeKeys, to Outputs. It is called again for the parts of a batch, and gets the
+      same variables by tf.get_variable.
+    init_checkpoint: str, a path as checkpoints.resolve_checkpoint takes it; None for weights that
+      are random, or those of the estimator's directory.
+    learning_rate, num_train_steps, num_warmup_steps: see optimization.create_optimizer; None for a
+      model_fn that does not train.
+    use_tpu: bool.
+    options: micro_batches.StepOptions.
 
-  Raises:
-    ValueError: the model_fn lacks this mode.
-    files.InputError: the checkpoint does not fit; see checkpoints.compare.
+  Returns:
+    Function of (features, labels, mode, params) to a TPUEstimatorSpec. It raises ValueError for a
+    mode for which Outputs have nothing, and files.InputError for a checkpoint that does not fit,
+    see checkpoints.compare.
   """
+  training = (learning_rate, num_train_steps, num_warmup_steps, options)
+
+  def model_fn(features, labels, mode, params):
+    del labels, params  # the labels are among the features
+    with building(mode, features, options):
+      outputs = build(features, mode)
+    return _make_spec(
+      mode, features, outputs, init_checkpoint, use_tpu, training, lambda part: build(part, mode)
+    )
+
+  return model_fn
+
+
+def _make_spec(mode, features, outputs, init_checkpoint, use_tpu, training, build):
+  """Makes the TPUEstimatorSpec of a model_fn whose model is built."""
   keys = tf.estimator.ModeKeys
   parts = {
     keys.TRAIN: training,

@@ -1,0 +1,264 @@
+"""Fine-tunes BERT to choose the answer to a question, evaluates it, and predicts.
+
+  python run_multiple_choice.py --task_name=jsonl --data_dir=DATA --do_train --do_eval \\
+    --bert_config_file=$BERT/bert_config.json --vocab_file=$BERT/vocab.txt \\
+    --init_checkpoint=$BERT/bert_model.ckpt --output_dir=/tmp/choice
+
+The lines of train.jsonl, dev.jsonl and test.jsonl in --data_dir are like
+
+  {"context": "The shop opens at nine.", "question": "When?", "choices": ["at ten", "at nine"],
+   "answer": 1}
+
+A finished --output_dir is all that later evaluation, prediction and single questions need:
+
+  python run_multiple_choice.py --do_predict --predict_file=new.jsonl --output_dir=/tmp/choice
+  python run_multiple_choice.py --output_dir=/tmp/choice --context="The shop opens at nine." \\
+    --question="When?" --choice="at ten" --choice="at nine"
+"""
+
+from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
+
+import functools
+import itertools
+import os
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from toolkit.formats import checkpoints
+from toolkit.records import tf_records
+from toolkit.serving import chooser
+from toolkit.serving.chooser import Chooser
+from toolkit.support import command_line, files
+from toolkit.support.tensorflow_versions import tf
+from toolkit.tasks import multiple_choice, multiple_choice_head
+from toolkit.tasks.multiple_choice_head import create_model
+from toolkit.training import estimators, report, run_flags, runs, steps
+
+SCRIPT = "run_multiple_choice"
+PREDICTIONS_FILE = "predictions.tsv"
+
+flags = command_line.ScriptFlags()
+FLAGS = flags.FLAGS
+run_flags.define_fine_tuning_flags(flags, max_seq_length=128)
+multiple_choice.define_flags(flags)
+flags.DEFINE_string("data_dir", None, "Directory with the files of --task_name.", remembered=True)
+flags.DEFINE_string("predict_file", None, "File of questions to predict in place of the test set.")
+flags.DEFINE_bool("do_train", False, "Whether to train on the training set.")
+flags.DEFINE_bool("do_eval", False, "Whether to evaluate on the dev set.")
+flags.DEFINE_bool("do_predict", False, "Whether to predict the test set, or --predict_file.")
+flags.DEFINE_integer("eval_batch_size", 8, "Questions in a batch of evaluation.", lower_bound=1)
+flags.DEFINE_integer("predict_batch_size", 8, "Questions in a batch of prediction.", lower_bound=1)
+flags.DEFINE_multi_string("choice", [], "A choice of one question to answer; give it repeatedly.")
+flags.DEFINE_string("question", None, "With --choice: the text before each choice.")
+flags.DEFINE_string("context", None, "With --choice: the text that the question is about.")
+
+
+# ---- The model ----------------------------------------------------------------------------------
+
+
+def model_fn_builder(bert_config, use_one_hot_embeddings=False, soft_targets=None, **training):
+  """Makes the model_fn of a TPUEstimator, for training and prediction.
+
+  Args:
+    bert_config, use_one_hot_embeddings: see create_model.
+    soft_targets: SoftTargets of a training whose features have TEACHER_LOGITS, float32 [B, C];
+      None for a training without a teacher.
+    **training: the other arguments of estimators.make_model_fn.
+
+  Returns:
+    Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns
+    of multiple_choice.record_features. Predictions have `probabilities` float32 [B, C] and `losses`
+    float32 [B]. Other modes than TRAIN and PREDICT are a ValueError.
+  """
+
+  def build(features, mode):
+    is_training = mode == tf.estimator.ModeKeys.TRAIN
+    inputs = multiple_choice_head.model_inputs(features)
+    loss, losses, logits, probabilities = create_model(
+      bert_config, is_training, *inputs, use_one_hot_embeddings
+    )
+    soft = soft_targets if is_training else None
+    return estimators.Outputs(
+      multiple_choice_head.objective(features, loss, losses, logits, soft),
+      predictions={"probabilities": probabilities, "losses": losses},
+    )
+
+  return estimators.make_model_fn(build, **training)
+
+
+# ---- One run ------------------------------------------------------------------------------------
+
+
+def main(_):
+  """Trains, evaluates, predicts and answers according to the flags."""
+  job = prepare()
+  settings = job.run.settings
+  parts = train(job) if settings.do_train else []
+  if settings.do_eval:
+    evaluate(job)
+  if settings.do_predict:
+    predict(job)
+  if settings.choice:
+    choose(job)
+  report.write(job.run, parts)
+
+
+class Job(NamedTuple):
+  """Inputs of a run, all of them checked.
+
+  Attributes:
+    run: runs.Run.
+    sets: dict of "train", "dev" and "test" -> list of Question, those that the run needs.
+  """
+
+  run: runs.Run
+  sets: dict
+
+
+def prepare():
+  """Reads and checks all inputs of a run, and writes nothing; InputError for the first mistake."""
+  if not (FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict or FLAGS.choice):
+    raise files.InputError("nothing to do: give --do_train, --do_eval, --do_predict or --choice")
+  chooser.check_flags(FLAGS.context, FLAGS.question, FLAGS.choice)
+  run = runs.begin(flags, SCRIPT, needed=["task_name"])
+  run = runs.with_best_metric(run, multiple_choice.METRICS)
+  sets, answer_form = multiple_choice.read_sets(run.settings)
+  run = run._replace(settings=run.settings.replace(answer_form=answer_form))
+  if run.settings.do_train:
+    runs.num_train_steps(run.settings, len(sets["train"]), "questions")  # refuses a number of 0
+  shape = [1, run.config.hidden_size]
+  runs.check_head(run, "cls/multiple_choice/output_weights", shape, "head for multiple choice")
+  files.make_directory(run.settings.output_dir, "output_dir")
+  return Job(run, sets)
+
+
+def write_features(job, set_name, file_name, multiple=1):
+  """Writes the features of a set, filled up to a multiple of questions.
+
+  Returns:
+    A pair: the path of the TFRecord file, and its table.
+  """
+  questions, length = job.sets[set_name], job.run.settings.max_seq_length
+  width = multiple_choice.num_choices(questions)
+  rows = multiple_choice.feature_rows(questions, job.run.tokenizer, length, width)
+  padding = [multiple_choice.padding_row(length, width)] * (-len(questions) % multiple)
+  path, table = (
+    os.path.join(job.run.scratch(), file_name),
+    multiple_choice.record_features(length, width),
+  )
+  tf_records.write_records(path, itertools.chain(rows, padding), table)
+  return path, table
+
+
+def make_model_fn(job, num_steps=None):
+  """Makes the model_fn of a run that trains num_steps steps, or of evaluation and prediction."""
+  arguments = job.run.model_arguments(num_steps)
+  return model_fn_builder(soft_targets=job.run.soft_targets(), **arguments)
+
+
+def train(job):
+  """Trains, from the last checkpoint in the output directory; returns a list of hooks.Trained."""
+  run, count = job.run, len(job.sets["train"])
+  num_steps = runs.num_train_steps(run.settings, count)
+  done = steps.open_directory(run, num_steps)
+  if done is None:
+    return []
+  train_file, table = write_features(job, "train", "train.tf_record")
+
+  def build_teacher(config, *inputs):
+    return multiple_choice_head.choice_scores(config, False, *inputs, False)
+
+  train_file, table = steps.add_teacher_logits(run, build_teacher, train_file, table)
+  steps.log_training(run, {"Num questions": count}, num_steps, done)
+  model_fn = make_model_fn(job, num_steps)
+  dev_metrics = functools.partial(measure, job)
+  return steps.fine_tune(run, model_fn, table, train_file, num_steps, count, dev_metrics)
+
+
+def run_model(job, set_name, file_name, batch_size, checkpoint=None):
+  """Runs the model over a set.
+
+  Args:
+    job: Job.
+    set_name: str, key of job.sets.
+    file_name: str, name of the file for the features.
+    batch_size: int; on a TPU the set is filled up to a multiple of it.
+    checkpoint: str or None, see steps.predict.
+
+  Returns:
+    A pair: float32 [N, C] probabilities of the choices; float32 [N], the losses in nats, which are
+    undefined for questions without an answer.
+
+  Raises:
+    files.InputError: the model's outputs are NaN, or memory ran out.
+  """
+  settings, count = job.run.settings, len(job.sets[set_name])
+  multiple = batch_size if settings.use_tpu else 1
+  input_file, table = write_features(job, set_name, file_name, multiple)
+  logging.info("  Num questions = %d", count)
+  logging.info("  Batch size = %d", batch_size)
+  options = {"batch_size": batch_size, "description": set_name, "checkpoint": checkpoint}
+  model_fn = make_model_fn(job)
+  rows = steps.predict(job.run, model_fn, table, input_file, num_examples=count, **options)
+  probabilities = np.stack([row["probabilities"] for row in rows])
+  checkpoints.check_finite([probabilities], settings.output_dir)
+  return probabilities, np.stack([row["losses"] for row in rows])
+
+
+# ---- Results ------------------------------------------------------------------------------------
+
+
+def measure(job, checkpoint=None):
+  """Returns the metrics of a checkpoint on the dev set, with its loss; see steps.predict."""
+  batch_size = job.run.settings.eval_batch_size
+  probabilities, losses = run_model(job, "dev", "eval.tf_record", batch_size, checkpoint)
+  predictions = multiple_choice.decide(job.sets["dev"], probabilities)
+  metrics = multiple_choice.score(job.sets["dev"], predictions)
+  return {**metrics, "loss": float(losses.mean())}
+
+
+def evaluate(job):
+  """Evaluates on the dev set and writes eval_results.txt and eval_metrics.json."""
+  logging.info("***** Running evaluation *****")
+  write_metrics(job, measure(job), "dev")
+
+
+def write_metrics(job, metrics, set_name, suffix=""):
+  """Logs and writes the metrics of a set, a dict of name -> number."""
+  numbers = {f"eval_{name}": value for name, value in metrics.items()}
+  results = {**numbers, "global_step": steps.trained_step(job.run)}
+  steps.log_results(results)
+  details = {**metrics, "global_step": results["global_step"], "set": set_name}
+  scalars = None if suffix else numbers
+  steps.write_results(job.run, results, details, scalars, suffix)
+
+
+def predict(job):
+  """Predicts a set and writes predictions.tsv; scores them if the set has answers."""
+  logging.info("***** Running prediction *****")
+  run, questions = job.run, job.sets["test"]
+  batch_size = run.settings.predict_batch_size
+  probabilities, losses = run_model(job, "test", "predict.tf_record", batch_size)
+  predictions = multiple_choice.decide(questions, probabilities)
+  rows = (questions, predictions, probabilities, run.settings.answer_form)
+  path = run.path(PREDICTIONS_FILE)
+  files.write_text(path, multiple_choice.prediction_table(*rows))
+  logging.info("  %d predictions in %s", len(predictions), path)
+  if questions[0].answer is not None:
+    metrics = multiple_choice.score(questions, predictions)
+    write_metrics(job, {**metrics, "loss": float(losses.mean())}, "test", "_test")
+
+
+def choose(job):
+  """Prints the choices of --choice on standard output, the most probable first."""
+  run, settings = job.run, job.run.settings
+  length = settings.max_seq_length
+  model = Chooser(run.checkpoint(), run.config, run.tokenizer, length)
+  found = model.choose(settings.choice, settings.question, settings.context)
+  print("\n".join(chooser.choice_lines(found)), flush=True)
+
+
+if __name__ == "__main__":
+  command_line.run(main, flags)

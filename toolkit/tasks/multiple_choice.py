@@ -1,0 +1,603 @@
+"""Files of multiple-choice questions to questions, questions to features, and decisions.
+
+  context    "It opens at nine."        [CLS] it opens at nine . [SEP] when ? at ten [SEP]
+  question   "When?"               ->   [CLS] it opens at nine . [SEP] when ? at nine [SEP]
+  choices    "at ten", "at nine"
+  answer     1                          label_ids 1
+
+Each choice is an input of its own, of which the model makes a score (Devlin et al. 2018, section
+4.4). SWAG's files are known; other ones are tables with columns for context, question, choices and
+answer.
+"""
+
+import csv
+import functools
+import io
+import os
+import re
+from typing import NamedTuple, Optional
+
+import numpy as np
+from absl import logging
+
+import tokenization
+from toolkit.records import tf_records
+from toolkit.support import files
+
+METRICS = ("accuracy", "loss")
+AUTO = "auto"
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+# Names of columns that are taken when no flag names any.
+_USUAL_COLUMNS = {
+  "context_column": ("context", "article", "passage"),
+  "question_column": ("question",),
+  "answer_column": ("answer", "label"),
+}
+_USUAL_LISTS = ("choices", "endings", "options")  # one column of jsonl with all choices
+_USUAL_CHOICE = re.compile(r"(choice|ending|option|answer)_?(\d+)")
+
+_NUM_LOGGED_QUESTIONS = 5
+LEAST_CHOICES = 2
+
+
+class Question(NamedTuple):
+  """A question with its choices.
+
+  Attributes:
+    guid: name of the question.
+    context: the text that it is about, or None.
+    question: the text before each choice, or None. Context or question is there.
+    choices: list of two or more str.
+    answer: the right choice, as its place from 0; None when it is not known.
+    source: "file:line" where the question stands, or None.
+  """
+
+  guid: str
+  context: Optional[str]
+  question: Optional[str]
+  choices: list
+  answer: Optional[int] = None
+  source: Optional[str] = None
+
+
+# ---- Answers in files ---------------------------------------------------------------------------
+
+
+def _number_from(first):
+  def place(text, choices):
+    text = text.strip()
+    number = int(text) - first if re.fullmatch(r"[0-9]{1,9}", text) else -1
+    return number if 0 <= number < len(choices) else None
+
+  return place
+
+
+def _letter(text, choices):
+  """Returns the place of a choice by its letter; upper and lower case are the same."""
+  text = text.strip().upper()
+  number = LETTERS.find(text) if len(text) == 1 else -1
+  return number if 0 <= number < len(choices) else None
+
+
+def _text(text, choices):
+  """Returns the place of the first choice with a text."""
+  return choices.index(text) if text in choices else None
+
+
+# How files write the answer: name of the form -> function of an answer and the choices to the place
+# of the right one, or to None.
+ANSWER_FORMS = {
+  "number": _number_from(0),
+  "number_from_1": _number_from(1),
+  "letter": _letter,
+  "text": _text,
+}
+
+
+def find_answer_form(answers):
+  """Finds the form in which a file writes its answers.
+
+    ("B", [..4 choices]), ("D", [..4 choices]) -> "letter"
+
+  Args:
+    answers: list of (answer, choices, source), str, list of str, and "file:line".
+
+  Raises:
+    files.InputError: an answer is none of its choices in any form; or several forms fit all
+      answers, and do not mean the same choices.
+  """
+  found = {
+    form: [place(answer, choices) for answer, choices, _ in answers]
+    for form, place in ANSWER_FORMS.items()
+  }
+  fitting = [form for form, places in found.items() if None not in places]
+  if not fitting:
+    closest = min(found, key=lambda form: found[form].count(None))
+    answer, choices, source = answers[found[closest].index(None)]
+    raise _unknown_answer(answer, choices, source, closest)
+  if any(found[form] != found[fitting[0]] for form in fitting):
+    raise files.InputError(
+      f"{answers[0][2]}: the answers, such as {answers[0][0]!r}, can be read as "
+      f"{' and as '.join(fitting)}; give --answer_form"
+    )
+  return fitting[0]
+
+
+def _unknown_answer(answer, choices, source, form):
+  names = [name_choice(form, place, choices) for place in range(len(choices))]
+  return files.InputError(
+    f"{source}: found the answer {answer!r}, which is none of the {len(choices)} choices; as "
+    f"{form} they are {files.listed(names)}"
+  )
+
+
+def name_choice(form, place, choices):
+  """Returns a choice as a file with answers of a form writes it: "letter", 1 -> "B"."""
+  if form == "text":
+    return choices[place]
+  return LETTERS[place] if form == "letter" else str(place + (form == "number_from_1"))
+
+
+# ---- Files --------------------------------------------------------------------------------------
+
+
+class Form(NamedTuple):
+  """The form of a task's files.
+
+  Columns are names, or numbers from 0 in tsv and csv files.
+
+  Attributes:
+    file_format: member of files.TABLES.
+    sets: dict of "train", "dev" and "test" -> name of the file in the data directory.
+    context_column, question_column, answer_column: None for the usual names, see _USUAL_COLUMNS.
+    choice_columns: list of columns with a choice each, or of one column of jsonl with a list. None:
+      choices, endings or options with lists, or choice0, choice1, ..., ending0, ..., and so on.
+    id_column: None: rows are numbered from 0.
+    has_header: bool, whether the first row of tsv and csv files names the columns.
+    answer_form: key of ANSWER_FORMS, or AUTO for the one that fits.
+    pad_choices: bool, whether rows may have different numbers of choices.
+  """
+
+  file_format: str
+  sets: dict
+  context_column: Optional[str] = None
+  question_column: Optional[str] = None
+  choice_columns: Optional[list] = None
+  answer_column: Optional[str] = None
+  id_column: Optional[str] = None
+  has_header: bool = True
+  answer_form: str = AUTO
+  pad_choices: bool = False
+
+
+def _files_of_own(file_format):
+  return Form(file_format, {name: f"{name}.{file_format}" for name in ("train", "dev", "test")})
+
+
+TASKS = {
+  "swag": Form(
+    "csv",
+    {"train": "train.csv", "dev": "val.csv", "test": "test.csv"},
+    context_column="sent1",
+    question_column="sent2",
+    choice_columns=[f"ending{number}" for number in range(4)],
+    answer_column="label",
+    answer_form="number",
+  ),
+  **{name: _files_of_own(name) for name in files.TABLES},
+}
+
+
+class _Columns(NamedTuple):
+  """Places of the columns of a table; `choices` is a list of places, and others may be None."""
+
+  context: Optional[int]
+  question: Optional[int]
+  choices: list
+  answer: Optional[int]
+  guid: Optional[int]
+
+
+def read_questions(path, form, set_name, needs_answers=True):
+  """Reads the questions of a file.
+
+  Args:
+    path: str.
+    form: Form.
+    set_name: str, the beginning of the guids of rows without an id.
+    needs_answers: bool, whether each question must have an answer. Otherwise the answers are read
+      if the file has one for each question, and are None if not; a line in the log says so.
+
+  Returns:
+    A pair: list of Question; the key of ANSWER_FORMS of its answers, or form.answer_form if there
+    are none.
+
+  Raises:
+    files.InputError: names the file, and the line, that cannot be used.
+  """
+  table = files.read_table(path, form.file_format, form.has_header)
+  columns = _find_columns(table, form, needs_answers)
+  places = [place for place in (*columns[:2], *columns.choices, *columns[3:]) if place is not None]
+  files.check_widths(table, max(places) + 1)
+  questions, answers = [], []
+  for number, row in enumerate(table.rows):
+    questions.append(_read_row(row, columns, f"{set_name}-{number}"))
+    if not form.pad_choices:
+      _check_same_number(questions)
+    answer = None if columns.answer is None else files.cell(row, columns.answer)
+    answers.append((answer, questions[-1].choices, row.source))
+  if columns.answer is None:
+    return questions, form.answer_form
+  try:
+    answer_form, places = _find_answers(answers, form.answer_form)
+  except files.InputError as error:
+    if needs_answers:
+      raise
+    logging.warning("Predictions are not compared with answers. %s", error)
+    return questions, form.answer_form
+  return [q._replace(answer=place) for q, place in zip(questions, places)], answer_form
+
+
+def _find_answers(answers, answer_form):
+  """Returns the form of answers, and the places of the right choices; see find_answer_form."""
+  for answer, _, source in answers:
+    if not (answer or "").strip():
+      raise files.InputError(f"{source}: has no answer")
+  if answer_form == AUTO:
+    answer_form = find_answer_form(answers)
+  places = []
+  for answer, choices, source in answers:
+    places.append(ANSWER_FORMS[answer_form](answer, choices))
+    if places[-1] is None:
+      raise _unknown_answer(answer, choices, source, answer_form)
+  return answer_form, places
+
+
+def _read_row(row, columns, guid):
+  context, question, own_guid = (
+    None if place is None else files.cell(row, place)
+    for place in (columns.context, columns.question, columns.guid)
+  )
+  if not ((context or "").strip() or (question or "").strip()):
+    raise files.InputError(f"{row.source}: has neither a context nor a question")
+  choices = _read_choices(row, columns.choices)
+  return Question(own_guid or guid, context, question, choices, source=row.source)
+
+
+def _read_choices(row, places):
+  """Returns the choices of a row; those at its end may be empty columns."""
+  cells = row
+  if len(places) == 1:
+    cells = row[places[0]]
+    if not isinstance(cells, list):
+      raise files.InputError(
+        f"{row.source}: found {str(cells)[:60]!r} where a list of choices should be; for a column "
+        "a choice give --choice_columns=NAME,NAME,..."
+      )
+    places, cells = range(len(cells)), files.Row(cells, row.source)
+  choices = [files.cell(cells, place) or "" for place in places]
+  if cells is row:
+    while choices and not choices[-1].strip():
+      choices.pop()
+  for number, choice in enumerate(choices, 1):
+    if not choice.strip():
+      raise files.InputError(f"{row.source}: choice {number} of {len(choices)} is empty")
+  if len(choices) < LEAST_CHOICES:
+    raise files.InputError(
+      f"{row.source}: found {len(choices)} choices, expected {LEAST_CHOICES} or more"
+    )
+  return choices
+
+
+def _check_same_number(questions):
+  first, last = questions[0], questions[-1]
+  if len(first.choices) != len(last.choices):
+    raise files.InputError(
+      f"{last.source}: found {len(last.choices)} choices, where {first.source} has "
+      f"{len(first.choices)}; give --pad_choices if their number differs on purpose"
+    )
+
+
+def _find_columns(table, form, needs_answers):
+  """Finds the columns of a table; InputError if it lacks one, or two are the same."""
+  can_be_number = form.file_format != "jsonl"
+
+  def find(flag):
+    wanted = getattr(form, flag)
+    if wanted is not None:
+      return files.find_column(table, wanted, flag, can_be_number)
+    return next((_place(table, name) for name in _USUAL_COLUMNS[flag] if _has(table, name)), None)
+
+  choices = _find_choices(table, form.choice_columns, can_be_number)
+  context, question = find("context_column"), find("question_column")
+  if context is None and question is None:
+    problem = "name the column with the context, or by --question_column that with the question"
+    raise files.unknown_column(table, "context_column", problem)
+  answer = None
+  if needs_answers or form.answer_column is None or _has(table, form.answer_column):
+    answer = find("answer_column")
+  if answer is None and needs_answers:
+    raise files.unknown_column(table, "answer_column", "name the column with the right choice")
+  guid = None
+  if form.id_column is not None:
+    guid = files.find_column(table, form.id_column, "id_column", can_be_number)
+  used = [place for place in (context, question, *choices, answer) if place is not None]
+  if len(set(used)) < len(used):
+    names = [table.columns[place] if table.columns else place for place in used]
+    raise files.InputError(
+      f"{table.path}: context, question, each choice and answer must be different columns, found "
+      f"{files.listed(names)}"
+    )
+  return _Columns(context, question, choices, answer, guid)
+
+
+def _has(table, name):
+  return table.columns is not None and name in table.columns
+
+
+def _place(table, name):
+  return table.columns.index(name)
+
+
+def _find_choices(table, wanted, can_be_number):
+  """Returns the places of the columns of the choices, or of the one with all of them."""
+  if wanted is not None:
+    return [files.find_column(table, name, "choice_columns", can_be_number) for name in wanted]
+  for name in () if can_be_number else _USUAL_LISTS:
+    if _has(table, name):
+      return [_place(table, name)]
+  stems = {}
+  for place, name in enumerate(table.columns or ()):
+    match = _USUAL_CHOICE.fullmatch(name)
+    if match:
+      stems.setdefault(match[1], []).append((int(match[2]), place))
+  if len(stems) == 1:
+    (numbered,) = stems.values()
+    return [place for _, place in sorted(numbered)]
+  raise files.unknown_column(table, "choice_columns", "name the columns with the choices")
+
+
+# ---- The settings of a run ----------------------------------------------------------------------
+
+TASK_HELP = (
+  "The files in --data_dir: swag for train.csv, val.csv and test.csv of SWAG; or "
+  f"{', '.join(files.TABLES)} for files of your own in that format, such as train.jsonl, dev.jsonl "
+  "and test.jsonl."
+)
+_OPTIONS = ("context_column", "question_column", "choice_columns", "answer_column", "id_column")
+_OPTIONS += ("has_header", "answer_form", "pad_choices")
+
+
+def define_flags(flags):
+  """Defines the flags of the files in ScriptFlags."""
+  flags.DEFINE_enum("task_name", None, list(TASKS), TASK_HELP, remembered=True)
+  define = functools.partial(flags.DEFINE_string, remembered=True)
+  define(
+    "context_column",
+    None,
+    "tsv, csv, jsonl: column of the text that a question is about, a name or a number from 0. "
+    "Default: context, article or passage, if there is one.",
+  )
+  define(
+    "question_column",
+    None,
+    "tsv, csv, jsonl: column of the text before each choice. Default: question, if there is one.",
+  )
+  flags.DEFINE_list(
+    "choice_columns",
+    None,
+    "tsv, csv, jsonl: columns of the choices, with commas between; or one column of jsonl that has "
+    "lists. Default: choice0,choice1,... or ending0, option0, answer0, ...; in jsonl first "
+    "choices, endings or options.",
+    remembered=True,
+  )
+  define(
+    "answer_column",
+    None,
+    "tsv, csv, jsonl: column that says which choice is right. Default: answer or label.",
+  )
+  define("id_column", None, "tsv, csv, jsonl: column of the id. Default: rows are numbered.")
+  flags.DEFINE_bool(
+    "has_header", True, "tsv, csv: whether the first line names the columns.", remembered=True
+  )
+  flags.DEFINE_enum(
+    "answer_form",
+    AUTO,
+    [AUTO, *ANSWER_FORMS],
+    "tsv, csv, jsonl: how the files write the right choice: its number from 0 or 1, its letter, or "
+    "its text; auto: as fits all of them. Predictions have the same form.",
+    remembered=True,
+  )
+  flags.DEFINE_bool(
+    "pad_choices",
+    False,
+    "Whether questions may have different numbers of choices; those with fewer are filled up.",
+    remembered=True,
+  )
+
+
+def form_of(settings) -> Form:
+  """Returns the form of a run's files.
+
+  Args:
+    settings: command_line.Settings with the flags of define_flags.
+
+  Raises:
+    files.InputError: a flag is not for the task.
+  """
+  form = TASKS[settings.task_name]
+  if settings.task_name in files.TABLES:
+    return form._replace(**{name: settings[name] for name in _OPTIONS})
+  for name in _OPTIONS:
+    if settings.is_given(name):
+      raise files.InputError(
+        f"--{name}: cannot be given with the task {settings.task_name}, only with "
+        f"{', '.join(files.TABLES)}"
+      )
+  return form
+
+
+def read_sets(settings) -> tuple:
+  """Reads all sets of a run.
+
+  Args:
+    settings: command_line.Settings with the flags of run_multiple_choice.py.
+
+  Returns:
+    A pair: dict of "train", "dev" and "test" -> list of Question; the key of ANSWER_FORMS of the
+    answers, or AUTO if no file has any.
+
+  Raises:
+    files.InputError: a file is not given, or cannot be used.
+  """
+  form = form_of(settings)
+  evaluates = settings.do_eval or (settings.do_train and settings.eval_steps)
+  wanted = {"train": settings.do_train, "dev": evaluates, "test": settings.do_predict}
+  sets = {}
+  for name in (name for name, is_wanted in wanted.items() if is_wanted):
+    path = settings.predict_file if name == "test" else None
+    if not path:
+      settings.require(["data_dir"], f"the task {settings.task_name}")
+      path = os.path.join(settings.data_dir, form.sets[name])
+    sets[name], answer_form = read_questions(path, form, name, needs_answers=name != "test")
+    form = form._replace(answer_form=answer_form)
+  return sets, form.answer_form
+
+
+# ---- Features -----------------------------------------------------------------------------------
+
+
+def num_choices(questions) -> int:
+  """Returns the largest number of choices of a question, C."""
+  return max(len(question.choices) for question in questions)
+
+
+def record_features(seq_length, width):
+  """Returns the columns of a TFRecord file of questions, a list of tf_records.Feature.
+
+  Args:
+    seq_length: int, S.
+    width: int, C, the largest number of choices.
+
+  Returns:
+    input_ids, input_mask, segment_ids int32 [S, C]; choice_mask int32 [C], 1 for the choices that a
+    question has; label_ids int32, 0 without an answer.
+  """
+  return [
+    *tf_records.token_features(seq_length, width=width),
+    tf_records.Feature("choice_mask", np.int32, (width,)),
+    tf_records.Feature("label_ids", np.int32),
+  ]
+
+
+def padding_row(seq_length, width):
+  """Returns a row for record_features that is no question, as a TPU needs in its last batch."""
+  return {
+    feature.name: [0] * int(np.prod(feature.shape)) if feature.shape else 0
+    for feature in record_features(seq_length, width)
+  }
+
+
+def encode_choices(question, tokenizer, max_seq_length):
+  """Encodes each choice of a Question as an input of its own.
+
+  The first text is the context, and the second one the question and the choice. Without a context
+  they are the question and the choice.
+
+  Args:
+    question: Question.
+    tokenizer: tokenization.FullTokenizer.
+    max_seq_length: int, word pieces with [CLS] and [SEP]. Longer texts are cut from the end of the
+      longer one.
+
+  Returns:
+    List of tokenization.Encoded, one for each choice.
+  """
+  context, asked = question.context, question.question
+  first, before = (context, asked) if (context or "").strip() else (asked, "")
+  return [
+    tokenization.encode_pair(tokenizer, first, f"{before or ''} {choice}".strip(), max_seq_length)
+    for choice in question.choices
+  ]
+
+
+def feature_rows(questions, tokenizer, max_seq_length, width):
+  """Yields questions as rows for record_features; logs the first few, and how many were cut.
+
+  Args:
+    questions: list of Question.
+    tokenizer, max_seq_length: see encode_choices.
+    width: int, C.
+  """
+  num_cut = 0
+  for number, question in enumerate(questions):
+    encoded = encode_choices(question, tokenizer, max_seq_length)
+    num_cut += any(choice.is_truncated for choice in encoded)
+    answer = question.answer or 0
+    if number < _NUM_LOGGED_QUESTIONS:
+      tokens = {f"choice_{place}": each.tokens for place, each in enumerate(encoded)}
+      tf_records.log_example(guid=question.guid, **tokens, label=answer)
+    missing = width - len(encoded)
+    columns = {
+      name: [getattr(choice, name) for choice in encoded] + [[0] * max_seq_length] * missing
+      for name in tf_records.INPUTS
+    }
+    yield {
+      **{name: [id_ for ids in zip(*lists) for id_ in ids] for name, lists in columns.items()},
+      "choice_mask": [1] * len(encoded) + [0] * missing,
+      "label_ids": answer,
+    }
+  if num_cut:
+    total = len(questions)
+    logging.warning(
+      "%d of %d questions were longer than %d tokens and were cut", num_cut, total, max_seq_length
+    )
+
+
+# ---- Predictions --------------------------------------------------------------------------------
+
+
+def decide(questions, probabilities):
+  """Returns the places of the most probable choices, a list of int.
+
+  Args:
+    questions: list of N Question.
+    probabilities: float32 [N, C]; choices that a question does not have are left out.
+  """
+  return [
+    int(row[: len(question.choices)].argmax()) for question, row in zip(questions, probabilities)
+  ]
+
+
+def score(questions, predictions):
+  """Returns the metrics of predicted places, a dict: accuracy, the share of right ones."""
+  right = [question.answer == place for question, place in zip(questions, predictions)]
+  return {"accuracy": float(np.mean(right))}
+
+
+def prediction_table(questions, predictions, probabilities, answer_form):
+  """Formats predictions as tab-separated text with a header and one row per question.
+
+    id       prediction  choice   0            1
+    test-0   1           at nine  0.016278993  0.983721
+
+  Args:
+    questions: list of N Question.
+    predictions: list of N int, places of choices.
+    probabilities: float32 [N, C].
+    answer_form: key of ANSWER_FORMS that the column prediction has, or AUTO for numbers from 0. The
+      columns of the probabilities have the same form, but for "text".
+  """
+  table = io.StringIO()
+  writer = csv.writer(table, delimiter="\t", lineterminator="\n")
+  width = probabilities.shape[1]
+  heading = "number" if answer_form in (AUTO, "text") else answer_form
+  names = [name_choice(heading, place, ()) for place in range(width)]
+  writer.writerow(["id", "prediction", "choice", *names])
+  for question, place, row in zip(questions, predictions, probabilities):
+    count = len(question.choices)
+    shown = name_choice(answer_form, place, question.choices)
+    filled = [*row[:count], *[""] * (width - count)]
+    writer.writerow([question.guid, shown, question.choices[place], *filled])
+  return table.getvalue()
