@@ -50,7 +50,7 @@ flags.DEFINE_bool("do_eval", False, "Whether to evaluate on the dev set.")
 flags.DEFINE_bool("do_predict", False, "Whether to predict the test set, or --predict_file.")
 flags.DEFINE_integer("eval_batch_size", 8, "Questions in a batch of evaluation.", lower_bound=1)
 flags.DEFINE_integer("predict_batch_size", 8, "Questions in a batch of prediction.", lower_bound=1)
-flags.DEFINE_multi_string("choice", [], "A choice of one question to answer; give it repeatedly.")
+flags.DEFINE_multi_string("choice", None, "A choice of a question to answer; give it repeatedly.")
 flags.DEFINE_string("question", None, "With --choice: the text before each choice.")
 flags.DEFINE_string("context", None, "With --choice: the text that the question is about.")
 
@@ -121,7 +121,7 @@ def prepare():
   """Reads and checks all inputs of a run, and writes nothing; InputError for the first mistake."""
   if not (FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict or FLAGS.choice):
     raise files.InputError("nothing to do: give --do_train, --do_eval, --do_predict or --choice")
-  chooser.check_flags(FLAGS.context, FLAGS.question, FLAGS.choice)
+  chooser.check_flags(FLAGS.context, FLAGS.question, FLAGS.choice or [])
   run = runs.begin(flags, SCRIPT, needed=["task_name"])
   run = runs.with_best_metric(run, multiple_choice.METRICS)
   sets, answer_form = multiple_choice.read_sets(run.settings)
