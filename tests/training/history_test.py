@@ -47,7 +47,8 @@ def kept(directory):
   ],
 )
 def test_the_best_of_a_history(tmp_path, metric, scores, best):
-  assert opened(tmp_path, history.Goal(metric), *scores).best()["step"] == best
+  goal = history.Goal(metric, smaller_is_better=metric != "accuracy")
+  assert opened(tmp_path, goal, *scores).best()["step"] == best
 
 
 @pytest.mark.parametrize(
