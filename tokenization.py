@@ -308,6 +308,7 @@ class FullTokenizer:
   def _forget(self):
     self._chunk_tokens = _ChunkCache(self._tokenize_chunk)
     self._chunk_ids = _ChunkCache(self._encode_chunk)
+    self._char_sizes = _ChunkCache(self._count_char)
 
   def tokenize(self, text: Union[str, bytes]) -> list:
     """Splits text into word pieces.
@@ -322,6 +323,33 @@ class FullTokenizer:
       ValueError: text is neither str nor bytes.
     """
     return self._look_up(text, self._chunk_tokens)
+
+  def tokenize_with_spans(self, text: str) -> tuple:
+    """Splits text into word pieces, and finds the characters that each of them was made of.
+
+      "It\u200b naïve's" -> ["it", "naive", "'", "s"], [(0, 2), (4, 9), (9, 10), (10, 11)]
+
+    Of the characters that the tokenizer deletes, those that a reader sees as parts of the character
+    before them (accents, vowel signs, joiners) belong to its piece, the others to none. Pieces of
+    one character, a syllable of Hangul, have its place in common.
+
+    Args:
+      text: str.
+
+    Returns:
+      Pair of tokenize(text) and a list of a (start, end) per piece, in characters of the text; the
+      list is None if parts of other classes than this module's make pieces that are not spelled
+      like the text.
+    """
+    text = convert_to_unicode(text)
+    pieces = self.tokenize(text)
+    spelled = [piece[2:] if piece[:2] == "##" else piece for piece in pieces]
+    joined = "".join(spelled)
+    if joined == text or (len(joined) == len(text) and joined == text.lower()):
+      ends = list(itertools.accumulate(map(len, spelled)))  # one to one: the usual case
+      return pieces, list(zip([0, *ends], ends))
+    aligned, spans = self._align(text)
+    return pieces, _with_marks(spans, text) if aligned == pieces else None
 
   def encode(self, text: Union[str, bytes]) -> list:
     """Computes convert_tokens_to_ids(tokenize(text)), but faster.
@@ -374,8 +402,49 @@ class FullTokenizer:
       pieces += split_word(word)
     return pieces
 
+  def _align(self, text):
+    """Tokenizes text without the cache; returns pieces, and their spans without deleted marks.
+
+    The tokenizer changes each character on its own, but for its case and the order of marks. So the
+    n-th character of all words together is of the n-th of the `owners`.
+    """
+    owners = [i for i, char in enumerate(text) for _ in range(self._char_sizes[char])]
+    parts = [text]
+    if self._kept_tokens:
+      parts = self._kept_tokens.split(_DELETED_SEPARATORS.sub("", text))
+    pieces, spans, start = [], [], 0
+    for i, part in enumerate(parts):
+      for word in [part] if i % 2 else self.basic_tokenizer.tokenize(part):
+        of_word = self.wordpiece_tokenizer.tokenize(word)
+        sizes = [len(piece) - 2 * (piece[:2] == "##") for piece in of_word]
+        if len(of_word) == 1:
+          sizes = [len(word)]  # [UNK] stands for all of it
+        for piece, size in zip(of_word, sizes):
+          own = owners[start : start + size]
+          if not own:
+            return [], []
+          pieces.append(piece)
+          spans.append((own[0], own[-1] + 1))
+          start += size
+    return (pieces, spans) if start == len(owners) else ([], [])
+
+  def _count_char(self, char):
+    """Counts the characters that one becomes: 0 for a space, 1 for most, 3 for U+D55C (Hangul)."""
+    return sum(map(len, self.basic_tokenizer.tokenize(char)))
+
   def _encode_chunk(self, text):
     return tuple(map(self.vocab.__getitem__, self._tokenize_chunk(text)))
+
+
+def _with_marks(spans, text):
+  """Extends each of the spans of pieces by the deleted characters that belong to its last one."""
+  limits = [start for start, _ in spans[1:]] + [len(text)]
+  extended = []
+  for (start, end), limit in zip(spans, limits):
+    while end < limit and _is_extending(text[end]):
+      end += 1
+    extended.append((start, end))
+  return extended
 
 
 class BasicTokenizer:
@@ -595,6 +664,15 @@ def _is_punctuation(char):
   if 33 <= cp <= 47 or 58 <= cp <= 64 or 91 <= cp <= 96 or 123 <= cp <= 126:
     return True
   return unicodedata.category(char).startswith("P")
+
+
+def _is_extending(char):
+  """Returns True for a character that is seen as a part of the one before it.
+
+  These are non-spacing marks (variation selectors among them), the joiner U+200D and emoji tags.
+  """
+  is_tag = "\U000e0020" <= char <= "\U000e007f"
+  return char == "\u200d" or is_tag or unicodedata.category(char) == "Mn"
 
 
 def _is_chinese_char(cp):

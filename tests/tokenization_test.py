@@ -4,6 +4,7 @@
 import copy
 import os
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -528,6 +529,104 @@ def test_any_text_is_tokenized_as_specified(shared_tokenizer, text):
   assert shared_tokenizer.tokenize(text) == pieces
   assert shared_tokenizer.tokenize(text) == pieces  # from the cache
   assert shared_tokenizer.encode(text) == shared_tokenizer.convert_tokens_to_ids(pieces)
+
+
+# Spans of word pieces.
+
+
+def spans_of(tokenizer, text):
+  """List of (piece, the characters that it was made of)."""
+  pieces, spans = tokenizer.tokenize_with_spans(text)
+  return [(piece, text[start:end]) for piece, (start, end) in zip(pieces, spans)]
+
+
+@pytest.mark.parametrize(
+  ("text", "expected"),
+  [
+    ("", []),
+    (" \u200b ", []),
+    ("Playing, una", [("play", "Play"), ("##ing", "ing"), (",", ","), ("una", "una")]),
+    ("中A文", [("中", "中"), ("a", "A"), ("文", "文")]),
+    ("naïve", [("naive", "naïve")]),
+    ("nai\u0308ve\u0301!", [("naive", "nai\u0308ve\u0301"), ("!", "!")]),
+    # What is deleted belongs to no piece, unless it stands within one.
+    ("\ufeff中\u200b文\xad", [("中", "中"), ("文", "文")]),
+    ("pl\u200bay\xading\u200b", [("play", "pl\u200bay"), ("##ing", "ing")]),
+    ("a\x85b\ufffd a\u2028b", [("a", "a"), ("##b", "b"), ("a", "a"), ("b", "b")]),
+    # Deleted marks and joiners belong to the character before them.
+    ("中\ufe0f文\u0301", [("中", "中\ufe0f"), ("文", "文\u0301")]),
+    ("a\u200d.\U000e0041", [("a", "a\u200d"), (".", ".\U000e0041")]),
+    ("a\u200b\u0301", [("a", "a")]),
+    ("\u0301a", [("a", "a")]),
+    # One character may become several, and several pieces may share it.
+    ("가.", [("\u1100", "가"), ("##\u1161", "가"), (".", ".")]),
+    ("\u0130", [("i", "\u0130")]),
+    # [UNK] stands for its whole word.
+    ("a-xyz中", [("a", "a"), ("-", "-"), ("[UNK]", "xyz"), ("中", "中")]),
+    ("xyz-xy", [("[UNK]", "xyz"), ("-", "-"), ("[UNK]", "xy")]),
+    ("a\u00a0\u3000xyz", [("a", "a"), ("[UNK]", "xyz")]),
+    ("[MASK]", [("[", "["), ("mask", "MASK"), ("]", "]")]),
+  ],
+)
+def test_spans_of_pieces(tokenizer, text, expected):
+  assert spans_of(tokenizer, text) == expected
+
+
+def test_spans_of_special_tokens(vocab_file):
+  tokenizer = tokenization.FullTokenizer(vocab_file, keep_special_tokens=True)
+  assert spans_of(tokenizer, "A\u200b[MASK]\u0301中xy [MA\x85SK]") == [
+    ("a", "A"),
+    ("[MASK]", "[MASK]\u0301"),
+    ("中", "中"),
+    ("[UNK]", "xy"),
+    ("[MASK]", "[MA\x85SK]"),
+  ]
+
+
+@settings(max_examples=400, deadline=None)
+@given(text=TEXTS, special=st.booleans(), accents=st.sampled_from([None, True, False]))
+def test_spans_hold_the_spelling_of_their_pieces(shared_tokenizer, text, special, accents):
+  tokenizer = copy.copy(shared_tokenizer)
+  lower = shared_tokenizer.basic_tokenizer.do_lower_case
+  tokenizer.basic_tokenizer = tokenization.BasicTokenizer(lower, accents)
+  if special:
+    tokenizer._kept_tokens = re.compile(r"(\[MASK\]|\[UNK\])")
+  pieces, spans = tokenizer.tokenize_with_spans(text)
+  assert pieces == tokenizer.tokenize(text) and len(spans) == len(pieces)
+
+  def spelling(part):
+    return "".join(tokenizer.basic_tokenizer.tokenize(part)).replace("ς", "σ")
+
+  for piece, (start, end) in zip(pieces, spans):
+    assert start < end
+    if piece not in ("[UNK]", "[MASK]"):
+      assert piece[2 * piece.startswith("##") :].replace("ς", "σ") in spelling(text[start:end])
+  for (_, end), (start, _) in zip(spans, spans[1:]):
+    assert end <= start or (end == start + 1 and len(spelling(text[start])) > 1)
+  inside = {i for span in spans for i in range(*span)}
+  assert not any(spelling(char) for i, char in enumerate(text) if i not in inside)
+
+
+def test_spans_of_other_classes(vocab_file):
+  class Reversing(tokenization.BasicTokenizer):
+    def tokenize(self, text):
+      return [word[::-1] for word in super().tokenize(text)]
+
+  class Naming(tokenization.WordpieceTokenizer):
+    def tokenize(self, text):
+      return ["name", "of", text]
+
+  class Own(tokenization.FullTokenizer):
+    def tokenize(self, text):
+      return ["own"]
+
+  tokenizer = tokenization.FullTokenizer(vocab_file)
+  tokenizer.wordpiece_tokenizer = Naming(tokenizer.vocab)
+  assert tokenizer.tokenize_with_spans("a")[1] is None
+  assert Own(vocab_file).tokenize_with_spans("a b") == (["own"], None)
+  tokenizer = tokenization.FullTokenizer(vocab_file)
+  tokenizer.basic_tokenizer = Reversing()
+  assert tokenizer.tokenize_with_spans("ab xyz")[0] == tokenizer.tokenize("ab xyz")
 
 
 def test_shortcuts_hold_for_every_character():

@@ -1,4 +1,5 @@
 """From logits to answers: by hand, and against a plain, slow search of the best spans."""
+# ruff: noqa: RUF001  (full-width commas are parts of the texts)
 
 import itertools
 import json
@@ -13,7 +14,12 @@ from hypothesis import strategies as st
 import tokenization
 from toolkit.support import files
 from toolkit.tasks import squad_answers
-from toolkit.tasks.squad import InputFeatures, SquadExample, split_words
+from toolkit.tasks.squad import (
+  InputFeatures,
+  SquadExample,
+  convert_examples_to_features,
+  split_words,
+)
 from toolkit.tasks.squad_answers import RawResult, compute_answers, get_final_text
 
 CONTEXT = "It was founded by Ann  Lee-Smith.\n(1901)"
@@ -571,6 +577,127 @@ def test_place_is_unknown_without_the_paragraph():
   result = make_result(feature, {5: 1.0}, {5: 1.0})
   answer = squad_answers.best_answer(example, [feature], [result])
   assert answer[0] == "Ann" and answer[2:] == (None, None, None)
+
+
+# ---- Answers of features that know the pieces' characters ---------------------------------------
+
+PIECES = (
+  *("[UNK]", "[CLS]", "[SEP]", "who", "?", "ann", "##a", "lee", "-", "50", "cafe", "river", "bank"),
+  *"北岛有灯塔，。",
+  *("\u1100", "##\u1100", "##\u1161", "##\u11a8", "\u0e01", "##\u0e01", "##\u0e19"),
+)
+
+
+@pytest.fixture(name="tokenizers", scope="module")
+def _tokenizers(tmp_path_factory):
+  """Dict of do_lower_case -> tokenizer."""
+  path = tmp_path_factory.mktemp("pieces") / "vocab.txt"
+  path.write_text("".join(f"{piece}\n" for piece in PIECES), encoding="utf-8")
+  return {lower: tokenization.FullTokenizer(str(path), lower) for lower in (True, False)}
+
+
+def pointed(tokenizer, context, first, last, **kwargs):
+  """The BestAnswer where a model points at some pieces of the context."""
+  example = make_example(context)
+  found = []
+  convert_examples_to_features([example], tokenizer, 200, 100, 10, False, found.append)
+  (feature,) = found
+  begin = min(feature.token_to_orig_map)
+  result = make_result(feature, {str(begin + first): 5.0}, {str(begin + last): 5.0})
+  kwargs.setdefault("do_lower_case", tokenizer.basic_tokenizer.do_lower_case)
+  best = squad_answers.best_answer(example, found, [result], **kwargs)
+  answers = compute_answers([example], found, [result], 20, 30, **kwargs)
+  assert answers.predictions == {"q": best.text}
+  return best
+
+
+@pytest.mark.parametrize(
+  ("context", "first", "last", "start", "text"),
+  [
+    ("北岛有灯塔，北岛", 0, 1, 0, "北岛"),
+    ("北岛有灯塔，北岛", 6, 7, 6, "北岛"),
+    ("a river，Lee-lee，LEE", 5, 5, 12, "lee"),
+    ("a river，Lee-lee，LEE", 7, 7, 16, "LEE"),
+    ("from 50-50", 3, 3, 8, "50"),
+    ("bank\u00a0river\u00a0bank", 2, 2, 11, "bank"),
+    ("Anna ann-a 50", 1, 1, 3, "a"),  # and not the "A", which is the first
+    ("bank 北岛50-50 river", 5, 6, 10, "50 river"),
+  ],
+)
+def test_answer_is_where_the_model_points(tokenizers, context, first, last, start, text):
+  answer = pointed(tokenizers[True], context, first, last)
+  assert answer[:1] + answer[2:4] == (text, start, start + len(text))
+
+
+# What the tokenizer deletes, what it decomposes, what is a space for it alone, and [UNK].
+STRANGE = [
+  *("\u200b", "\ufeff", "\xad", "\ufe0f", "\ufffd", "\u2028", "\x85", "\x07", "\0", "\u200d"),
+  *(
+    "e\u0301",
+    "\u0301",
+    "\ud55c",
+    "각",
+    "\u0e01\u0e31\u0e19",
+    "\u0130",
+    "\u00a0",
+    "\u3000",
+    "“",
+    "☃",
+  ),
+]
+
+
+@pytest.mark.parametrize("lower", [True, False])
+@pytest.mark.parametrize("strange", STRANGE, ids=ascii)
+def test_a_strange_character_anywhere_leaves_the_answer_alone(tokenizers, lower, strange):
+  text, tokenize = "北岛有灯塔，北岛。", tokenizers[lower].tokenize
+  for place in range(len(text) + 1):
+    context = text[:place] + strange + text[place:]
+    start = context.index("灯")
+    expected = context[start : context.index("塔") + 1]
+    first = len(tokenize(context[:start]))
+    got = pointed(tokenizers[lower], context, first, first + len(tokenize(expected)) - 1)
+    # Behind the answer, a mark may belong to its last character.
+    assert got.text in (expected, expected + strange[:1] if place == 5 else None)
+    assert (got.start_char, got.end_char) == (start, start + len(got.text))
+
+
+def test_marks_and_syllables_stay_whole(tokenizers):
+  def found(context, first, last):
+    answer = pointed(tokenizers[True], context, first, last)
+    assert answer.text == context[answer.start_char : answer.end_char]
+    return answer.text, answer.start_char
+
+  assert found("the Cafe\u0301-cafe\u0301, bank", 1, 1) == ("Cafe\u0301", 4)
+  assert found("the Cafe\u0301-cafe\u0301, bank", 3, 3) == ("cafe\u0301", 10)
+  assert found("灯\ufe0f塔", 0, 0) == ("灯\ufe0f", 0)
+  assert found("กันกัน", 0, 1) == ("กัน", 0)
+  assert found("กันกัน", 2, 2) == ("กั", 3)
+  assert found("각각", 0, 2) == ("각", 0)
+  assert found("각각", 4, 4) == ("각", 1)  # never a part of a syllable
+  assert found("각각", 2, 3) == ("각각", 0)
+
+
+def test_words_keep_what_stands_between_them(tokenizers):
+  answer = pointed(tokenizers[True], "\ufeffAnn\u200b  \u200bLee\u200b, bank", 0, 1)
+  assert answer.text == "Ann\u200b \u200bLee"
+  assert (answer.start_char, answer.end_char) == (1, 11)
+
+
+def test_a_tokenizer_of_another_casing_does_not_matter(tokenizers):
+  answer = pointed(tokenizers[True], "(Anna-Lee) ann-lee", 8, 8, do_lower_case=False)
+  assert answer.text == "lee"
+
+
+def test_features_without_characters_are_searched_in_as_ever():
+  example = make_example("bank-bank to (BANK-bank\u200b) Lee")
+  feature = make_feature(example)
+  for place, text in ((2, "bank"), (7, "(BANK-bank\u200b)"), (9, "Lee")):
+    place = feature.tokens.index("lee") - len(HEAD) if text == "Lee" else place
+    result = make_result(feature, {place: 5.0}, {place: 5.0})
+    assert squad_answers.best_answer(example, [feature], [result]).text == text
+  del feature.token_to_chars  # features of a program's own class
+  assert squad_answers.best_answer(example, [feature], [result]).text == "Lee"
 
 
 @given(questions())

@@ -1,4 +1,5 @@
 """Reading SQuAD files, cutting contexts into windows, and keeping and writing the features."""
+# ruff: noqa: RUF001  (full-width commas are parts of the texts)
 
 import collections
 import json
@@ -102,6 +103,7 @@ def test_example_for_training(write):
   assert (example.start_position, example.end_position) == (3, 3)
   assert (example.orig_answer_text, example.is_impossible) == ("London", False)
   assert (example.paragraph_text, example.word_offsets) == (CONTEXT, [0, 4, 10, 13, 20])
+  assert example.answer_start == 13
   for text in (str(example), repr(example)):
     assert "q" in text and "[Ada lived in London .]" in text and "start_position: 3" in text
     assert "offsets" not in text and "paragraph" not in text
@@ -115,6 +117,7 @@ def test_answers_are_not_read_for_prediction(write):
   for example in examples:
     assert (example.start_position, example.end_position) == (None, None)
     assert (example.orig_answer_text, example.is_impossible) == (None, False)
+    assert example.answer_start is None
     assert "position" not in str(example)
 
 
@@ -385,6 +388,7 @@ def test_features_in_one_window(tokenizer):
     "start_position": 10,
     "end_position": 10,
     "is_impossible": False,
+    "token_to_chars": {7: [0, 3], 8: [0, 5], 9: [0, 2], 10: [0, 6], 11: [0, 1]},
   }
 
 
@@ -489,6 +493,113 @@ def test_tokenizer_of_another_make():
   (feature,) = convert([example("ab c", question="??")], OtherTokenizer())
   assert feature.tokens == ["[CLS]", "x", "x", "[SEP]", "x", "x", "x", "[SEP]"]
   assert feature.token_to_orig_map == {4: 0, 5: 0, 6: 1}
+  assert feature.token_to_chars == {place: [-1, -1] for place in (4, 5, 6)}
+
+
+# ---- Where answers and pieces stand in the text -------------------------------------------------
+
+LETTERS = (
+  *"北岛有灯塔港和也在，。",
+  *("北", "と", "##と", "##う", "##うたい", "とうたい", "は", "##は"),
+  *("\u1100", "##\u1100", "##\u1161", "ab", "##ab", "a", "##b", "50", "-", "bank", "of", "cafe"),
+)
+
+
+@pytest.fixture(name="letters", scope="module")
+def _letters(tmp_path_factory):
+  path = tmp_path_factory.mktemp("letters") / "vocab.txt"
+  path.write_text("".join(f"{token}\n" for token in (*SPECIAL, *LETTERS)), encoding="utf-8")
+  return tokenization.FullTokenizer(str(path))
+
+
+def label(write, tokenizer, context, answer, start, **changes):
+  """The pieces that training labels, and the characters in the context that they were made of."""
+  (example,) = squad.read_squad_examples(
+    write(squad_file(qas(question="", answer=answer, start=start), context=context)), True
+  )
+  for name, value in changes.items():
+    setattr(example, name, value)
+  (feature,) = convert([example], tokenizer, is_training=True, max_seq_length=60)
+  first, last = feature.start_position, feature.end_position
+  offsets = squad.split_words(context)[1]
+  begin = offsets[feature.token_to_orig_map[first]] + feature.token_to_chars[first][0]
+  end = offsets[feature.token_to_orig_map[last]] + feature.token_to_chars[last][1]
+  return feature.tokens[first : last + 1], (begin, end)
+
+
+ISLANDS = "北岛有灯塔，北岛也有港，灯塔在北岛。"
+
+
+@pytest.mark.parametrize(
+  ("context", "answer", "starts"),
+  [
+    (ISLANDS, "北岛", [0, 6, 15]),
+    (ISLANDS, "灯塔", [3, 12]),
+    ("\u200b北岛\u200b北岛\ufeff\x85北岛", "北岛", [1, 4, 8]),
+    ("北\u200b岛，北\u200b岛", "北\u200b岛", [0, 4]),
+    ("bank\u00a0of\u00a0bank", "bank", [0, 8]),
+    ("bank\u2028of\u2028bank", "bank", [0, 8]),
+    ("of 50-50", "50", [3, 6]),
+    ("50-50-50-50", "50-50", [0, 3, 6]),
+    ("가港，가가", "가", [0, 3, 4]),
+    ("cafe\u0301-cafe\u0301", "cafe\u0301", [0, 6]),
+    ("とうとう。とう", "とう", [0, 2, 5]),  # the pieces within a word are not those of the answer
+  ],
+)
+def test_label_is_where_the_answer_starts(write, letters, context, answer, starts):
+  for start in starts:
+    assert context[start : start + len(answer)] == answer
+    _, (begin, end) = label(write, letters, context, answer, start)
+    assert (begin, end) == (start, start + len(answer))
+
+
+def test_label_of_a_part_of_a_piece(write, letters):
+  assert label(write, letters, "港とうだいは", "うだい", 2) == (["とうたい"], (1, 5))
+  assert label(write, letters, "とうだい，とう", "とう", 0) == (["とうたい"], (0, 4))
+  assert label(write, letters, "とうだい，とう", "い，と", 3)[1] == (0, 6)
+
+
+def test_label_of_an_answer_that_does_not_stand_at_its_start(write, letters):
+  assert label(write, letters, ISLANDS, "北岛", 7)[1] == (6, 8)  # the nearest
+  assert label(write, letters, ISLANDS, "港", 3)[1] == (10, 11)  # the only one
+  assert label(write, letters, "of 50-50", "50", 4)[1] == (3, 5)
+  assert label(write, letters, "北岛\u3000有港", "岛 有", 1)[1] == (1, 4)
+
+
+def test_label_of_examples_that_do_not_know_the_start(write, letters):
+  for name in ("answer_start", "word_offsets", "paragraph_text"):
+    assert label(write, letters, ISLANDS, "北岛", 6, **{name: None})[1] == (0, 2)
+  assert label(write, letters, "とうだいは", "うだい", 1, answer_start=None)[1] == (0, 5)
+
+
+def test_label_of_a_part_of_a_word_is_the_word_as_ever(write, letters):
+  """Of a text with spaces: the pieces of the answer alone are not there."""
+  pieces, _ = label(write, letters, "of a-abab", "ab", 7)
+  assert pieces == ["ab"]  # the only one of these pieces
+  pieces, _ = label(write, letters, "of abb-50 bank", "b", 5)
+  assert pieces == ["ab", "##b", "-", "50"]
+
+
+def test_pieces_know_their_characters(letters):
+  context = "北\u200b岛 cafe\u0301\ufeff 가xyz，\u00a0of"
+  first = convert([example(context, question="of")], letters, max_seq_length=60)[0]
+  assert {first.tokens[i]: span for i, span in first.token_to_chars.items()} == {
+    "北": [0, 1],
+    "岛": [2, 3],
+    "cafe": [0, 5],
+    "[UNK]": [0, 4],
+    "，": [4, 5],
+    "of": [6, 8],
+  }
+  windows = convert([example("of"), example(context)], letters, max_seq_length=9, query=2)[1:]
+  whole = {
+    (first.token_to_orig_map[i], *span): first.tokens[i] for i, span in first.token_to_chars.items()
+  }
+  assert len(windows) > 1
+  for window in windows:
+    assert window.token_to_chars.keys() == window.token_to_orig_map.keys()
+    for i, span in window.token_to_chars.items():
+      assert whole[(window.token_to_orig_map[i], *span)] == window.tokens[i]
 
 
 def many_examples(count=40):
@@ -520,6 +631,11 @@ def test_extracted_features_are_the_same(vocab_file, tokenizer, monkeypatch, is_
   assert len(features) == len(expected) > len(examples)
   assert contents(features) == contents(expected)
   assert vars(features[-1]) == vars(expected[-1])
+  for feature in features:
+    words = examples[feature.example_index].doc_tokens
+    for place, (start, end) in feature.token_to_chars.items():
+      part = words[feature.token_to_orig_map[place]][start:end]
+      assert part == feature.tokens[place].replace("##", "") or feature.tokens[place] == "[UNK]"
   with pytest.raises(IndexError):
     features[len(features)]
 
@@ -575,7 +691,8 @@ def test_logged_lines(tokenizer, log):
 def test_windows_in_another_order():
   def window(number, ids):
     zeros = np.zeros(len(ids), np.int32)
-    return squad.Windows(number, 0, len(ids), 0, 0, 0, False, np.array(ids), zeros, zeros > 0)
+    pieces = (np.array(ids), zeros, zeros > 0)
+    return squad.Windows(number, 0, len(ids), 0, 0, 0, False, *pieces, np.zeros((2, 2), int), 2)
 
   windows = squad.Windows.of_rows([window(7, [1, 2]), window(8, [3, 4, 5]), window(9, [6])])
   taken = windows.take(np.array([1, 2, 0, 1]))
@@ -584,6 +701,8 @@ def test_windows_in_another_order():
   assert taken.offsets().tolist() == [0, 3, 4, 6, 9]
   again = squad.Windows.concatenate([windows.take(np.array([0])), taken])
   assert again.input_ids.tolist() == [1, 2, 3, 4, 5, 6, 1, 2, 3, 4, 5]
+  assert len(taken.chars) == 6 and len(again.chars) == 12
+  assert again.first_char.tolist() == [2] + [2 + 6] * 4
   assert [v.dtype for v in again] == [v.dtype for v in windows]
 
 

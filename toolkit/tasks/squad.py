@@ -11,6 +11,7 @@ A context too long for one window is cut into several that overlap: doc_stride w
 between the beginnings of two. Worker processes import this module, so it needs no TensorFlow.
 """
 
+import array
 import bisect
 import dataclasses
 import functools
@@ -43,7 +44,7 @@ _NUM_LISTED = 10  # questions in a message
 _CACHED_WORDS = 200_000
 _CHUNK = 512  # examples, or windows, that a worker gets at a time
 _MIN_FOR_WORKERS = 8192  # examples, or windows: fewer are done before workers have started
-_CACHE_FORMAT = 1  # to be raised when features of the same files and settings change
+_CACHE_FORMAT = 2  # to be raised when features of the same files and settings change
 
 
 # ---- Examples -----------------------------------------------------------------------------------
@@ -62,6 +63,8 @@ class SquadExample:
     is_impossible: whether the paragraph has no answer.
     paragraph_text: the paragraph as it was, or None.
     word_offsets: the character in paragraph_text where each word begins, or None.
+    answer_start: the character in paragraph_text where the answer begins; None if there is none, if
+      it was not read, or if it is not known.
   """
 
   qas_id: str
@@ -73,6 +76,7 @@ class SquadExample:
   is_impossible: bool = False
   paragraph_text: Optional[str] = None
   word_offsets: Optional[list] = None
+  answer_start: Optional[int] = None
 
   def __repr__(self):
     parts = [
@@ -227,6 +231,7 @@ class _Reader:
       return False
     example.orig_answer_text = text
     example.start_position, example.end_position = first, last
+    example.answer_start = start
     return True
 
   def report(self, path):
@@ -457,11 +462,28 @@ def _improve_answer_span(doc_tokens, input_start, input_end, tokenizer, orig_ans
 
 def _find_pieces(pieces, start, end, wanted):
   """Finds the first and last place of a list in pieces[start : end + 1]; else start, end."""
+  return next(_occurrences(pieces, start, end, wanted), (start, end))
+
+
+def _occurrences(pieces, start, end, wanted):
+  """Yields each first and last place of a list in pieces[start : end + 1]."""
   count = len(wanted)
   for first in range(start, end + 2 - count):
     if count and pieces[first : first + count] == wanted:
-      return first, first + count - 1
-  return start, end
+      yield first, first + count - 1
+
+
+def _may_be_sentences(words):
+  """Returns True if there are spaces of other kinds in words, or letters without case.
+
+  Scripts that are written without spaces (Chinese, Japanese, Thai) have no case.
+  """
+  return any(
+    char.isspace() or unicodedata.category(char) == "Lo"
+    for word in words
+    if not word.isascii()
+    for char in word
+  )
 
 
 class Windows(NamedTuple):
@@ -478,6 +500,10 @@ class Windows(NamedTuple):
     input_ids: int32 [T], one window after the other.
     word_index: int32 [T], the word of the context that a piece is of; -1 outside of the context.
     is_max_context: bool [T], whether no other window shows more of a piece's context.
+    chars: int32 [C, 2], for each word piece of all paragraphs, one after the other: the first of
+      the characters of its word that it was made of, and the one behind the last; -1, -1 if the
+      tokenizer does not tell.
+    first_char: int32 [N], where in `chars` the window's part of its paragraph begins.
   """
 
   example_index: np.ndarray
@@ -490,23 +516,30 @@ class Windows(NamedTuple):
   input_ids: np.ndarray
   word_index: np.ndarray
   is_max_context: np.ndarray
+  chars: np.ndarray
+  first_char: np.ndarray
 
   @classmethod
   def of_rows(cls, rows):
-    """Makes Windows of a list of Windows of one window each, whose numbers are no arrays."""
+    """Makes Windows of a list of Windows of one window each, whose numbers are no arrays.
+
+    The `chars` of a row are those of its paragraph, or none if a row before it has them.
+    """
     columns = list(zip(*rows)) or [()] * len(cls._fields)
     return cls(
       *(
-        np.concatenate([np.empty(0, dtype), *column])
-        if name in _PER_PIECE
-        else np.array(column, dtype)
-        for name, dtype, column in zip(cls._fields, _DTYPES, columns)
+        np.concatenate([_NO_PIECES[name], *column])
+        if name in _NO_PIECES
+        else np.array(column, bool if name.startswith("is_") else np.int32)
+        for name, column in zip(cls._fields, columns)
       )
     )
 
   @classmethod
   def concatenate(cls, parts):
     """Puts a list of Windows one after the other."""
+    begins = itertools.accumulate((len(part.chars) for part in parts), initial=0)
+    parts = [part._replace(first_char=part.first_char + b) for part, b in zip(parts, begins)]
     return cls(*map(np.concatenate, zip(cls.of_rows([]), *parts)))
 
   def offsets(self):
@@ -519,13 +552,17 @@ class Windows(NamedTuple):
     # Lengths 2, 3 in order 1, 0: pieces 2 3 4 0 1, which is 0 1 2 3 4 plus 2 2 2 -3 -3.
     shifts = self.offsets()[order] - (np.cumsum(lengths, dtype=np.int64) - lengths)
     pieces = np.arange(lengths.sum()) + np.repeat(shifts, lengths)
-    return Windows(
-      *(v[pieces if name in _PER_PIECE else order] for name, v in self._asdict().items())
-    )
+    places = {"chars": slice(None), **dict.fromkeys(_PER_PIECE, pieces)}
+    return Windows(*(v[places.get(name, order)] for name, v in self._asdict().items()))
 
 
 _PER_PIECE = ("input_ids", "word_index", "is_max_context")
-_DTYPES = [bool if name.startswith("is_") else np.int32 for name in Windows._fields]
+_NO_PIECES = {
+  "input_ids": np.empty(0, np.int32),
+  "word_index": np.empty(0, np.int32),
+  "is_max_context": np.empty(0, bool),
+  "chars": np.empty((0, 2), np.int32),
+}
 
 
 class _Paragraph(NamedTuple):
@@ -536,25 +573,35 @@ class _Paragraph(NamedTuple):
     id_array: the same as int32 [P].
     word_index: int32 [P], the word that a piece is of.
     first_pieces: list of int, each word's first piece, and P.
+    chars: int32 [P, 2], see Windows.
   """
 
   ids: list
   id_array: np.ndarray
   word_index: np.ndarray
   first_pieces: list
+  chars: np.ndarray
 
   @classmethod
   def of_words(cls, words, encode):
-    """Encodes a list of str by a function of str to a list of ids."""
-    pieces = list(map(encode, words))
-    ids = list(itertools.chain.from_iterable(pieces))
-    counts = list(map(len, pieces))
+    """Encodes a list of str by a function of str to the bytes of int32 [P, 3]: ids and chars."""
+    encoded = list(map(encode, words))
+    rows = np.frombuffer(b"".join(encoded), np.int32).reshape(-1, 3)
+    counts = [len(word) // 12 for word in encoded]
     return cls(
-      ids,
-      np.array(ids, np.int32),
+      rows[:, 0].tolist(),
+      rows[:, 0].copy(),
       np.repeat(np.arange(len(words), dtype=np.int32), counts),
       [0, *itertools.accumulate(counts)],
+      rows[:, 1:].copy(),
     )
+
+  def spans_in_text(self, example):
+    """Returns the pieces' spans in example.paragraph_text, int [2, P]; None if not known."""
+    needed = (example.answer_start, example.word_offsets, example.paragraph_text)
+    if any(value is None for value in needed) or not len(self.chars) or self.chars.min() < 0:
+      return None
+    return self.chars.T + np.array(example.word_offsets)[self.word_index]
 
 
 class _Converter:
@@ -564,7 +611,7 @@ class _Converter:
     settings.check()
     self._tokenizer = tokenizer
     self._settings = settings
-    self._encode_word = functools.lru_cache(_CACHED_WORDS)(self._encode)
+    self._encode_word = functools.lru_cache(_CACHED_WORDS)(self._encode_with_spans)
     self._outside = np.full(settings.max_query_length + 2, -1, np.int32)
     self._never = np.zeros(settings.max_query_length + 2, bool)
     self._cls, self._sep = tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
@@ -572,22 +619,35 @@ class _Converter:
   def _encode(self, text):
     return self._tokenizer.convert_tokens_to_ids(self._tokenizer.tokenize(text))
 
+  def _encode_with_spans(self, word):
+    """Encodes a word for _Paragraph.of_words."""
+    if isinstance(self._tokenizer, tokenization.FullTokenizer):
+      pieces, spans = self._tokenizer.tokenize_with_spans(word)
+    else:
+      pieces, spans = self._tokenizer.tokenize(word), None
+    ids = self._tokenizer.convert_tokens_to_ids(pieces)
+    rows = zip(ids, spans or [(-1, -1)] * len(ids))
+    return array.array("i", [number for i, span in rows for number in (i, *span)]).tobytes()
+
   def convert(self, examples):
     """Makes the Windows of a list of SquadExample; their example_index counts from 0.
 
     Paragraphs are tokenized once if their questions come together.
     """
-    rows = []
+    rows, num_chars = [], 0
     by_paragraph = itertools.groupby(enumerate(examples), lambda item: id(item[1].doc_tokens))
     for _, questions in by_paragraph:
       paragraph = None
       for index, example in questions:
         if paragraph is None:
           paragraph = _Paragraph.of_words(example.doc_tokens, self._encode_word)
-        rows.extend(self._rows(index, example, paragraph))
+          first_row = len(rows)
+        rows.extend(self._rows(index, example, paragraph, num_chars))
+      rows[first_row] = rows[first_row]._replace(chars=paragraph.chars)
+      num_chars += len(paragraph.chars)
     return Windows.of_rows(rows)
 
-  def _rows(self, index, example, paragraph):
+  def _rows(self, index, example, paragraph, first_char):
     """Yields the windows of an example for Windows.of_rows."""
     question = self._encode(example.question_text)[: self._settings.max_query_length]
     begin = np.array([self._cls, *question, self._sep], np.int32)
@@ -610,15 +670,37 @@ class _Converter:
         input_ids=np.concatenate([begin, paragraph.id_array[pieces], begin[-1:]]),
         word_index=np.concatenate([outside, paragraph.word_index[pieces], outside[:1]]),
         is_max_context=np.concatenate([never, is_max_context, never[:1]]),
+        chars=_NO_PIECES["chars"],
+        first_char=first_char + span.start,
       )
 
   def _answer_pieces(self, example, paragraph):
-    """Finds the first and last word piece of the answer in the paragraph; None without one."""
+    """Finds the first and last word piece of the answer in the paragraph; None without one.
+
+    In words that may be sentences it is the pieces that the answer's characters are in. In others
+    it is the answer's own pieces, the nearest to answer_start if they are there more than once, or
+    all pieces of the words if they are not there.
+    """
     if example.is_impossible or not self._settings.is_training:
       return None
     first = paragraph.first_pieces[example.start_position]
     last = paragraph.first_pieces[example.end_position + 1] - 1
-    return _find_pieces(paragraph.ids, first, last, self._encode(example.orig_answer_text))
+    wanted = self._encode(example.orig_answer_text)
+    found = list(_occurrences(paragraph.ids, first, last, wanted))
+    words = example.doc_tokens[example.start_position : example.end_position + 1]
+    may_be_sentences = _may_be_sentences(words)
+    if not may_be_sentences and len(found) == 1:
+      return found[0]
+    spans = paragraph.spans_in_text(example)
+    if spans is None:
+      return found[0] if found else (first, last)
+    starts, ends = spans
+    start, end = example.answer_start, example.answer_start + len(example.orig_answer_text)
+    if may_be_sentences and _has_text(example.paragraph_text[start:end], example.orig_answer_text):
+      places = np.flatnonzero((starts < end) & (ends > start)).tolist()
+      if places:
+        return places[0], places[-1]
+    return min(found, key=lambda place: abs(starts[place[0]] - start), default=(first, last))
 
 
 def _place_in_window(answer, span, offset):
@@ -647,6 +729,9 @@ class InputFeatures:
     start_position, end_position: first and last of the answer's tokens; 0 where the window has no
       answer; None when not training.
     is_impossible: whether the example has no answer.
+    token_to_chars: dict with the same keys as token_to_orig_map -> pair of int: the first of the
+      characters of the word that the piece was made of, and the one behind the last; -1, -1 if the
+      tokenizer does not tell. None if the features were made without it.
   """
 
   unique_id: int
@@ -661,6 +746,7 @@ class InputFeatures:
   start_position: Optional[int] = None
   end_position: Optional[int] = None
   is_impossible: Optional[bool] = None
+  token_to_chars: Optional[dict] = None
 
 
 class FeatureSet:
@@ -693,6 +779,8 @@ class FeatureSet:
       v[pieces][context.start : context.stop].tolist()
       for v in (windows.word_index, windows.is_max_context)
     )
+    first_char = int(windows.first_char[index])
+    chars = windows.chars[first_char : first_char + len(context)].tolist()
     return InputFeatures(
       unique_id=self._first_unique_id + index,
       example_index=int(windows.example_index[index]),
@@ -703,6 +791,7 @@ class FeatureSet:
       start_position=int(windows.start_position[index]) if is_training else None,
       end_position=int(windows.end_position[index]) if is_training else None,
       is_impossible=bool(windows.is_impossible[index]),
+      token_to_chars=dict(zip(context, chars)),
       **self._padded(index),
     )
 
@@ -718,12 +807,13 @@ class FeatureSet:
     }
 
   def part(self, start, end):
-    """Returns the FeatureSet of the windows from start to before end, without their tokens' texts.
+    """Returns the FeatureSet of the windows from start to before end, without texts and chars.
 
     Places past the end get the last window again, with a unique_id of its own.
     """
     order = np.minimum(np.arange(start, end), len(self) - 1)
-    return FeatureSet(self.windows.take(order), self.settings, {}, self._first_unique_id + start)
+    windows = self.windows.take(order)._replace(chars=_NO_PIECES["chars"])
+    return FeatureSet(windows, self.settings, {}, self._first_unique_id + start)
 
   def record_row(self, index):
     """Returns a window as a row for record_features: a dict of name -> number or list."""
@@ -846,7 +936,7 @@ def log_features(features):
 
 
 def _log_feature(feature):
-  values = dict(vars(feature))
+  values = {name: value for name, value in vars(feature).items() if name != "token_to_chars"}
   start, end, is_impossible = (values.pop(name) for name in _ANSWER)
   tf_records.log_example(**values)
   if start is None:

@@ -148,7 +148,8 @@ def compute_answers(
     n_best_size: int, at least 1; how many starts and ends of each window are considered, and the
       length of the n-best lists.
     max_answer_length: int, in word pieces.
-    do_lower_case: bool, whether the tokenizer lower-cased the text.
+    do_lower_case: bool, whether the tokenizer lower-cased the text; used for features that have no
+      token_to_chars, whose answers are looked for in the text.
     version_2_with_negative: bool, whether a question may have no answer.
     null_score_diff_threshold: float; "no answer" is predicted where the null odds are higher.
     verbose_logging: bool, whether to log the answers whose exact place in the text is not found.
@@ -345,6 +346,7 @@ class _Window(NamedTuple):
   Attributes:
     tokens: list of str, the feature's.
     words: dict of int place in tokens -> int word, for the places where spans start and end.
+    chars: dict of the same places -> pair of int, see InputFeatures.token_to_chars; or None.
     starts, ends: int [N], places of the first and last piece of each span.
     start_logits, end_logits: float64 [N].
     null_logits: (float, float), those of [CLS].
@@ -352,6 +354,7 @@ class _Window(NamedTuple):
 
   tokens: list
   words: dict
+  chars: Optional[dict]
   starts: np.ndarray
   ends: np.ndarray
   start_logits: np.ndarray
@@ -420,6 +423,8 @@ def _window(qas_id, feature, result, settings):
     for logits in (start_logits, end_logits)
   )
   words = {i: feature.token_to_orig_map[i] for i in starts + ends}
+  chars = getattr(feature, "token_to_chars", None)  # features of programs may lack it
+  chars = chars and {i: chars[i] for i in words}
   # A word in several windows is scored where it has most context.
   starts = np.array([i for i in starts if feature.token_is_max_context.get(i, False)], int)
   ends = np.array(ends, int)
@@ -429,6 +434,7 @@ def _window(qas_id, feature, result, settings):
   return _Window(
     feature.tokens,
     words,
+    chars,
     starts,
     ends,
     start_logits[starts],
@@ -497,7 +503,7 @@ def _null_window(windows):
   """Makes a window with one span, for "no answer": [CLS] of the window with its lowest score."""
   start, end = min((w.null_logits for w in windows), key=sum, default=(0.0, 0.0))
   place = np.zeros(1, int)
-  return _Window([], {}, place, place, np.array([start]), np.array([end]), (start, end))
+  return _Window([], {}, None, place, place, np.array([start]), np.array([end]), (start, end))
 
 
 def _best_first(windows):
@@ -531,15 +537,19 @@ def _compute_softmax(scores):
 
 
 def _entry(words, window, i, settings):
-  """Makes the _Entry of the i-th span of a window."""
+  """Makes the _Entry of the i-th span of a window: the characters that its pieces were made of."""
   start, end = int(window.starts[i]), int(window.ends[i])
   logits = float(window.start_logits[i]), float(window.end_logits[i])
   if start == 0:
     return _Entry("", *logits)
-  first = window.words[start]
-  orig_text = " ".join(words[first : window.words[end] + 1])
-  pred_text = _piece_text(window.tokens[start : end + 1])
-  begin, stop = _locate(pred_text, orig_text, settings.do_lower_case, settings.verbose_logging)
+  first, last = window.words[start], window.words[end]
+  orig_text = " ".join(words[first : last + 1])
+  begin, stop = (window.chars[start][0], window.chars[end][1]) if window.chars else (-1, -1)
+  if begin >= 0 and stop >= 0:
+    stop += len(orig_text) - len(words[last])  # from the last word to all of them
+  else:
+    pred_text = _piece_text(window.tokens[start : end + 1])
+    begin, stop = _locate(pred_text, orig_text, settings.do_lower_case, settings.verbose_logging)
   return _Entry(orig_text[begin:stop], *logits, (first, begin, stop))
 
 
