@@ -12,6 +12,7 @@ import gzip
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
@@ -157,6 +158,16 @@ def remove(path: str):
     _gfile().remove(path)
   else:
     os.remove(path)
+
+
+def remove_tree(path: str):
+  """Deletes a file, or a directory with all that is in it."""
+  if not is_directory(path):
+    remove(path)
+  elif is_remote(path):
+    _gfile().rmtree(path)
+  else:
+    shutil.rmtree(path)
 
 
 def describe(error: Exception) -> str:

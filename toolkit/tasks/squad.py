@@ -473,7 +473,7 @@ def _occurrences(pieces, start, end, wanted):
       yield first, first + count - 1
 
 
-def _may_be_sentences(words):
+def may_be_sentences(words: list) -> bool:
   """Returns True if there are spaces of other kinds in words, or letters without case.
 
   Scripts that are written without spaces (Chinese, Japanese, Thai) have no case.
@@ -688,15 +688,15 @@ class _Converter:
     wanted = self._encode(example.orig_answer_text)
     found = list(_occurrences(paragraph.ids, first, last, wanted))
     words = example.doc_tokens[example.start_position : example.end_position + 1]
-    may_be_sentences = _may_be_sentences(words)
-    if not may_be_sentences and len(found) == 1:
+    are_sentences = may_be_sentences(words)
+    if not are_sentences and len(found) == 1:
       return found[0]
     spans = paragraph.spans_in_text(example)
     if spans is None:
       return found[0] if found else (first, last)
     starts, ends = spans
     start, end = example.answer_start, example.answer_start + len(example.orig_answer_text)
-    if may_be_sentences and _has_text(example.paragraph_text[start:end], example.orig_answer_text):
+    if are_sentences and _has_text(example.paragraph_text[start:end], example.orig_answer_text):
       places = np.flatnonzero((starts < end) & (ends > start)).tolist()
       if places:
         return places[0], places[-1]

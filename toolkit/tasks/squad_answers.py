@@ -23,6 +23,7 @@ from absl import logging
 
 import tokenization
 from toolkit.support import files
+from toolkit.tasks import squad
 
 NBEST_FILE = "nbest_predictions.json"
 NULL_ODDS_FILE = "null_odds.json"
@@ -537,7 +538,10 @@ def _compute_softmax(scores):
 
 
 def _entry(words, window, i, settings):
-  """Makes the _Entry of the i-th span of a window: the characters that its pieces were made of."""
+  """Makes the _Entry of the i-th span of a window: the characters that its pieces were made of.
+
+  An answer with [UNK] is whole words, except in text without spaces.
+  """
   start, end = int(window.starts[i]), int(window.ends[i])
   logits = float(window.start_logits[i]), float(window.end_logits[i])
   if start == 0:
@@ -545,7 +549,9 @@ def _entry(words, window, i, settings):
   first, last = window.words[start], window.words[end]
   orig_text = " ".join(words[first : last + 1])
   begin, stop = (window.chars[start][0], window.chars[end][1]) if window.chars else (-1, -1)
-  if begin >= 0 and stop >= 0:
+  if "[UNK]" in window.tokens[start : end + 1] and not squad.may_be_sentences(orig_text.split()):
+    begin, stop = 0, len(orig_text)
+  elif begin >= 0 and stop >= 0:
     stop += len(orig_text) - len(words[last])  # from the last word to all of them
   else:
     pred_text = _piece_text(window.tokens[start : end + 1])

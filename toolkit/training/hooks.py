@@ -1,5 +1,6 @@
 """Hooks of the steps of a training: checkpoints, progress, evaluations, stops."""
 
+import contextlib
 import os
 import sys
 import time
@@ -59,10 +60,18 @@ class CheckpointHook(tf.train.CheckpointSaverHook):
     # The timer of the base class has either steps or seconds.
     self._timer = _Timer(save_steps, save_seconds, watch)
 
+  @contextlib.contextmanager
   def _writing(self):
-    """Context in which errors of writing become a files.InputError."""
+    """Context in which errors of writing become a files.InputError, and leave no parts of files."""
     remedy = "make room there, and the same command goes on from the last checkpoint"
-    return files.converted_write_errors(self._output_dir, checkpoint_files.WRITE_ERRORS, remedy)
+    try:
+      with files.converted_write_errors(self._output_dir, checkpoint_files.WRITE_ERRORS, remedy):
+        yield
+    except files.InputError:
+      for pattern in ("graph.pbtxt.tmp*", "model.ckpt-*temp*", "checkpoint.tmp*"):
+        for path in files.list_paths(self._output_dir, pattern):
+          files.remove_tree(path)
+      raise
 
   def after_create_session(self, session, coord):
     with self._writing():
