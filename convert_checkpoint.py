@@ -5,8 +5,8 @@
                                               label_list.txt where there are labels
   to_huggingface      TensorFlow checkpoint   model.safetensors, config.json, vocab.txt,
                                               tokenizer_config.json where the casing is known
-  strip               training checkpoint     bert_model.ckpt without optimizer slots and step, and
-                                              the descriptions that lie beside the checkpoint
+  strip               training checkpoint     bert_model.ckpt without optimizer slots, averages and
+                                              step, and the descriptions beside the checkpoint
 
 What is converted, both ways: the encoder, and these heads.
 
@@ -22,6 +22,8 @@ What is converted, both ways: the encoder, and these heads.
 DistilBERT becomes a BERT whose token types are all zeros, and returns to DistilBERT as long as they
 are. For a directory that a script has trained, --input needs only its name: its checkpoint is the
 best one, in best/, if that is kept, or the last.
+
+A scope that all names of the encoder are in, such as module/ or module., is taken off.
 
 Values are copied bit by bit, 16-bit floats widened to 32. PyTorch is needed for pytorch_model.bin
 alone; nothing in it is run.
@@ -49,7 +51,13 @@ import safetensors.numpy
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-from toolkit.formats import checkpoints, huggingface_config, huggingface_names, model_directory
+from toolkit.formats import (
+  checkpoints,
+  huggingface_config,
+  huggingface_names,
+  model_directory,
+  variable_names,
+)
 from toolkit.formats.checkpoints import (  # noqa: F401, public names of this module
   is_training_state,
   read_checkpoint,
@@ -91,7 +99,8 @@ flags.DEFINE_bool(
 flags.DEFINE_bool(
   "allow_unplaced",
   False,
-  "Leave out what cannot be converted on top of the encoder, instead of refusing it.",
+  "Leave out what has no place in the output, instead of refusing it: heads, and variables that "
+  "were added to the encoder.",
 )
 flags.DEFINE_bool("overwrite", False, "Replace a model in --output.")
 
@@ -135,7 +144,8 @@ def from_huggingface(
       (or tokenizer.json).
     vocab_file: str, the vocabulary if it is elsewhere.
     do_lower_case: bool, the casing if tokenizer_config.json lacks it, or has it wrong.
-    allow_unplaced: bool, leave out heads that cannot be converted instead of raising an error.
+    allow_unplaced: bool, leave out heads that cannot be converted, and what the encoder has in
+      addition, instead of raising an error.
 
   Raises:
     files.InputError: a file is missing or damaged, the model is neither BERT nor DistilBERT,
@@ -147,7 +157,7 @@ def from_huggingface(
   vocab = _read_vocab(vocab_file or _find_vocab(directory), config.vocab_size)
   tokenizer = huggingface_config.read_tokenizer_config(directory, do_lower_case)
   config.huggingface["tokenizer_config"] = tokenizer
-  path, tensors = read_weights(directory)
+  path, tensors = _read_huggingface(directory)
   ignored = _drop_copies(tensors, family, path)
   plan = _plan_from_huggingface(tensors, config)
   ignored += _drop_cancelled(tensors, plan)
@@ -174,7 +184,8 @@ def to_huggingface(
     bert_config_file, vocab_file: str, default those beside the checkpoint.
     do_lower_case: bool, the casing if neither the run.json beside the checkpoint nor
       bert_config.json has it.
-    allow_unplaced: bool, leave out heads that cannot be converted instead of raising an error.
+    allow_unplaced: bool, leave out heads that cannot be converted, and what the encoder has in
+      addition, instead of raising an error.
 
   Raises:
     files.InputError: see from_huggingface.
@@ -207,14 +218,14 @@ def to_huggingface(
 
 
 def strip(checkpoint, bert_config_file=None, vocab_file=None) -> Conversion:
-  """Removes optimizer slots and step from a training checkpoint; keeps its description files.
+  """Removes training state from a checkpoint, see checkpoints; keeps its description files.
 
   Args:
     checkpoint: str, prefix of the checkpoint or its directory.
     bert_config_file, vocab_file: str, default those beside the checkpoint, if any.
 
   Raises:
-    files.InputError: the checkpoint or a description cannot be read.
+    files.InputError: the checkpoint or a description cannot be read, or it has several encoders.
   """
   prefix, directory = find_checkpoint(checkpoint)
   tensors, ignored = read_checkpoint(prefix)
@@ -301,6 +312,14 @@ def _unplaced_reason(family, described):
   if family is DISTILBERT and "DistilBertForSequenceClassification" in architectures:
     return "its classifier has a layer with ReLU where BERT's has the pooler with tanh"
   return f"config.json says it is {', '.join(map(str, architectures)) or 'no architecture'}"
+
+
+def _read_huggingface(directory):
+  """Reads weights as read_weights does, to names without the scope that all of them may be in."""
+  path, tensors = read_weights(directory)
+  names = variable_names.resolve(tensors, variable_names.HUGGINGFACE, path)
+  names.log(path)
+  return path, {name: tensors[source] for name, source in names.sources.items()}
 
 
 def _drop_copies(tensors, family, origin):
@@ -393,7 +412,8 @@ def convert_tensors(tensors, plan, origin, allow_unplaced, reason=""):
     tensors: dict of source name -> array.
     plan: Plan.
     origin: str, the path of the tensors, for messages.
-    allow_unplaced: bool, leave out heads that have no routes instead of raising an error.
+    allow_unplaced: bool, leave out heads that have no routes, and what the encoder has in addition,
+      instead of raising an error.
     reason: str, why there are such, for the message.
 
   Returns:
@@ -403,7 +423,8 @@ def convert_tensors(tensors, plan, origin, allow_unplaced, reason=""):
     files.InputError: tensors are missing, have no place, or have a wrong shape or type.
   """
   routes = _without_missing_pooler(tensors, plan, origin)
-  left_out = _find_unplaced(tensors, routes, origin, allow_unplaced, reason)
+  unplaced = [name for name in tensors if name not in {route.source for route in routes}]
+  _check_unplaced(unplaced, plan, origin, allow_unplaced, reason)
   converted = {}
   for route in routes:
     value = _widen(tensors[route.source], f"{origin}: {route.source}")
@@ -416,7 +437,7 @@ def convert_tensors(tensors, plan, origin, allow_unplaced, reason=""):
   if plan.head == NO_HEAD and not any("pooler" in name for name in converted):
     logging.warning("%s has no pooler, so neither has the output", origin)
   rows = [(r.source, r.shape, r.target, converted[r.target].shape) for r in routes]
-  rows += [(name, tensors[name].shape, "(left out)", None) for name in left_out]
+  rows += [(name, tensors[name].shape, "(left out)", None) for name in unplaced]
   return converted, rows
 
 
@@ -429,28 +450,53 @@ def _without_missing_pooler(tensors, plan, origin):
   if is_needed or missing != [route for route in plan.routes if "pooler" in route.source]:
     raise files.InputError(
       f"{origin}: lacks {_enumerate([route.source for route in missing])}, which the configuration "
-      "describes"
+      f"describes{variable_names.foreign_format(tensors)}"
     )
   return [route for route in plan.routes if route not in missing]
 
 
-def _find_unplaced(tensors, routes, origin, allow_unplaced, reason):
-  """Returns the names without a route. Heads may be left out, parts of the encoder may not."""
-  sources = {route.source for route in routes}
-  unplaced = [name for name in tensors if name not in sources]
+def _check_unplaced(unplaced, plan, origin, allow_unplaced, reason):
+  """Checks that names without a route may be left out, and warns of what that means.
+
+  What contradicts the configuration may not: a layer that it does not count is a part of the
+  encoder, without which all vectors are others; of one tensor under two names, none is known to be
+  the right one.
+  """
   encoder = [name for name in unplaced if huggingface_names.ENCODER_NAME.match(name)]
-  if encoder:
+  heads = [name for name in unplaced if name not in encoder]
+  _check_contradictions(encoder, plan, origin)
+  if encoder and not allow_unplaced:
     raise files.InputError(
-      f"{origin}: the encoder that the configuration describes has no {_enumerate(encoder)}"
+      f"{origin}: the encoder that the configuration describes has no {_enumerate(encoder)}; give "
+      "--allow_unplaced to leave it out, if the model is the same without it"
     )
-  if unplaced and not allow_unplaced:
+  if heads and not allow_unplaced:
     raise files.InputError(
-      f"{origin}: {_enumerate(unplaced)} is not the whole of a head that can be converted"
+      f"{origin}: {_enumerate(heads)} is not the whole of a head that can be converted"
       f"{reason and f' ({reason})'}; give --allow_unplaced to leave it out"
     )
-  if unplaced:
-    logging.warning("%s is left out: training starts such a head anew", _enumerate(unplaced))
-  return unplaced
+  if encoder:
+    logging.warning("%s is left out: the encoder is used without it", _enumerate(encoder))
+  if heads:
+    logging.warning("%s is left out: training starts such a head anew", _enumerate(heads))
+
+
+def _check_contradictions(encoder, plan, origin):
+  """Checks that parts of an encoder without a route are neither its layers nor its tensors."""
+  layers = {huggingface_names.layer_of(route.source) for route in plan.routes}
+  others = [name for name in encoder if huggingface_names.layer_of(name) not in layers]
+  if others:
+    raise files.InputError(
+      f"{origin}: the encoder that the configuration describes has no {_enumerate(others)}; give "
+      "the configuration of the model, with the number of its layers"
+    )
+  sources = {plan.family.canonical_name(route.source): route.source for route in plan.routes}
+  for name in encoder:
+    other = sources.get(plan.family.canonical_name(name))
+    if other:
+      raise files.InputError(
+        f"{origin}: has {other} and {name}, two names for one tensor; save it without one of them"
+      )
 
 
 def _enumerate(names, most=12):

@@ -160,6 +160,21 @@ def test_dense_weights_are_transposed(checkpoint):
   np.testing.assert_array_equal(got["bert/embeddings/token_type_embeddings"], w[f"{name}.weight"])
 
 
+def test_old_names_of_distilbert_give_the_same(tmp_path):
+  respelled = {}
+  for name, value in random_tensors("DistilBertForMaskedLM").items():
+    old = {"weight": "gamma", "bias": "beta"} if "norm" in name.lower() else {}
+    *scopes, last = name.split(".")
+    respelled[".".join([*scopes, old.get(last, last)])] = value
+  assert "distilbert.transformer.layer.0.sa_layer_norm.gamma" in respelled
+  other = write_huggingface(tmp_path / "other", respelled, "DistilBertForMaskedLM")
+  plain = write_huggingface(tmp_path / "plain", architecture="DistilBertForMaskedLM")
+  assert_identical(
+    convert_checkpoint.from_huggingface(other).tensors,
+    convert_checkpoint.from_huggingface(plain).tensors,
+  )
+
+
 def test_other_spellings_of_names_give_the_same(huggingface, tmp_path):
   old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
   respelled = {}
@@ -265,12 +280,16 @@ def test_casing_by_flag_then_training_then_huggingface(checkpoint, caplog):
   assert "not known whether the model is uncased" in caplog.text
 
 
-def test_slots_and_step_do_not_go_to_huggingface(checkpoint):
-  slot = np.ones([H], np.float32)
-  add_tensors(checkpoint, global_step=np.int64(3), bert__pooler__dense__bias__adam_m=slot)
-  conversion = convert_checkpoint.to_huggingface(checkpoint)
-  assert conversion.tensors.keys() == random_tensors().keys()
-  assert conversion.ignored == 2
+@pytest.mark.parametrize("convert", [convert_checkpoint.to_huggingface, convert_checkpoint.strip])
+def test_training_state_goes_nowhere(checkpoint, convert):
+  want = convert(checkpoint).tensors
+  value = np.ones([H], np.float32)
+  kinds = ("adam_m", "adam_v", "Adam", "Adam_1", "lamb_m", "LAMB_1", "ExponentialMovingAverage")
+  state = {f"bert__pooler__dense__bias__{kind}": value for kind in kinds}
+  add_tensors(checkpoint, global_step=np.int64(3), beta1_power=np.float32(0.9), **state)
+  conversion = convert(checkpoint)
+  assert_identical(conversion.tensors, want)
+  assert conversion.ignored == 2 + len(kinds)
 
 
 # ---- Heads --------------------------------------------------------------------------------------
@@ -624,15 +643,47 @@ def test_heads_over_a_pooler_need_it(tmp_path, architecture):
 def test_parts_of_another_encoder_are_never_left_out(tmp_path):
   extra = {"encoder.layer.2.output.dense.bias": np.zeros(H, np.float32)}
   directory = write_huggingface(tmp_path / "x", {**random_tensors(), **extra})
-  with pytest.raises(files.InputError, match=r"has no encoder\.layer\.2\.output\.dense\.bias$"):
+  with pytest.raises(files.InputError, match=r"has no encoder\.layer\.2\.output\.dense\.bias; "):
     convert_checkpoint.from_huggingface(directory, allow_unplaced=True)
 
 
 def test_one_tensor_under_two_names_is_refused(tmp_path):
   extra = {"bert.pooler.dense.bias": np.zeros(H, np.float32)}
   directory = write_huggingface(tmp_path / "x", {**random_tensors(), **extra})
-  with pytest.raises(files.InputError, match=r"has no (bert\.)?pooler\.dense\.bias$"):
+  for allow_unplaced in (False, True):
+    with pytest.raises(files.InputError, match=r"has .*pooler\.dense\.bias, two names for one"):
+      convert_checkpoint.from_huggingface(directory, allow_unplaced=allow_unplaced)
+
+
+def test_layers_of_another_encoder_are_never_left_out(checkpoint):
+  add_tensors(checkpoint, bert__encoder__layer_2__output__dense__bias=np.zeros(H, np.float32))
+  match = "has no bert/encoder/layer_2/output/dense/bias; give the configuration of the model"
+  for allow_unplaced in (False, True):
+    with pytest.raises(files.InputError, match=match):
+      convert_checkpoint.to_huggingface(checkpoint, allow_unplaced=allow_unplaced)
+
+
+def test_additions_to_an_encoder_are_refused_or_left_out(checkpoint, caplog):
+  names = ["bert/embeddings/relation_embedding", "bert/encoder/layer_1/adapter/down/kernel"]
+  extra = {name.replace("/", "__"): np.ones([3, H], np.float32) for name in names}
+  add_tensors(checkpoint, **extra, cls__squad__output_bias=np.zeros(2, np.float32))
+  with pytest.raises(files.InputError) as refusal:
+    convert_checkpoint.to_huggingface(checkpoint)
+  assert all(word in str(refusal.value) for word in [*names, "; give --allow_unplaced to leave"])
+  conversion = convert_checkpoint.to_huggingface(checkpoint, allow_unplaced=True)
+  assert_identical(conversion.tensors, random_tensors())
+  left_out = [row[0] for row in conversion.rows if row[2] == "(left out)"]
+  assert left_out == [*names, "cls/squad/output_bias"]
+  assert f"{names[0]}, {names[1]} is left out: the encoder is used without it" in caplog.text
+
+
+def test_additions_to_an_encoder_of_huggingface(tmp_path):
+  extra = {"embeddings.relation_embedding.weight": np.ones([3, H], np.float32)}
+  directory = write_huggingface(tmp_path / "x", {**random_tensors(), **extra})
+  with pytest.raises(files.InputError, match=r"has no embeddings\.relation.* --allow_unplaced"):
     convert_checkpoint.from_huggingface(directory)
+  conversion = convert_checkpoint.from_huggingface(directory, allow_unplaced=True)
+  assert len(conversion.tensors) == 39
 
 
 def test_only_the_whole_pooler_may_be_missing(tmp_path, caplog):
@@ -645,6 +696,58 @@ def test_only_the_whole_pooler_may_be_missing(tmp_path, caplog):
   bert = written(convert_checkpoint.from_huggingface(directory), tmp_path / "bert")
   assert "has no pooler" in caplog.text
   assert_identical(convert_checkpoint.to_huggingface(bert).tensors, tensors)
+
+
+# ---- Names in a scope ---------------------------------------------------------------------------
+
+
+def in_scope(checkpoint, form="module/{}"):
+  """The same checkpoint with names as str.format makes them."""
+  tensors = saved_tensors(checkpoint)
+  checkpoints.save_checkpoint(checkpoint, {form.format(n): v for n, v in tensors.items()})
+
+
+@pytest.mark.parametrize("form", ["module/{}", "a/model/{}", "{}:0", "module/{}:0"])
+@pytest.mark.parametrize("mode", ["to_huggingface", "strip"])
+def test_a_checkpoint_in_a_scope_converts_to_the_same(checkpoint, caplog, mode, form):
+  bias = np.zeros([2], np.float32)
+  add_tensors(checkpoint, output_weights=np.ones([2, H], np.float32), output_bias=bias)
+  convert = getattr(convert_checkpoint, mode)
+  want = convert(checkpoint)
+  add_tensors(checkpoint, output_bias__adam_m=bias)
+  in_scope(checkpoint, form)
+  caplog.set_level("INFO")
+  got = convert(checkpoint)
+  assert_identical(got.tensors, want.tensors)
+  assert (got.rows, got.texts, got.ignored) == (want.rows, want.texts, 1)
+  assert caplog.text.count("which is taken off") == (form != "{}:0")
+
+
+@pytest.mark.parametrize("scope", ["module.", "model.", "module.model."])
+@pytest.mark.parametrize("architecture", ["BertModel", "DistilBertModel", *HEAD_SHAPES])
+def test_huggingface_in_a_scope_converts_to_the_same(tmp_path, caplog, architecture, scope):
+  plain = write_huggingface(tmp_path / "plain", architecture=architecture)
+  tensors = {scope + name: value for name, value in random_tensors(architecture).items()}
+  directory = write_huggingface(tmp_path / "scoped", tensors, architecture)
+  want = convert_checkpoint.from_huggingface(plain)
+  caplog.set_level("INFO")
+  got = convert_checkpoint.from_huggingface(directory)
+  assert_identical(got.tensors, want.tensors)
+  assert (got.rows, got.texts, got.ignored) == (want.rows, want.texts, want.ignored)
+  assert f"The names of {len(tensors)} variables in {directory}" in caplog.text
+
+
+def test_two_encoders_are_refused(checkpoint, tmp_path):
+  tensors = saved_tensors(checkpoint)
+  two = {f"{scope}/{n}": v for scope in ("teacher", "student") for n, v in tensors.items()}
+  checkpoints.save_checkpoint(checkpoint, two)
+  for convert in (convert_checkpoint.to_huggingface, convert_checkpoint.strip):
+    with pytest.raises(files.InputError, match=r"2 encoders, student/bert/\w+ and teacher/bert/"):
+      convert(checkpoint)
+  two = {f"{scope}.{n}": v for scope in ("query", "text") for n, v in random_tensors().items()}
+  directory = write_huggingface(tmp_path / "x", two)
+  with pytest.raises(files.InputError, match=r"2 encoders, query\.embeddings\S+ and text\.embedd"):
+    convert_checkpoint.from_huggingface(directory)
 
 
 # ---- Strip --------------------------------------------------------------------------------------

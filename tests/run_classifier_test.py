@@ -233,6 +233,51 @@ def test_a_fresh_directory_predicts_with_a_trained_checkpoint(trained, model, da
   assert not checkpoint_steps(fresh)
 
 
+def test_weights_in_a_scope(refused, trained, model, data, tmp_path, log):
+  """Names as of a model that was trained within a module, its head beside it."""
+  prefix = save_in_scope(tmp_path / "start", trained)
+  flags = start(model, None, init_checkpoint=prefix, predict_file=data / "test.tsv")
+  shutil.copy(trained / "label_list.txt", tmp_path / "start" / "label_list.txt")
+  run(tmp_path / "fresh", "--do_predict", **flags)
+  assert table(tmp_path / "fresh") == table(trained)
+  lines = [line for line in log.messages if "taken off" in line]
+  assert len(lines) == 1 and "begin with module/" in lines[0]
+
+  flags = start(model, data, num_train_epochs=1, learning_rate=1e-9)
+  run(tmp_path / "trained", "--do_train", **{**flags, "init_checkpoint": prefix})
+  got, want = weights(tmp_path / "trained"), weights(trained)
+  assert got.keys() == want.keys()
+  for name in ("output_weights", "bert/embeddings/word_embeddings"):
+    np.testing.assert_allclose(got[name], want[name], atol=1e-6)
+
+  other = copied(trained, tmp_path)
+  save_in_scope(other, trained)
+  match = r"--output_dir: .* it has module/bert/\S+ for bert/.*; give it as --init_checkpoint"
+  for switch in ("--do_train", "--do_eval", "--do_predict"):
+    refused(match, switch, output_dir=other)
+
+
+def save_in_scope(directory, trained):
+  """Writes the last checkpoint of a directory with its encoder, and slots of it, in module/."""
+  directory.mkdir(exist_ok=True)
+  scoped = {f"module/{n}" if n.startswith("bert/") else n: v for n, v in weights(trained).items()}
+  prefix = save_checkpoint(directory / f"model.ckpt-{NUM_STEPS}", scoped)
+  tf.train.update_checkpoint_state(str(directory), prefix)
+  return prefix
+
+
+def test_a_checkpoint_of_two_encoders_or_of_16_bits(refused, model, tmp_path):
+  reader = tf.train.load_checkpoint(str(model / "bert_model.ckpt"))
+  names = reader.get_variable_to_shape_map()
+  two = {f"{s}/{name}": reader.get_tensor(name) for s in ("teacher", "student") for name in names}
+  prefix = save_checkpoint(tmp_path / "two", two)
+  match = r"^--init_checkpoint: .*two: has 2 encoders, student/bert/\w+ and teacher/bert/\w+; save"
+  refused(match, init_checkpoint=prefix)
+  half = {name: reader.get_tensor(name).astype(np.float16) for name in names}
+  prefix = save_checkpoint(tmp_path / "half", half)
+  refused("^--init_checkpoint: bert/.* is of type float16 in .*half", init_checkpoint=prefix)
+
+
 def test_a_finished_directory_is_not_trained_again(trained, model, data, tmp_path, log):
   again = copied(trained, tmp_path)
   (again / "eval_results.txt").unlink()

@@ -92,3 +92,54 @@ def test_a_checkpoint_without_an_encoder():
     checkpoints.compare({"bert/a": [1]}, {n: [1] for n in "dcba"}, "p")
   with pytest.raises(files.InputError, match=r"it has none at all$"):
     checkpoints.compare({"bert/a": [1]}, {}, "p")
+  with pytest.raises(files.InputError, match=r"it has m/\.ATT.*; it was written by tf\.train\."):
+    checkpoints.compare({"bert/a": [1]}, {"m/.ATTRIBUTES/VARIABLE_VALUE": [1]}, "p")
+
+
+# ---- Names in the file --------------------------------------------------------------------------
+
+NAME = "bert/pooler/dense/bias"
+
+
+def save_arrays(prefix, variables):
+  """Writes a checkpoint whose names may be such that no variable can have them."""
+  arrays = {name: np.asarray(value) for name, value in variables.items()}
+  checkpoints.save_checkpoint(str(prefix), arrays)
+  return str(prefix)
+
+
+def test_saved_variables_by_the_names_of_the_scripts(tmp_path):
+  half = np.ones([3], np.float16)
+  variables = {f"m/{NAME}:0": np.ones([2], np.float32), "m/b": half, "m/b/Adam": half}
+  saved = checkpoints.read_saved(save_arrays(tmp_path / "x", variables), "my_flag")
+  assert saved.shapes == {NAME: [2], "b": [3], "b/Adam": [3]}
+  assert saved.names.sources == {NAME: f"m/{NAME}:0", "b": "m/b", "b/Adam": "m/b/Adam"}
+  coverage = saved.compare({NAME: [2], "c": [1]}, {NAME: tf.float32, "c": tf.float32})
+  assert coverage == checkpoints.Coverage([NAME], ["c"], [], unused=["b"])
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64])
+def test_saved_variables_of_another_type(tmp_path, kind):
+  saved = checkpoints.read_saved(save_arrays(tmp_path / "x", {NAME: np.ones([2], kind)}), "f")
+  with pytest.raises(files.InputError, match=rf"^--f: {NAME} is of type {kind.__name__} in .*/x, "):
+    saved.compare({NAME: [2]}, {NAME: tf.float32})
+  assert saved.compare({NAME: [2]}, {NAME: tf.as_dtype(kind)}).loaded == [NAME]
+
+
+def test_only_the_names_of_the_scripts_can_go_on(tmp_path):
+  bias = np.ones([2], np.float32)
+  checkpoints.check_resumable(save_arrays(tmp_path / "own", {NAME: bias, f"{NAME}/adam_m": bias}))
+  for name in (f"module/{NAME}", f"{NAME}:0"):
+    prefix = save_arrays(tmp_path / "x", {name: bias})
+    match = rf"^--output_dir: .* it has {name} for {NAME}; give it as --init_checkpoint"
+    with pytest.raises(files.InputError, match=match):
+      checkpoints.check_resumable(prefix)
+
+
+def test_reading_leaves_training_state_and_the_scope(tmp_path, log):
+  bias = np.ones([2], np.float32)
+  slots = {f"m/{NAME}/{slot}": bias for slot in ("ExponentialMovingAverage", "lamb_m")}
+  prefix = save_arrays(tmp_path / "x", {f"m/{NAME}": bias, **slots, "global_step": np.int64(3)})
+  tensors, ignored = checkpoints.read_checkpoint(prefix)
+  assert list(tensors) == [NAME] and ignored == 3
+  assert log.messages == [f"The names of 1 variables in {prefix} begin with m/, which is taken off"]

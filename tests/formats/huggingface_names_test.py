@@ -158,6 +158,21 @@ def test_half_a_head_and_other_heads_are_none(family, architectures, names, head
   assert family.head_of(names, architectures) == head
 
 
+@pytest.mark.parametrize(
+  ("name", "layer"),
+  [
+    ("bert/encoder/layer_12/output/dense/bias", 12),
+    ("bert.encoder.layer.3.output.dense.bias", 3),
+    ("encoder.layer.0.output.dense.bias", 0),
+    ("distilbert.transformer.layer.1.ffn.lin1.bias", 1),
+    ("bert/embeddings/layer_1/x", None),
+    ("bert/encoder/layer_shared/bias", None),
+  ],
+)
+def test_layer_of_a_tensor(name, layer):
+  assert huggingface_names.layer_of(name) == layer
+
+
 def test_two_heads_of_a_checkpoint_are_none():
   heads = ["output_weights", "output_bias", "cls/ner/output_weights", "cls/ner/output_bias"]
   assert huggingface_names.head_of_checkpoint(heads[:2]) == "ForSequenceClassification"

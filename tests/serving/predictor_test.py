@@ -9,6 +9,7 @@ import tensorflow.compat.v1 as tf
 from tiny_runs import SPECIAL, config_of, save_checkpoint, save_encoder
 
 import modeling
+from toolkit.formats import checkpoints
 from toolkit.serving.predictor import Predictor
 from toolkit.support import files, precision, processes
 
@@ -45,6 +46,22 @@ def test_the_same_as_a_plain_session(checkpoint):
   assert got.keys() == want.keys()
   for name, value in got.items():
     np.testing.assert_allclose(value, want[name][0], atol=1e-5)
+
+
+@pytest.mark.parametrize("name_in_file", ["module/{}", "a/b/{}:0", "{}:0"])
+def test_a_model_in_a_scope_gives_the_same(checkpoint, tmp_path, log, name_in_file):
+  reader = tf.train.load_checkpoint(checkpoint)
+  names = sorted(reader.get_variable_to_shape_map())
+  scoped = {name_in_file.format(name): reader.get_tensor(name) for name in names}
+  prefix = str(tmp_path / "scoped")
+  checkpoints.save_checkpoint(prefix, scoped)
+  rows = rows_of([3, 7])
+  for got, want in zip(Predictor(build, prefix).run(rows), Predictor(build, checkpoint).run(rows)):
+    for name, value in want.items():
+      np.testing.assert_array_equal(got[name], value)
+  scope = name_in_file[: name_in_file.index("{")]
+  wanted = f"The names of {len(names)} variables in {prefix} begin with {scope}, which is taken off"
+  assert [m for m in log.messages if "taken off" in m] == ([wanted] if scope else [])
 
 
 def test_mixed_precision_changes_little(checkpoint):
@@ -132,6 +149,16 @@ def test_a_checkpoint_of_a_model_with_other_projections(checkpoint, tmp_path):
   narrow = save_checkpoint(tmp_path / "narrow", {**saved, name: saved[name][:, :8]})
   with pytest.raises(files.InputError, match=rf"{name} has shape \[16, 8\] .* \[16, 16\] by"):
     Predictor(build, narrow)
+
+
+def test_a_checkpoint_of_16_bits(checkpoint, tmp_path):
+  reader = tf.train.load_checkpoint(checkpoint)
+  names = reader.get_variable_to_shape_map()
+  half = {name: reader.get_tensor(name).astype(np.float16) for name in names}
+  checkpoints.save_checkpoint(str(tmp_path / "half"), half)
+  match = r"^--my_flag: bert/\S+ is of type float16 in \S+half, where the model has float32; save"
+  with pytest.raises(files.InputError, match=match):
+    Predictor(build, str(tmp_path / "half"), flag="my_flag")
 
 
 def test_what_no_output_needs_may_be_missing(checkpoint):

@@ -87,6 +87,30 @@ def test_a_students_checkpoint_has_no_traces_of_training(tmp_path):
   assert saved == [("output_weights", [2, 3])]
 
 
+def test_a_student_of_a_teacher_in_a_scope(teacher, tmp_path):
+  reader = tf.train.load_checkpoint(teacher.checkpoint)
+  names = reader.get_variable_to_shape_map()
+  scoped = {f"module/{name}": reader.get_tensor(name) for name in names}
+  head = np.ones([2, 16], np.float32)
+  directory = tmp_path / "teacher"
+  directory.mkdir()
+  prefix = save_checkpoint(directory / "model.ckpt", {**scoped, "output_weights": head})
+  tf.train.update_checkpoint_state(str(directory), prefix)
+  (directory / "vocab.txt").write_text("\n".join(VOCAB))
+  (directory / "bert_config.json").write_text(teacher.config.to_json_string())
+  found = distillation.find_teacher(str(directory), "run_classifier")
+  for output_dir, its in ((tmp_path / "a", teacher), (tmp_path / "b", found)):
+    distillation.write_student(str(output_dir), its, (0, 2))
+  want, got = (
+    tf.train.load_checkpoint(distillation.start_paths(str(tmp_path / name))["init_checkpoint"])
+    for name in "ab"
+  )
+  wanted = want.get_variable_to_shape_map()
+  assert got.get_variable_to_shape_map() == {**wanted, "output_weights": [2, 16]}
+  for name in wanted:
+    np.testing.assert_array_equal(got.get_tensor(name), want.get_tensor(name))
+
+
 # ---- Kept logits --------------------------------------------------------------------------------
 
 

@@ -9,12 +9,16 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 
 import modeling
-from toolkit.formats import checkpoint_files, model_directory
+from toolkit.formats import checkpoint_files, model_directory, variable_names
+from toolkit.formats.variable_names import is_training_state
 from toolkit.support import files
 
 ENCODER_SCOPE = "bert/"
 POOLER = "bert/pooler/"
-SLOT_SUFFIXES = ("/adam_m", "/adam_v")
+SLOT_SUFFIXES = ("/adam_m", "/adam_v")  # of the scripts' own optimizer
+
+# What TensorFlow raises for damaged files; IndexError for a truncated data file.
+_READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
 
 
 class Coverage(NamedTuple):
@@ -24,7 +28,7 @@ class Coverage(NamedTuple):
     loaded: names found in both, with one shape.
     missing: names that the checkpoint lacks.
     reshaped: name, shape in the model and shape in the checkpoint, for heads only.
-    unused: names that only the checkpoint has, without optimizer slots.
+    unused: names that only the checkpoint has, without training state.
   """
 
   loaded: list[str]
@@ -58,15 +62,76 @@ def resolve_checkpoint(path: str, flag: str = "init_checkpoint") -> str:
   return prefix
 
 
+class Saved(NamedTuple):
+  """The variables in a checkpoint, by the scripts' names; see variable_names.
+
+  Attributes:
+    prefix, flag: name the checkpoint in messages.
+    shapes: name -> shape.
+    types: name -> tf.DType.
+    names: the names in the file.
+  """
+
+  prefix: str
+  flag: str
+  shapes: dict[str, list[int]]
+  types: dict[str, tf.DType]
+  names: variable_names.Names
+
+  def compare(
+    self, model_shapes: dict[str, list[int]], model_types: dict[str, tf.DType]
+  ) -> Coverage:
+    """Compares the shapes and types of a model's variables, by name, with the checkpoint's.
+
+    Raises:
+      files.InputError: they do not fit, see the function compare; or a type differs.
+    """
+    coverage = compare(model_shapes, self.shapes, self.prefix, self.flag)
+    for name in coverage.loaded:
+      found, wanted = self.types[name], model_types[name]
+      if found != wanted:
+        raise files.InputError(
+          f"--{self.flag}: {name} is of type {found.name} in {self.prefix}, where the model has "
+          f"{wanted.name}; save it in that type (convert_checkpoint.py makes float32 of 16 bits on "
+          "the way to HuggingFace and back)"
+        )
+    return coverage
+
+
+def read_saved(prefix: str, flag: str = "init_checkpoint") -> Saved:
+  """Reads which variables a checkpoint has, by the scripts' names.
+
+  Raises:
+    files.InputError: the file is no checkpoint, or has several encoders.
+  """
+  reader = _open(prefix, flag)
+  shapes, types = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+  place = f"--{flag}: {prefix}"
+  names = variable_names.resolve(sorted(shapes), variable_names.TENSORFLOW, place)
+  return Saved(
+    prefix,
+    flag,
+    {name: shapes[source] for name, source in names.sources.items()},
+    {name: types[source] for name, source in names.sources.items()},
+    names,
+  )
+
+
 def checkpoint_shapes(prefix: str, flag: str = "init_checkpoint") -> dict[str, list[int]]:
-  """Returns the shape of each variable in a checkpoint.
+  """Returns the shape of each variable in a checkpoint, by the names in the file.
 
   Raises:
     files.InputError: the file is no checkpoint.
   """
+  shapes = _open(prefix, flag).get_variable_to_shape_map()
+  return {name: shapes[name] for name in sorted(shapes)}
+
+
+def _open(prefix, flag):
+  """Opens a checkpoint, of which TensorFlow reads the index first."""
   try:
-    return checkpoint_files.open_reader(prefix).get_variable_to_shape_map()
-  except (tf.errors.OpError, ValueError) as error:
+    return checkpoint_files.open_reader(prefix)
+  except _READ_ERRORS as error:
     raise files.InputError(
       f"--{flag}: {prefix} cannot be read as a checkpoint: {files.describe(error)}"
     ) from error
@@ -99,7 +164,7 @@ def compare(
     found = ", ".join(sorted(saved_shapes)[:3])
     raise files.InputError(
       f"--{flag}: {prefix} has none of BERT's variables ({ENCODER_SCOPE}...); it has "
-      f"{found or 'none at all'}"
+      f"{found or 'none at all'}{variable_names.foreign_format(saved_shapes)}"
     )
   unused = sorted(
     name for name in saved_shapes if name not in model_shapes and not is_training_state(name)
@@ -129,16 +194,35 @@ def check_checkpoint(config: modeling.BertConfig, checkpoint: str, flag: str):
   Raises:
     files.InputError: there is no such checkpoint, or it does not fit.
   """
-  prefix = resolve_checkpoint(checkpoint, flag)
-  saved_shapes = checkpoint_shapes(prefix, flag)
+  saved = read_saved(resolve_checkpoint(checkpoint, flag), flag)
   with tf.Graph().as_default():
     modeling.BertModel(config, is_training=False, input_ids=tf.zeros([1, 1], tf.int32))
-    compare(variable_shapes(tf.trainable_variables()), saved_shapes, prefix, flag)
+    variables = tf.trainable_variables()
+    saved.compare(variable_shapes(variables), variable_types(variables))
+
+
+def check_resumable(prefix: str, flag: str = "output_dir"):
+  """Checks that a checkpoint has the scripts' names, by which tf.estimator goes on from it.
+
+  Raises:
+    files.InputError: its names are in a scope, or have numbers.
+  """
+  for name, source in read_saved(prefix, flag).names.sources.items():
+    if name != source and not is_training_state(name):
+      raise files.InputError(
+        f"--{flag}: {prefix} was not made by this toolkit: it has {source} for {name}; give it as "
+        "--init_checkpoint, and another directory"
+      )
 
 
 def variable_shapes(variables: Iterable[tf.Variable]) -> dict[str, list[int]]:
   """Returns name -> shape of variables of a graph."""
   return {re.sub(r":\d+$", "", v.name): v.shape.as_list() for v in variables}
+
+
+def variable_types(variables: Iterable[tf.Variable]) -> dict[str, tf.DType]:
+  """Returns name -> type of variables of a graph."""
+  return {re.sub(r":\d+$", "", v.name): v.dtype.base_dtype for v in variables}
 
 
 def report(coverage: Coverage, prefix: str):
@@ -176,31 +260,28 @@ def _listed(names):
   return f" ({shown})" if names else ""
 
 
-def is_training_state(name: str) -> bool:
-  """Returns True for the step and optimizer slots, which only the same training needs."""
-  return name == "global_step" or name.endswith(SLOT_SUFFIXES)
-
-
 def read_checkpoint(prefix: str) -> tuple[dict[str, np.ndarray], int]:
-  """Reads all variables of a checkpoint but those of is_training_state.
+  """Reads all variables of a checkpoint but training state, by the scripts' names.
 
   Returns:
     Name -> array in the dtype of the checkpoint, and the number of variables not read.
 
   Raises:
-    files.InputError: the checkpoint cannot be read.
+    files.InputError: the checkpoint cannot be read, or has several encoders.
   """
   try:
     reader = checkpoint_files.open_reader(prefix)
-    names = sorted(reader.get_variable_to_shape_map())
-    kept = [name for name in names if not is_training_state(name)]
+    in_file = sorted(reader.get_variable_to_shape_map())
+    kept = [name for name in in_file if not is_training_state(name)]
     tensors = {name: np.asarray(reader.get_tensor(name)) for name in kept}
-  except (tf.errors.OpError, RuntimeError, ValueError, IndexError) as error:
-    # A truncated data file raises IndexError.
+  except _READ_ERRORS as error:
     raise files.InputError(
       f"{prefix}: is no checkpoint or a damaged one: {files.describe(error)}"
     ) from error
-  return tensors, len(names) - len(kept)
+  names = variable_names.resolve(kept, variable_names.TENSORFLOW, prefix)
+  names.log(prefix)
+  renamed = {name: tensors[source] for name, source in sorted(names.sources.items())}
+  return renamed, len(in_file) - len(kept)
 
 
 def save_checkpoint(prefix: str, tensors: dict[str, np.ndarray]):

@@ -117,6 +117,7 @@ TOKEN_TYPES = "bert/embeddings/token_type_embeddings"
 POSITION_IDS = "bert.embeddings.position_ids"  # a buffer: 0, 1, 2, ...
 # The beginning of the names of an encoder's tensors, on both sides.
 ENCODER_NAME = re.compile(r"bert/|(distil)?bert\.|(embeddings|encoder|transformer|pooler)\.")
+_LAYER = re.compile(r"(?:(?:distil)?bert[/.])?(?:encoder|transformer)[/.]layer[_.](\d+)[/.]")
 
 # Tensors of HuggingFace's that are copies of others, and that many files leave out.
 COPIES = {
@@ -164,8 +165,8 @@ class Family(NamedTuple):
     """
     name = re.sub(r"^(embeddings|encoder|transformer|pooler)\.", rf"{self.model_type}.\1.", name)
     return re.sub(
-      r"\bLayerNorm\.(gamma|beta)$",
-      lambda match: "LayerNorm." + {"gamma": "weight", "beta": "bias"}[match[1]],
+      r"(\bLayerNorm|layer_norm)\.(gamma|beta)$",
+      lambda match: f"{match[1]}." + {"gamma": "weight", "beta": "bias"}[match[2]],
       name,
     )
 
@@ -278,6 +279,15 @@ def routes(config, head=NO_HEAD, num_labels=None):
 def head_of_checkpoint(names: Collection[str]) -> str:
   """Returns the key of HEADS for a model with these variables; NO_HEAD for none of them."""
   return _head_with(_scopes_with(names, lambda row: _full_name(row, 0)))
+
+
+def layer_of(name: str) -> Optional[int]:
+  """Returns the number of the layer that a tensor is of, on either side; None for others.
+
+  bert/encoder/layer_3/output/dense/bias -> 3
+  """
+  match = _LAYER.match(name)
+  return int(match[1]) if match else None
 
 
 def label_bias(head: str) -> Optional[tuple[str, str]]:

@@ -52,9 +52,8 @@ class Predictor:
       self._outputs = build(*self._inputs)
       prefix = checkpoints.resolve_checkpoint(checkpoint, flag)
       variables = _variables_behind(self._outputs.values())
-      sources = {variable: _saved_names(variable.op.name) for variable in variables}
-      _check_fit(sources, prefix, flag)
-      saver = tf.train.Saver([variable for variable in variables if len(sources[variable]) == 1])
+      sources = _find_sources(variables, prefix, flag)
+      saver = tf.train.Saver({each[0]: var for var, each in sources.items() if len(each) == 1})
     config = _threads(session_config, batch_size)
     self._session = _restored_session(graph, config, saver, sources, prefix)
     self._one_thread_tokens = _one_thread_tokens(variables, batch_size)
@@ -159,8 +158,8 @@ def _variables_behind(tensors):
   return [variable for variable in tf.trainable_variables() if variable.op in found]
 
 
-def _saved_names(name):
-  """Returns the checkpoint's names of a variable's parts; most variables have one part."""
+def _part_names(name):
+  """Returns the names by which a checkpoint has a variable's parts; most have one part."""
   joined = f"/{modeling.JOINED_PROJECTIONS}/"
   if joined not in name:
     return [name]
@@ -176,16 +175,23 @@ def _restore_joined(session, sources, prefix):
       session.run(variable.initializer, {variable.initial_value: value})
 
 
-def _check_fit(sources, prefix, flag):
-  shapes = {}
-  for variable, names in sources.items():
+def _find_sources(variables, prefix, flag):
+  """Finds variables in a checkpoint: variable -> the names of its parts in the file."""
+  parts = {variable: _part_names(variable.op.name) for variable in variables}
+  shapes, types = {}, {}
+  for variable, names in parts.items():
     *outer, last = variable.shape.as_list()
     shapes.update({name: [*outer, last // len(names)] for name in names})
-  saved = checkpoints.checkpoint_shapes(prefix, flag)
-  coverage = checkpoints.compare(shapes, saved, prefix, flag)
+    types.update(dict.fromkeys(names, variable.dtype.base_dtype))
+  saved = checkpoints.read_saved(prefix, flag)
+  coverage = saved.compare(shapes, types)
   others = {name: found for name, _, found in coverage.reshaped}
   for name in (*others, *coverage.missing):
     raise files.InputError(
       f"--{flag}: {prefix} does not fit the model: {name} is {others.get(name, 'not there')}, "
       f"should be {shapes[name]}"
     )
+  saved.names.log(prefix)
+  return {
+    variable: [saved.names.sources[name] for name in names] for variable, names in parts.items()
+  }

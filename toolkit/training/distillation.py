@@ -124,7 +124,7 @@ def find_teacher(directory: str, script: str) -> Teacher:
       f"{script}.py"
     )
   heads = {owner: variable for variable, owner in model_directory.HEADS.items()}
-  if heads[script] not in checkpoints.checkpoint_shapes(checkpoint, "teacher_dir"):
+  if heads[script] not in checkpoints.read_saved(checkpoint, "teacher_dir").shapes:
     raise files.InputError(
       f"--teacher_dir: {checkpoint} has no {heads[script]}: {script}.py has not trained "
       "it; give a directory that it has"
@@ -189,8 +189,9 @@ def write_student(output_dir, teacher, layers):
   paths = start_paths(output_dir)
   files.make_directory(os.path.join(output_dir, START), "output_dir")
   reader = checkpoint_files.open_reader(teacher.checkpoint)
-  saved = reader.get_variable_to_shape_map()
-  names = {name: name for name in saved if not checkpoints.is_training_state(name)}
+  saved = checkpoints.read_saved(teacher.checkpoint, "teacher_dir").names
+  saved.log(teacher.checkpoint)
+  names = {n: source for n, source in saved.sources.items() if not checkpoints.is_training_state(n)}
   kept = student_weights(names, layers)
   weights = {name: reader.get_tensor(source) for name, source in sorted(kept.items())}
   checkpoints.save_checkpoint(paths["init_checkpoint"], weights)

@@ -228,11 +228,15 @@ def load_init_checkpoint(init_checkpoint, use_tpu):
   if not init_checkpoint:
     return set(), None
   prefix = checkpoints.resolve_checkpoint(init_checkpoint)
-  shapes = checkpoints.variable_shapes(tf.trainable_variables())
-  coverage = checkpoints.compare(shapes, checkpoints.checkpoint_shapes(prefix), prefix)
+  saved = checkpoints.read_saved(prefix)
+  variables = tf.trainable_variables()
+  coverage = saved.compare(
+    checkpoints.variable_shapes(variables), checkpoints.variable_types(variables)
+  )
   if distribution.is_first_replica():
+    saved.names.log(prefix)
     checkpoints.report(coverage, prefix)
-  assignment = {name: name for name in coverage.loaded}
+  assignment = {saved.names.sources[name]: name for name in coverage.loaded}
   initialized = {name + ":0" for name in coverage.loaded}
   if not use_tpu:
     checkpoint_files.init_from(prefix, assignment)

@@ -294,6 +294,8 @@ def _load_model(settings, checkpoint, flag):
   prefix = checkpoint and checkpoints.resolve_checkpoint(checkpoint, flag)
   names = ("bert_config_file", "vocab_file", "do_lower_case", "max_seq_length")
   config, tokenizer = model_directory.load_model(*(settings[name] for name in names), prefix)
+  if flag == "output_dir":
+    checkpoints.check_resumable(prefix, flag)
   if prefix:
     checkpoint_files.check_whole(prefix, flag, lambda name: not checkpoints.is_training_state(name))
     checkpoints.check_checkpoint(config, prefix, flag)
@@ -367,7 +369,7 @@ def check_head(run: Run, variable: str, shape: list, what: str):
     return
   checkpoint, flag = run.start
   prefix = checkpoints.resolve_checkpoint(checkpoint, flag)
-  found = checkpoints.checkpoint_shapes(prefix).get(variable)
+  found = checkpoints.read_saved(prefix, flag).shapes.get(variable)
   if found != shape:
     raise files.InputError(
       f"--{flag}: {prefix} has no {what} ({variable} is {found}, not {shape}); train one in a new "
