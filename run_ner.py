@@ -19,7 +19,6 @@ column that tells sentences apart:
 from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
 
 import functools
-import itertools
 import json
 import os
 from typing import NamedTuple
@@ -222,19 +221,12 @@ def make_windows(job, set_name):
   return tagging.make_windows(sentences, job.run.tokenizer, length, job.kind)
 
 
-def write_windows(job, set_name, windows, file_name, multiple=1):
-  """Writes the features of windows, filled up to a multiple with empty ones.
-
-  Returns:
-    A pair: the path of the TFRecord file, and its table.
-  """
+def make_features(job, set_name, windows):
+  """Returns the features of windows: an iterator of rows for tf_records, and their table."""
   length = job.run.settings.max_seq_length
-  rows = tagging.feature_rows(windows, job.corpora[set_name].sentences, job.labels, length)
-  table = tagging.record_features(length)
-  padding = [{feature.name: [0] * length for feature in table}] * (-len(windows) % multiple)
-  path = os.path.join(job.run.scratch(), file_name)
-  tf_records.write_records(path, itertools.chain(rows, padding), table)
-  return path, table
+  sentences = job.corpora[set_name].sentences
+  rows = tagging.feature_rows(windows, sentences, job.labels, length)
+  return rows, tagging.record_features(length)
 
 
 def make_model_fn(job, num_steps=None):
@@ -251,7 +243,9 @@ def train(job):
   done = steps.open_directory(run, num_steps, job.labels)
   if done is None:
     return []
-  train_file, table = write_windows(job, "train", windows, "train.tf_record")
+  rows, table = make_features(job, "train", windows)
+  train_file = os.path.join(run.scratch(), "train.tf_record")
+  tf_records.write_records(train_file, rows, table)
 
   def build_teacher(config, *inputs):
     return tagging_head.logits(config, len(job.labels), False, *inputs, False)
@@ -282,17 +276,20 @@ def run_model(job, set_name, file_name, batch_size, checkpoint=None):
   Raises:
     files.InputError: the model's outputs are NaN, or memory ran out.
   """
-  settings, sentences = job.run.settings, job.corpora[set_name].sentences
-  windows = make_windows(job, set_name)
-  multiple = batch_size if settings.use_tpu else 1
-  input_file, table = write_windows(job, set_name, windows, file_name, multiple)
+  sentences, windows = job.corpora[set_name].sentences, make_windows(job, set_name)
   logging.info("  Num examples = %d", len(sentences))
   logging.info("  Num windows = %d", len(windows))
-  logging.info("  Batch size = %d", batch_size)
-  options = {"batch_size": batch_size, "description": set_name, "checkpoint": checkpoint}
-  model_fn, count = make_model_fn(job), len(windows)
-  rows = steps.predict(job.run, model_fn, table, input_file, num_examples=count, **options)
-  checkpoints.check_finite((row["losses"] for row in rows), settings.output_dir)
+  rows = steps.predict_set(
+    job.run,
+    make_model_fn(job),
+    *make_features(job, set_name, windows),
+    file_name=file_name,
+    num_rows=len(windows),
+    batch_size=batch_size,
+    description=set_name,
+    checkpoint=checkpoint,
+  )
+  checkpoints.check_finite((row["losses"] for row in rows), job.run.settings.output_dir)
   label_ids = [row["label_ids"] for row in rows]
   losses = np.concatenate([row["losses"][w.positions] for w, row in zip(windows, rows)])
   tags = tagging.join_tags(sentences, windows, label_ids, job.labels, job.kind)
@@ -338,12 +335,9 @@ def evaluate(job):
   """Evaluates on the dev set and writes eval_results.txt and eval_metrics.json."""
   logging.info("***** Running evaluation *****")
   metrics = measure(job)
-  step = steps.trained_step(job.run)
-  numbers = {f"eval_{name}": value for name, value in overall(metrics).items()}
   logging.info("***** Eval results *****")
   log_metrics(metrics)
-  details = {**metrics, "global_step": step, "set": "dev"}
-  steps.write_results(job.run, {**numbers, "global_step": step}, details, numbers)
+  steps.write_metrics(job.run, metrics, "dev")
 
 
 def predict(job):

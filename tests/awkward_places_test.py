@@ -91,7 +91,13 @@ def test_a_directory_of_an_awkward_name(plain, tmp_path):
   input_file = place / "input [1].txt"
   input_file.write_text("good film\n")
   vectors_file = place / "v*.jsonl"
-  run(extract_features, model_dir=output_dir, input_file=input_file, output_file=vectors_file)
+  run(
+    extract_features,
+    model_dir=output_dir,
+    input_file=input_file,
+    output_file=vectors_file,
+    max_seq_length=16,
+  )
   assert len(vectors_file.read_text().splitlines()) == 1
   for mode, path in (("to_huggingface", place / "[h]"), ("strip", place / "s?")):
     run(convert_checkpoint, mode=mode, input=output_dir, output=path)

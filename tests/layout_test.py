@@ -177,7 +177,7 @@ def _without_main(name):
   lines = (ROOT / f"{name}.py").read_text("utf-8").splitlines()
   for node in parse(ROOT / f"{name}.py").body:
     if isinstance(node, ast.FunctionDef) and node.name == "main":
-      return lines[: node.lineno - 1] + lines[node.end_lineno :]
+      return [*lines[: node.lineno - 1], f"main of {name}", *lines[node.end_lineno :]]
   return lines
 
 

@@ -29,7 +29,7 @@ _PATTERN_CHARACTERS = set("[]*?\\")
 _STEP = re.compile(r"model\.ckpt-(\d+)\.index")
 _NAMED = re.compile(r'^\s*(all_)?model_checkpoint_paths?:\s*"((?:[^"\\]|\\.)*)"', re.M)
 # What TensorFlow raises for damaged files; a truncated data file is an IndexError.
-_READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError, TypeError)
+READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError, TypeError)
 
 
 # ---- Paths --------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def damage(prefix: str, is_needed=lambda name: True) -> Optional[str]:
     part = ".data"
     for name in filter(is_needed, names):
       reader.get_tensor(name)
-  except _READ_ERRORS as error:
+  except READ_ERRORS as error:
     return f"{prefix}{part} is damaged: {files.describe(error)}"
   return None
 

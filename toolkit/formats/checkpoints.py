@@ -17,9 +17,6 @@ ENCODER_SCOPE = "bert/"
 POOLER = "bert/pooler/"
 SLOT_SUFFIXES = ("/adam_m", "/adam_v")  # of the scripts' own optimizer
 
-# What TensorFlow raises for damaged files; IndexError for a truncated data file.
-_READ_ERRORS = (tf.errors.OpError, RuntimeError, ValueError, IndexError)
-
 
 class Coverage(NamedTuple):
   """The match of a checkpoint and a model's variables.
@@ -131,7 +128,7 @@ def _open(prefix, flag):
   """Opens a checkpoint, of which TensorFlow reads the index first."""
   try:
     return checkpoint_files.open_reader(prefix)
-  except _READ_ERRORS as error:
+  except checkpoint_files.READ_ERRORS as error:
     raise files.InputError(
       f"--{flag}: {prefix} cannot be read as a checkpoint: {files.describe(error)}"
     ) from error
@@ -274,7 +271,7 @@ def read_checkpoint(prefix: str) -> tuple[dict[str, np.ndarray], int]:
     in_file = sorted(reader.get_variable_to_shape_map())
     kept = [name for name in in_file if not is_training_state(name)]
     tensors = {name: np.asarray(reader.get_tensor(name)) for name in kept}
-  except _READ_ERRORS as error:
+  except checkpoint_files.READ_ERRORS as error:
     raise files.InputError(
       f"{prefix}: is no checkpoint or a damaged one: {files.describe(error)}"
     ) from error
