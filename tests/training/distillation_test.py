@@ -6,6 +6,7 @@ import tensorflow.compat.v1 as tf
 from tiny_runs import SPECIAL, config_of, save_checkpoint, save_encoder
 
 import modeling
+import tokenization
 from toolkit.records import input_pipeline, tf_records
 from toolkit.serving import predictor
 from toolkit.support import files
@@ -85,6 +86,28 @@ def test_a_students_checkpoint_has_no_traces_of_training(tmp_path):
   distillation.write_student(str(tmp_path), teacher, (0,))
   saved = tf.train.list_variables(distillation.start_paths(str(tmp_path))["init_checkpoint"])
   assert saved == [("output_weights", [2, 3])]
+
+
+@pytest.mark.parametrize(
+  ("own", "other", "line"),
+  [
+    ([*VOCAB, "", " "], VOCAB, None),
+    ([*VOCAB[:5], "", "", *VOCAB[5:]], [*VOCAB[:5], " ", "\u3000", *VOCAB[5:]], None),
+    ([*VOCAB[:5], "", "", *VOCAB[5:]], [*VOCAB[:5], "", *VOCAB[5:]], 7),
+    ([*VOCAB, "a"], VOCAB, 6),
+    (VOCAB, [*VOCAB, "d"], 9),
+  ],
+)
+def test_vocabularies_with_blank_and_repeated_lines(teacher, tmp_path, own, other, line):
+  teacher = teacher._replace(directory=str(tmp_path))
+  for name, lines in (("vocab.txt", own), ("other.txt", other)):
+    (tmp_path / name).write_text("".join(f"{piece}\n" for piece in lines), encoding="utf-8")
+  tokenizer = tokenization.FullTokenizer(str(tmp_path / "other.txt"))
+  if line is None:
+    teacher.check_input(tokenizer, 8)
+    return
+  with pytest.raises(files.InputError, match=rf"they differ from line {line} on"):
+    teacher.check_input(tokenizer, 8)
 
 
 # ---- Kept logits --------------------------------------------------------------------------------

@@ -430,8 +430,8 @@ def check_header(rows: list[Row]):
       and sorted(map(_header_name, row)) == wanted
     ):
       raise InputError(
-        f"{row.source}: found the header again, {listed(row)}; where files were put together, leave "
-        "the headers of all but the first out, and keep the order of the columns"
+        f"{row.source}: found the header again, {listed(row)}; where files were put together, "
+        "leave the headers of all but the first out, and keep the order of the columns"
       )
 
 

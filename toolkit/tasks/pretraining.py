@@ -391,8 +391,11 @@ def truncate_seq_pair(tokens_a, tokens_b, max_num_tokens, rng):
 
 def _replacement_words(vocab, special_replacements):
   """Returns the word pieces that may replace a masked one."""
+  words = list(vocab)  # without the blank lines at the end, which are no pieces
+  if "" in vocab and vocab[""] >= tokenization.num_ids(vocab):
+    words.remove("")
   # No piece of ordinary text is longer than its bracket: [CLS], [unused7], <S>.
-  words = [w for w in vocab if special_replacements or not re.fullmatch(r"\[.+\]|<.+>", w)]
+  words = [w for w in words if special_replacements or not re.fullmatch(r"\[.+\]|<.+>", w)]
   if not words:
     raise files.InputError("--vocab_file has special tokens only, which cannot replace a word")
   return words

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from absl import logging
 from tqdm import tqdm
 
+import tokenization
 from toolkit.support import files
 from toolkit.tasks import pretraining
 
@@ -168,7 +169,7 @@ class RunFiles:
       metadata = pretraining.make_metadata(
         job.settings,
         job.vocab_digest,
-        len(job.tools.tokenizer.vocab),
+        tokenization.num_ids(job.tools.tokenizer.vocab),
         self.totals(),
         job.outputs,
         state["num_records"],
