@@ -56,6 +56,7 @@ class RunFiles:
       "num_bytes": [0] * len(hidden),
       "num_documents": 0,
       "num_random_next": 0,
+      "fit": pretraining.Fit(),
     }
 
   def __enter__(self):
@@ -129,6 +130,10 @@ class RunFiles:
       "num_random_next": self._state["num_random_next"],
     }
 
+  def fit(self):
+    """Returns the pretraining.Fit of the finished shards."""
+    return pretraining.Fit(*self._state.get("fit", ()))
+
   def add(self, report):
     """Appends a finished shard, a pretraining.ShardReport; InputError if that fails."""
     before = self._state
@@ -141,6 +146,7 @@ class RunFiles:
         "num_bytes": list(map(os.path.getsize, self._partial_paths)),
         "num_documents": before["num_documents"] + report.num_documents,
         "num_random_next": before["num_random_next"] + report.num_random_next,
+        "fit": self.fit() + report.fit,
       }
       _write_json(self._job.outputs[0], self._state_path, after)
     except OSError as error:
