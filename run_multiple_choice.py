@@ -19,7 +19,6 @@ A finished --output_dir is all that later evaluation, prediction and single ques
 from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
 
 import functools
-import itertools
 import os
 from typing import NamedTuple
 
@@ -134,22 +133,12 @@ def prepare():
   return Job(run, sets)
 
 
-def write_features(job, set_name, file_name, multiple=1):
-  """Writes the features of a set, filled up to a multiple of questions.
-
-  Returns:
-    A pair: the path of the TFRecord file, and its table.
-  """
+def make_features(job, set_name):
+  """Returns the features of a set: an iterator of rows for tf_records, and their table."""
   questions, length = job.sets[set_name], job.run.settings.max_seq_length
   width = multiple_choice.num_choices(questions)
   rows = multiple_choice.feature_rows(questions, job.run.tokenizer, length, width)
-  padding = [multiple_choice.padding_row(length, width)] * (-len(questions) % multiple)
-  path, table = (
-    os.path.join(job.run.scratch(), file_name),
-    multiple_choice.record_features(length, width),
-  )
-  tf_records.write_records(path, itertools.chain(rows, padding), table)
-  return path, table
+  return rows, multiple_choice.record_features(length, width)
 
 
 def make_model_fn(job, num_steps=None):
@@ -165,7 +154,9 @@ def train(job):
   done = steps.open_directory(run, num_steps)
   if done is None:
     return []
-  train_file, table = write_features(job, "train", "train.tf_record")
+  rows, table = make_features(job, "train")
+  train_file = os.path.join(run.scratch(), "train.tf_record")
+  tf_records.write_records(train_file, rows, table)
 
   def build_teacher(config, *inputs):
     return multiple_choice_head.choice_scores(config, False, *inputs, False)
@@ -194,17 +185,16 @@ def run_model(job, set_name, file_name, batch_size, checkpoint=None):
   Raises:
     files.InputError: the model's outputs are NaN, or memory ran out.
   """
-  settings, count = job.run.settings, len(job.sets[set_name])
-  multiple = batch_size if settings.use_tpu else 1
-  input_file, table = write_features(job, set_name, file_name, multiple)
+  rows, table = make_features(job, set_name)
+  count = len(job.sets[set_name])
   logging.info("  Num questions = %d", count)
-  logging.info("  Batch size = %d", batch_size)
   options = {"batch_size": batch_size, "description": set_name, "checkpoint": checkpoint}
-  model_fn = make_model_fn(job)
-  rows = steps.predict(job.run, model_fn, table, input_file, num_examples=count, **options)
-  probabilities = np.stack([row["probabilities"] for row in rows])
-  checkpoints.check_finite([probabilities], settings.output_dir)
-  return probabilities, np.stack([row["losses"] for row in rows])
+  found = steps.predict_set(
+    job.run, make_model_fn(job), rows, table, file_name=file_name, num_rows=count, **options
+  )
+  probabilities = np.stack([row["probabilities"] for row in found])
+  checkpoints.check_finite([probabilities], job.run.settings.output_dir)
+  return probabilities, np.stack([row["losses"] for row in found])
 
 
 # ---- Results ------------------------------------------------------------------------------------
@@ -222,17 +212,7 @@ def measure(job, checkpoint=None):
 def evaluate(job):
   """Evaluates on the dev set and writes eval_results.txt and eval_metrics.json."""
   logging.info("***** Running evaluation *****")
-  write_metrics(job, measure(job), "dev")
-
-
-def write_metrics(job, metrics, set_name, suffix=""):
-  """Logs and writes the metrics of a set, a dict of name -> number."""
-  numbers = {f"eval_{name}": value for name, value in metrics.items()}
-  results = {**numbers, "global_step": steps.trained_step(job.run)}
-  steps.log_results(results)
-  details = {**metrics, "global_step": results["global_step"], "set": set_name}
-  scalars = None if suffix else numbers
-  steps.write_results(job.run, results, details, scalars, suffix)
+  steps.log_results(steps.write_metrics(job.run, measure(job), "dev"))
 
 
 def predict(job):
@@ -248,7 +228,8 @@ def predict(job):
   logging.info("  %d predictions in %s", len(predictions), path)
   if questions[0].answer is not None:
     metrics = multiple_choice.score(questions, predictions)
-    write_metrics(job, {**metrics, "loss": float(losses.mean())}, "test", "_test")
+    metrics = {**metrics, "loss": float(losses.mean())}
+    steps.log_results(steps.write_metrics(run, metrics, "test", "_test"))
 
 
 def choose(job):

@@ -1,4 +1,4 @@
-"""Fine-tunes BERT to tag words, such as those of names in a text, evaluates it, and tags new text.
+"""Fine-tunes BERT to tag words: those of names in a text, or each by its part of speech.
 
   python run_ner.py --data_dir=samples/ner --do_train --do_eval --do_predict \\
     --bert_config_file=$BERT/bert_config.json --vocab_file=$BERT/vocab.txt \\
@@ -9,6 +9,11 @@ sentences. A finished --output_dir is all that later evaluation, prediction and 
 
   python run_ner.py --do_predict --predict_file=new.txt --output_dir=/tmp/ner
   python run_ner.py --text="Ada moved to Lisbon." --output_dir=/tmp/ner
+
+Tags that are no entities (NOUN, VERB) are learned word by word. Tables, as train.csv, may have a
+column that tells sentences apart:
+
+  python run_ner.py --sentence_column="Sentence #" --token_column=Word --label_column=POS ...
 """
 
 from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
@@ -23,7 +28,6 @@ import numpy as np
 from absl import logging
 
 from toolkit.formats import checkpoints, model_directory
-from toolkit.metrics import ner_metrics
 from toolkit.records import tf_records
 from toolkit.serving import tagger
 from toolkit.serving.tagger import Tagger
@@ -36,14 +40,15 @@ from toolkit.training import estimators, micro_batches, report, run_flags, runs,
 SCRIPT = "run_ner"
 PREDICTIONS_FILE = "predictions.txt"
 RECORDS_FILE = "predictions.jsonl"
-# Metrics that --best_metric may name, the default first.
-METRICS = ("f1", "precision", "recall", "accuracy", "loss")
 
 flags = command_line.ScriptFlags()
 FLAGS = flags.FLAGS
 run_flags.define_fine_tuning_flags(flags, max_seq_length=128)
 flags.DEFINE_string(
-  "data_dir", None, "Directory with train.txt, dev.txt and test.txt.", remembered=True
+  "data_dir",
+  None,
+  "Directory with train.txt, dev.txt and test.txt, or with files .csv or .tsv of these names.",
+  remembered=True,
 )
 flags.DEFINE_string("predict_file", None, "File of words to predict in place of test.txt.")
 flags.DEFINE_string(
@@ -51,7 +56,7 @@ flags.DEFINE_string(
   None,
   "File of plain text, a sentence a line, to predict in place of test.txt.",
 )
-flags.DEFINE_string("text", None, "Text to tag, whose names are printed.")
+flags.DEFINE_string("text", None, "Text to tag, whose names, or words with tags, are printed.")
 flags.DEFINE_bool("do_train", False, "Whether to train on train.txt.")
 flags.DEFINE_bool("do_eval", False, "Whether to evaluate on dev.txt.")
 flags.DEFINE_bool(
@@ -59,16 +64,37 @@ flags.DEFINE_bool(
 )
 flags.DEFINE_integer("eval_batch_size", 8, "Sentences in a batch of evaluation.", lower_bound=1)
 flags.DEFINE_integer("predict_batch_size", 8, "Sentences in a batch of prediction.", lower_bound=1)
-flags.DEFINE_integer(
-  "token_column", 0, "Column of the words, from 0; from -1 at the end.", remembered=True
+flags.DEFINE(
+  tagging.ColumnParser(),
+  "token_column",
+  0,
+  "Column of the words, from 0; from -1 at the end; or its name in a file with a header.",
+  serializer=flags.ArgumentSerializer(),
+  remembered=True,
 )
-flags.DEFINE_integer(
-  "label_column", -1, "Column of the tags, from 0; from -1 at the end.", remembered=True
+flags.DEFINE(
+  tagging.ColumnParser(),
+  "label_column",
+  -1,
+  "Column of the tags, from 0; from -1 at the end; or its name in a file with a header.",
+  serializer=flags.ArgumentSerializer(),
+  remembered=True,
+)
+flags.DEFINE(
+  tagging.ColumnParser(),
+  "sentence_column",
+  None,
+  "Column that tells sentences apart, by number or name: another one begins where it is not empty "
+  "and differs from the row before. Default: blank lines alone separate sentences.",
+  serializer=flags.ArgumentSerializer(),
+  remembered=True,
 )
 flags.DEFINE_string(
   "delimiter",
   None,
-  "What stands between two columns; tab for a tab. Default: any number of spaces and tabs.",
+  "What stands between two columns; tab for a tab. With a comma, or in a file .csv, columns may "
+  "have quotes. Default: any number of spaces and tabs; a comma in a file .csv with commas; a tab "
+  "in a file with tabs if a column has a name or there is --sentence_column.",
   remembered=True,
 )
 flags.DEFINE_string(
@@ -79,9 +105,10 @@ flags.DEFINE_string(
 )
 flags.DEFINE_enum(
   "tag_scheme",
-  "auto",
-  ["auto", *tagging.SCHEMES],
-  "How the files write entities as tags; auto: as fits best. Predictions are always IOB2.",
+  tagging.AUTO,
+  [tagging.AUTO, tagging.NONE, *tagging.SCHEMES],
+  "How the files write entities as tags; none: tags are those of single words, such as parts of "
+  "speech; auto: as fits best. Predictions of entities are always IOB2.",
   remembered=True,
 )
 flags.DEFINE_bool(
@@ -153,11 +180,13 @@ class Job(NamedTuple):
   Attributes:
     run: runs.Run.
     labels: list of labels in the order of their ids.
+    kind: tagging.ENTITY_TAGS or tagging.WORD_TAGS.
     corpora: dict of "train", "dev" and "test" -> tagging.Corpus, those that the run needs.
   """
 
   run: runs.Run
   labels: list
+  kind: object
   corpora: dict
 
 
@@ -165,14 +194,17 @@ def prepare():
   """Reads and checks all inputs of a run, and writes nothing; InputError for the first mistake."""
   if not (FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict or FLAGS.text is not None):
     raise files.InputError("nothing to do: give --do_train, --do_eval, --do_predict or --text")
-  run = runs.with_best_metric(runs.begin(flags, SCRIPT), METRICS)
-  corpora = tagging.read_sets(run.settings)
+  run = runs.begin(flags, SCRIPT)
   known = run.known_labels()
   if known is None and not run.settings.do_train:
     raise files.InputError(
       f"--{run.start[1]}: {run.label_directory()} has no {model_directory.LABEL_FILE}, the list of "
       "the tags that the model knows"
     )
+  corpora, tag_scheme = tagging.read_sets(run.settings, known)
+  run = run._replace(settings=run.settings.replace(tag_scheme=tag_scheme))
+  kind = tagging.kind_of(tag_scheme)
+  run = runs.with_best_metric(run, kind.metrics)
   labels = known or tagging.find_labels(corpora["train"])
   if run.teacher:
     labels = run.teacher.check_labels(labels, is_fixed=known is not None)
@@ -181,13 +213,13 @@ def prepare():
   shape = [len(labels), run.config.hidden_size]
   runs.check_head(run, "cls/ner/output_weights", shape, f"tagger of {len(labels)} labels")
   files.make_directory(run.settings.output_dir, "output_dir")
-  return Job(run, labels, corpora)
+  return Job(run, labels, kind, corpora)
 
 
 def make_windows(job, set_name):
   """Cuts the sentences of a set into windows; returns a list of tagging.Window."""
-  sentences = job.corpora[set_name].sentences
-  return tagging.make_windows(sentences, job.run.tokenizer, job.run.settings.max_seq_length)
+  sentences, length = job.corpora[set_name].sentences, job.run.settings.max_seq_length
+  return tagging.make_windows(sentences, job.run.tokenizer, length, job.kind)
 
 
 def write_windows(job, set_name, windows, file_name, multiple=1):
@@ -263,7 +295,7 @@ def run_model(job, set_name, file_name, batch_size, checkpoint=None):
   checkpoints.check_finite((row["losses"] for row in rows), settings.output_dir)
   label_ids = [row["label_ids"] for row in rows]
   losses = np.concatenate([row["losses"][w.positions] for w, row in zip(windows, rows)])
-  tags = tagging.join_tags(sentences, windows, label_ids, job.labels)
+  tags = tagging.join_tags(sentences, windows, label_ids, job.labels, job.kind)
   return tags, float(losses.sum() / max(len(losses), 1))
 
 
@@ -274,7 +306,7 @@ def measure(job, checkpoint=None):
   """Returns the metrics of a checkpoint on the dev set, with its loss; see steps.predict."""
   batch_size = job.run.settings.eval_batch_size
   tags, loss = run_model(job, "dev", "eval.tf_record", batch_size, checkpoint)
-  return {**score(job.corpora["dev"], tags), "loss": loss}
+  return {**score(job, "dev", tags), "loss": loss}
 
 
 def measure_while_training(job, checkpoint):
@@ -282,22 +314,24 @@ def measure_while_training(job, checkpoint):
   return overall(measure(job, checkpoint))
 
 
-def score(corpus, tags):
-  """Returns ner_metrics.entity_metrics of predicted tags."""
-  return ner_metrics.entity_metrics([sentence.tags for sentence in corpus.sentences], tags)
+def score(job, set_name, tags):
+  """Returns the metrics of a set's predicted tags; see ner_metrics."""
+  return job.kind.score([sentence.tags for sentence in job.corpora[set_name].sentences], tags)
 
 
 def overall(metrics):
-  """Leaves out the metrics of single types."""
-  return {name: value for name, value in metrics.items() if name != "per_type"}
+  """Leaves out the metrics of single types or tags."""
+  return {name: value for name, value in metrics.items() if not isinstance(value, dict)}
 
 
 def log_metrics(metrics):
-  """Logs a line per metric, and a line per type of entity."""
+  """Logs a line per metric, and a line per type of entity, or per tag."""
   for name, value in overall(metrics).items():
     logging.info("  %s = %s", name, value)
-  for name, values in metrics["per_type"].items():
-    logging.info("  %s: %s", name, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
+  for each in metrics.values():
+    if isinstance(each, dict):
+      for name, values in each.items():
+        logging.info("  %s: %s", name, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
 
 
 def evaluate(job):
@@ -319,10 +353,10 @@ def predict(job):
   tags, _ = run_model(job, "test", "predict.tf_record", run.settings.predict_batch_size)
   if corpus.is_tagged():
     logging.info("***** Predict results *****")
-    log_metrics(score(corpus, tags))
+    log_metrics(score(job, "test", tags))
   text = tagging.format_corpus(corpus, tags, tagging.layout_of(run.settings).separator())
   files.write_text(run.path(PREDICTIONS_FILE), text)
-  found = map(tagging.prediction_record, corpus.sentences, tags)
+  found = (tagging.prediction_record(s, t, job.kind) for s, t in zip(corpus.sentences, tags))
   lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in found)
   files.write_text(run.path(RECORDS_FILE), "".join(lines))
   paths = (run.path(PREDICTIONS_FILE), run.path(RECORDS_FILE))
@@ -330,12 +364,18 @@ def predict(job):
 
 
 def tag_text(job):
-  """Prints the entities of --text on standard output."""
+  """Prints the entities of --text, or its words with their tags, on standard output."""
   run = job.run
+  settings = run.settings
   model = Tagger(
-    run.checkpoint(), run.config, run.tokenizer, job.labels, run.settings.max_seq_length
+    run.checkpoint(),
+    run.config,
+    run.tokenizer,
+    job.labels,
+    settings.max_seq_length,
+    settings.tag_scheme,
   )
-  print("\n".join(tagger.entity_lines(model.tag(run.settings.text))), flush=True)
+  print("\n".join(tagger.record_lines(model.tag(settings.text))), flush=True)
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ SCRIPT = "run_pretraining"
 PREDICTIONS_FILE = "mask_predictions.jsonl"
 # Metrics that --best_metric may name, the default first.
 METRICS = ("loss", *pretraining_head.SCORES)
+SMALLER_IS_BETTER = ("loss", "masked_lm_loss", "next_sentence_loss")
 
 flags = command_line.ScriptFlags()
 FLAGS = flags.FLAGS
@@ -158,7 +159,7 @@ def prepare():
   # Text with masked words has the casing of the records.
   casing = {name: known[0][name] for name in ("do_lower_case",) if known and name in known[0]}
   run = runs.begin(flags, SCRIPT, needs_vocab=False, adopted=casing)
-  run = runs.with_best_metric(run, METRICS)
+  run = runs.with_best_metric(run, METRICS, SMALLER_IS_BETTER)
   settings = run.settings
   run.devices.check({flag: paths[0] for flag, paths in found.items()}, batch_sizes={})
   if settings.num_warmup_steps > settings.num_train_steps and settings.do_train:

@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from toolkit.formats import model_directory
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 CLASSICS = {"modeling", "optimization", "tokenization"}
 SCRIPTS = {
@@ -120,7 +122,7 @@ def test_functions_fit_on_a_screen():
   assert not too_long
 
 
-# What a task is made of: its two modules, and the scripts that may import them, beside serving.
+# The scripts that may import a task's two modules, beside serving.
 TASKS = {
   "classification": {"run_classifier"},
   "multiple_choice": {"run_multiple_choice"},
@@ -128,6 +130,14 @@ TASKS = {
   "squad": {"run_squad"},
   "tagging": {"run_ner"},
 }
+
+
+def test_every_task_is_known():
+  heads = {path.stem[: -len("_head")] for path in (ROOT / "toolkit/tasks").glob("*_head.py")}
+  assert heads - {"vectors"} == set(TASKS)
+  trained = set(model_directory.HEADS.values())
+  scripts = {name for name in SCRIPTS if name.startswith("run_")} - {"run_classifier_with_tfhub"}
+  assert trained == scripts == set().union(*TASKS.values()) - {"create_pretraining_data"}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -155,12 +165,20 @@ def test_docstrings_begin_with_a_verb_or_a_noun():
 def test_no_two_scripts_share_six_lines():
   places = {}
   for name in SCRIPTS:
-    text = (ROOT / f"{name}.py").read_text("utf-8")
-    kept = [line.strip() for line in text.splitlines() if _counts(line)]
+    kept = [line.strip() for line in _without_main(name) if _counts(line)]
     for start in range(len(kept) - 5):
       places.setdefault(tuple(kept[start : start + 6]), set()).add(name)
   shared = {lines: names for lines, names in places.items() if len(names) > 1}
   assert not shared
+
+
+def _without_main(name):
+  """Lists the lines of a script without `main`, which names the steps that all scripts have."""
+  lines = (ROOT / f"{name}.py").read_text("utf-8").splitlines()
+  for node in parse(ROOT / f"{name}.py").body:
+    if isinstance(node, ast.FunctionDef) and node.name == "main":
+      return lines[: node.lineno - 1] + lines[node.end_lineno :]
+  return lines
 
 
 def _counts(line):

@@ -34,6 +34,11 @@ VOCAB += ["made", "in", "by", "a", "hat", "cup", "old", "."]
 LABELS = ["O", "B-LOC", "B-PER", "I-LOC", "I-PER"]
 EPOCHS = 20
 
+NAMES = dict.fromkeys([*FIRST, *SECOND], "NOUN")
+SPEECH = {**NAMES, "hat": "NOUN", "cup": "NOUN", "a": "DET", "old": "ADJ", "made": "VERB"}
+SPEECH.update({"in": "ADP", "by": "ADP", ".": "PUNCT"})
+COLUMNS = {"sentence_column": "Sentence #", "token_column": "Word", "label_column": "POS"}
+
 
 # ---- A user's files -----------------------------------------------------------------------------
 
@@ -90,6 +95,31 @@ def start(model, data, **flags):
     **flags,
   }
   return {name: value for name, value in flags.items() if value is not None}
+
+
+@pytest.fixture(name="speech", scope="module")
+def _speech(tmp_path_factory):
+  """A directory with train.csv, dev.csv and test.csv of parts of speech, and a sentence column."""
+  directory = tmp_path_factory.mktemp("speech")
+  for seed, (name, size) in enumerate([("train", 160), ("dev", 40), ("test", 30)]):
+    rng = random.Random(seed)
+    rows = ["Sentence #,Word,POS,Tag"]
+    for number in range(size):
+      for place, (word, tag) in enumerate(sentence(rng)):
+        mark = "" if place else f"Sentence: {number}"
+        rows.append(f"{mark},{word},{SPEECH[word]},{tag}")
+    (directory / f"{name}.csv").write_text("\n".join(rows) + "\n")
+  return directory
+
+
+@pytest.fixture(name="tagged", scope="module")
+def _tagged(model, speech, tmp_path_factory):
+  """The output directory of a whole run on parts of speech. Tests copy it before they change it."""
+  directory = tmp_path_factory.mktemp("run") / "tagged"
+  flags = {"num_train_epochs": 6, "eval_steps": 60, "best_metric": "macro_f1", **COLUMNS}
+  switches = ("--do_train", "--do_eval", "--do_predict", "--keep_best")
+  run(directory, *switches, **start(model, speech, **flags))
+  return directory
 
 
 @pytest.fixture(name="trained", scope="module")
@@ -286,6 +316,82 @@ def test_text_in_a_flag(trained, capsys):
   assert capsys.readouterr().out == "no entities\n"
 
 
+# ---- Tags of single words -----------------------------------------------------------------------
+
+
+def test_it_learns_parts_of_speech(tagged):
+  metrics = read_json(tagged, "eval_metrics.json")
+  assert metrics["accuracy"] > 0.9 and metrics["macro_f1"] > 0.8
+  assert set(metrics["per_tag"]) == set(SPEECH.values())
+  results = (tagged / "eval_results.txt").read_text()
+  names = [line.split(" = ")[0] for line in results.splitlines()]
+  assert names == ["eval_accuracy", "eval_loss", "eval_macro_f1", "global_step"]
+  assert (tagged / "label_list.txt").read_text().split() == sorted({*SPEECH.values()})
+  assert read_json(tagged, "run.json")["flags"]["tag_scheme"] == "none"
+  assert_best_is_used(tagged, "macro_f1", [60, 120])
+
+
+def test_predictions_of_parts_of_speech(tagged, speech):
+  rows = [line.split(",") for line in (speech / "test.csv").read_text().splitlines()]
+  found = [line.split(",") for line in (tagged / "predictions.txt").read_text().splitlines()]
+  assert found[0] == ["Sentence #", "Word", "POS", "predicted"]
+  assert [row[:3] for row in found] == [row[:3] for row in rows]
+  records = read_records(tagged)
+  assert len(records) == 30
+  assert [row[3] for row in found[1:]] == [tag for record in records for tag in record["tags"]]
+  assert set(records[0]) == {"text", "words", "tags"}
+
+
+def test_the_directory_alone_tags_parts_of_speech(tagged, tmp_path, capsys, log):
+  again = copied(tagged, tmp_path)
+  run(again, "--do_eval")
+  assert read_json(again, "eval_metrics.json") == read_json(tagged, "eval_metrics.json")
+  tagger = run_ner.Tagger.from_directory(str(again))
+  record = read_records(tagged)[0]
+  assert tagger.tag(record["text"]) == record
+  run(again, text="A hat\nby  Ann.")
+  tags = tagger.tag("A hat\nby  Ann.")["tags"]
+  words = ["A", "hat", "by", "Ann", "."]
+  assert capsys.readouterr().out == "".join(f"{w}  {t}\n" for w, t in zip(words, tags))
+  path = tmp_path / "words.csv"
+  path.write_text("Sentence #,Word\n1,a\n,\u200b\n")
+  log.clear()
+  run(again, "--do_predict", predict_file=path)
+  (record,) = read_records(again)
+  assert len(record["tags"]) == 2 and set(record["tags"]) <= set(SPEECH.values())
+  assert "word piece" not in log.text
+
+
+def test_labels_alone_tell_that_tags_are_of_single_words(tagged, speech, tmp_path):
+  """As for a model that was converted."""
+  model = tmp_path / "model"
+  model.mkdir()
+  best = tagged / "best"
+  for path in (*best.glob("model.ckpt-*"), best / "checkpoint", best / "label_list.txt"):
+    (model / path.name).write_bytes(path.read_bytes())
+  flags = {"vocab_file": tagged / "vocab.txt"}
+  flags["bert_config_file"] = tagged / "bert_config.json"
+  flags["init_checkpoint"] = model
+  run(tmp_path / "out", "--do_eval", data_dir=speech, max_seq_length=32, **flags, **COLUMNS)
+  want = read_json(tagged, "eval_metrics.json")["per_tag"]
+  assert read_json(tmp_path / "out", "eval_metrics.json")["per_tag"] == want
+
+
+def test_a_student_of_parts_of_speech(tagged, tmp_path):
+  flags = student(tagged, num_train_epochs=6)
+  run(tmp_path, "--do_train", "--do_eval", "--num_accumulation_steps=2", **flags)
+  assert read_json(tmp_path, "eval_metrics.json")["accuracy"] > 0.8
+  assert read_json(tmp_path, "run.json")["flags"]["tag_scheme"] == "none"
+
+
+def test_training_goes_on_with_the_tags(model, speech, tmp_path):
+  flags = start(model, speech, num_train_epochs=2, **COLUMNS)
+  run(tmp_path, "--do_train", **{**flags, "num_train_epochs": 1})
+  run(tmp_path, "--do_train", "--do_eval", num_train_epochs=2, train_batch_size=8)
+  assert checkpoint_steps(tmp_path)[-1] == 40
+  assert "macro_f1" in read_json(tmp_path, "eval_metrics.json")
+
+
 # ---- As a library -------------------------------------------------------------------------------
 
 
@@ -362,6 +468,27 @@ def test_unusable_files(refused, data, tmp_path, name, text, match):
     (tmp_path / f"{each}.txt").write_text((data / f"{each}.txt").read_text())
   (tmp_path / f"{name}.txt").write_text(text)
   refused(match, data_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+  ("flags", "match"),
+  [
+    ({"best_metric": "f1"}, "there is no metric f1; choose one of accuracy, macro_f1, loss"),
+    ({"tag_scheme": "iob2"}, r"train\.csv:2: found the tag '[A-Z]+'.*--tag_scheme=none"),
+    ({"label_column": "Pos"}, "--label_column: there is no column 'Pos'"),
+    ({"token_column": 1, "label_column": 2, "sentence_column": 0}, "found a header; give columns"),
+  ],
+)
+def test_impossible_flags_of_a_table(refused, speech, flags, match):
+  refused(match, **{"data_dir": speech, "eval_steps": 5, **COLUMNS, **flags})
+
+
+def test_tags_of_both_kinds(refused, data, tmp_path):
+  for name in ("train", "dev", "test"):
+    (tmp_path / f"{name}.txt").write_text((data / f"{name}.txt").read_text())
+  with (tmp_path / "train.txt").open("a") as f:
+    f.write("\nhat NOUN\n")
+  refused(r"train\.txt:\d+: found the tag 'NOUN'.*--tag_scheme=none", data_dir=tmp_path)
 
 
 def test_nothing_to_do(refused):

@@ -25,7 +25,7 @@ def test_a_checkpoint_by_any_of_its_names(tmp_path):
 
 
 def test_a_directory_with_several_checkpoints(tmp_path):
-  prefixes = [save(tmp_path / f"model.ckpt-{step}") for step in (5, 10)]
+  prefixes = [save(tmp_path / name) for name in ("first.ckpt", "second.ckpt")]
   with pytest.raises(files.InputError, match=r"--my_flag: .* has several checkpoints, name one"):
     checkpoints.resolve_checkpoint(str(tmp_path), "my_flag")
   tf.train.update_checkpoint_state(str(tmp_path), prefixes[0])

@@ -1,11 +1,13 @@
 """Entities and their measures, against cases worked by hand and conlleval's rules written out."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from toolkit.metrics import ner_metrics
-from toolkit.metrics.ner_metrics import Entity, entities, entity_metrics
+from toolkit.metrics.ner_metrics import Entity, entities, entity_metrics, tag_metrics
 
 
 @pytest.mark.parametrize(
@@ -71,9 +73,36 @@ def test_an_entity_ends_with_its_sentence():
 @pytest.mark.parametrize(
   ("gold", "predicted"), [([], []), ([[]], [[]]), ([["O"]], [["O", "O"]]), ([["O"]], [])]
 )
-def test_what_cannot_be_compared(gold, predicted):
+@pytest.mark.parametrize("measure", [entity_metrics, tag_metrics])
+def test_what_cannot_be_compared(gold, predicted, measure):
   with pytest.raises(ValueError):
-    entity_metrics(gold, predicted)
+    measure(gold, predicted)
+
+
+# ---- Tags of single words -----------------------------------------------------------------------
+
+
+def test_measures_of_single_words_worked_by_hand(recwarn):
+  gold = [["NOUN", "VERB", "NOUN"], ["X", "NOUN"]]
+  predicted = [["NOUN", "NOUN", "NOUN"], ["ADJ", "VERB"]]
+  metrics = tag_metrics(gold, predicted)
+  assert metrics["accuracy"] == 2 / 5
+  # NOUN: 2 of 3 predicted are right, 2 of 3 true ones are found. All others have none.
+  zero = {"precision": 0, "recall": 0, "f1": 0}
+  assert metrics["per_tag"] == {
+    "ADJ": {**zero, "support": 0},
+    "NOUN": {**dict.fromkeys(["precision", "recall", "f1"], pytest.approx(2 / 3)), "support": 3},
+    "VERB": {**zero, "support": 1},
+    "X": {**zero, "support": 1},
+  }
+  assert list(metrics["per_tag"]) == ["ADJ", "NOUN", "VERB", "X"]
+  assert metrics["macro_f1"] == pytest.approx(2 / 3 / 4)
+  assert json.loads(json.dumps(metrics)) == metrics
+  assert not recwarn.list
+
+
+def test_prefixes_mean_nothing_to_single_words():
+  assert tag_metrics([["B-A", "I-A"]], [["B-A", "B-A"]])["accuracy"] == 0.5
 
 
 TAGS = st.sampled_from(["O", *(f"{prefix}-{name}" for prefix in "BI" for name in ("A", "B"))])

@@ -259,12 +259,11 @@ def test_rows_have_the_tokens_first(tokenizer):
   assert rows[0]["choice_mask"].tolist() == [1, 1, 0] and rows[0]["label_ids"] == 1
   assert rows[1]["choice_mask"].tolist() == [1, 1, 1] and rows[1]["label_ids"] == 0
   assert multiple_choice.num_choices(questions) == 3
-  empty = multiple_choice.padding_row(6, 3)
-  assert {name: np.shape(v) for name, v in empty.items()} == {
-    **dict.fromkeys(("input_ids", "input_mask", "segment_ids"), (18,)),
-    "choice_mask": (3,),
-    "label_ids": (),
-  }
+
+
+def test_no_room_for_text(tokenizer):
+  with pytest.raises(files.InputError, match="--max_seq_length: 3 leaves no room for text"):
+    multiple_choice.encode_choices(Question("", "a", "b", ["c", "d"]), tokenizer, 3)
 
 
 def test_long_questions_are_counted(tokenizer, log):

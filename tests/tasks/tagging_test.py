@@ -11,7 +11,7 @@ from tiny_runs import SPECIAL
 import tokenization
 from toolkit.metrics import ner_metrics
 from toolkit.records import tf_records
-from toolkit.support import files
+from toolkit.support import command_line, files
 from toolkit.tasks import tagging
 from toolkit.tasks.tagging import Layout, Sentence, first_pieces, read_corpus
 
@@ -88,7 +88,7 @@ def test_words_without_tags(write):
   path = write("Ada NNP\n")
   assert not read_corpus(path, has_tags=False).is_tagged()
   with pytest.raises(files.InputError, match="'NNP'"):
-    read_corpus(path, has_tags=None)
+    read_corpus(path, Layout(tag_scheme=tagging.ENTITIES), has_tags=None)
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,12 @@ def test_words_without_tags(write):
     ("a O\n", {"label_column": 0}, ":1: found 2 columns, in which .*are the same"),
     ("a\tO\n\tO\n", {"delimiter": "\t"}, ":2: has nothing in --token_column=0"),
     ("a\tO\nb\t\n", {"delimiter": "\t"}, ":2: has nothing in --label_column=-1"),
-    ("a O\nb NN\n", {}, ":2: found the tag 'NN', should be O, or B-, I-"),
+    ("a B-A\nb O\nc NN\n", {}, ":3: found the tag 'NN', should be O, or B-.*--tag_scheme=none"),
+    ("a O\nb NN\n", {"tag_scheme": "iob1"}, ":2: found the tag 'NN'.*--tag_scheme=none"),
+    ("a O\nb NN\n", {"tag_scheme": tagging.ENTITIES}, r":2: found the tag 'NN'.*right\?$"),
     ("a O\nb B-\n", {}, ":2: found the tag 'B-'"),
+    ("a NN\nb I-\n", {}, ":1: found the tag 'NN'"),
+    ("Word POS\na NN\n", {}, ":1: found a header; .*--token_column=Word --label_column=POS"),
     (b"a O\nb\0 O\n", {}, ":2: found a NUL byte"),
     (b"a O\n\xff O\n", {}, ":2: found byte 0xff, which is not UTF-8"),
   ],
@@ -117,6 +121,175 @@ def test_files_that_cannot_be_used(write, text, layout, match):
 def test_no_file(tmp_path):
   with pytest.raises(files.InputError, match="nowhere: cannot be read"):
     read_corpus(str(tmp_path / "nowhere"))
+
+
+# ---- Tables -------------------------------------------------------------------------------------
+
+# The second sentence has a comma and a quote for words; the third one has a column "Sentence: 1"
+# again, behind rows without any.
+ONCE = """Sentence #,Word,POS,Tag
+Sentence: 1,Ada,NNP,B-PER
+,left,VBD,O
+Sentence: 2,"New York, NY",NNP,B-LOC
+,",",",",O
+,""\"\",``,O
+Sentence: 1,So,RB,O
+"""
+KAGGLE = Layout("Word", "Tag", sentence_column="Sentence #", delimiter=",")
+SENTENCES = [["Ada", "left"], ["New York, NY", ",", '"'], ["So"]]
+TAGS = [["B-PER", "O"], ["B-LOC", "O", "O"], ["O"]]
+
+
+def filled(text):
+  """Repeats the cells of a sentence column in front."""
+  rows, before = text.splitlines(), ""
+  for place, row in enumerate(rows):
+    before = row.split(",")[0] or before
+    rows[place] = before + row[row.index(",") :]
+  return "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize("text", [ONCE, filled(ONCE)])
+def test_a_column_that_tells_sentences_apart(write, text):
+  corpus = read_corpus(write(text), KAGGLE)
+  assert [s.words for s in corpus.sentences] == SENTENCES
+  assert [s.tags for s in corpus.sentences] == TAGS
+  assert [s.lines for s in corpus.sentences] == [[2, 3], [4, 5, 6], [7]]
+  numbers = Layout(1, 3, sentence_column=0, delimiter=",")
+  headless = read_corpus(write(text.split("\n", 1)[1]), numbers)
+  assert [(s.words, s.tags) for s in headless.sentences] == list(zip(SENTENCES, TAGS))
+  corpus = read_corpus(write(text), KAGGLE._replace(label_column="POS", token_column=1))
+  assert corpus.sentences[1].tags == ["NNP", ",", "``"]
+  assert corpus.tag_scheme == tagging.NONE
+
+
+def test_blank_lines_separate_sentences_of_a_table_too(write):
+  text = "S\tW\tT\n1\ta\tX\n\tb\tY\n\n\tc\tX\n"
+  for layout in (Layout("W", "T", sentence_column="S"), Layout("W", "T"), Layout("W")):
+    corpus = read_corpus(write(text), layout)
+    assert [s.words for s in corpus.sentences] == [["a", "b"], ["c"]]
+    assert corpus.header[1][-2:] == ["W", "T"]
+
+
+def test_a_sentence_column_of_spaces_must_be_full(write):
+  layout = Layout(1, sentence_column=0)
+  corpus = read_corpus(write("1 a X\n1 b Y\n2 c X\n2 d X\n"), layout)
+  assert [s.words for s in corpus.sentences] == [["a", "b"], ["c", "d"]]
+  with pytest.raises(files.InputError, match=r":2: found 2 columns, where .* has 3.*--del"):
+    read_corpus(write("1 a X\n  b Y\n"), layout)
+
+
+def test_csv_by_the_name_of_a_file(tmp_path):
+  path = tmp_path / "words.CSV"
+  path.write_text('a,X\n",",Y\n\n"b ""c""",X\n,\nd,Y\n')
+  corpus = read_corpus(str(path))
+  assert [s.words for s in corpus.sentences] == [["a", ","], ['b "c"'], ["d"]]
+  assert corpus.other_lines == {3: "", 5: ""}
+  path.write_text('a;X\n";";Y\n')
+  assert read_corpus(str(path), Layout(delimiter=";")).sentences[0].words == ["a", ";"]
+  path.write_text('a X\n" Y\n')
+  assert read_corpus(str(path)).sentences[0].words == ["a", '"']
+  path.write_text('a\tX\n"\tY\n')
+  assert read_corpus(str(path), Layout(delimiter="tab")).sentences[0].words == ["a", '"']
+
+
+def test_comments_and_documents_of_csv(write):
+  text = '# a "quote", and\n-DOCSTART-,O\n\na,X\n# b\n",",Y\n-DOCSTART-,O\nb,X\n'
+  corpus = read_corpus(write(text), Layout(delimiter=",", comment_prefix="#"))
+  assert words_and_tags(corpus) == ["a/X ,/Y", "b/X"]
+  assert corpus.other_lines == {
+    1: '# a "quote", and',
+    2: "-DOCSTART-",
+    3: "",
+    5: "# b",
+    7: "-DOCSTART-",
+  }
+  predicted = tagging.format_corpus(corpus, [["Y", "X"], ["X"]], ",")
+  assert predicted == (
+    '# a "quote", and\n-DOCSTART-,O,O\n\na,X,Y\n# b\n",",Y,X\n-DOCSTART-,O,O\nb,X,X\n'
+  )
+
+
+@pytest.mark.parametrize(
+  ("text", "changes", "match"),
+  [
+    (ONCE, {"token_column": "word"}, r"--token_column: there is no column 'word'; .*'Word', 'POS'"),
+    (ONCE, {"sentence_column": "S"}, "--sentence_column: there is no column 'S'"),
+    (ONCE, {"sentence_column": 4}, ":1: found 4 columns, too few for --sentence_column=4"),
+    (ONCE, {"label_column": "Word"}, ":2: found 4 columns, .*=Word and --label_column=Word are"),
+    (ONCE, {"sentence_column": 3}, ":2: .*--label_column=Tag and --sentence_column=3 are the same"),
+    (ONCE + 'b",x,O\n', {}, ":8: found 3 columns, too few for --label_column=Tag"),
+    (ONCE + ',"b,x,O\n', {}, ":8: is not valid CSV"),
+    (
+      ONCE + ',"b\n,x,O",x,O\n',
+      {},
+      ":8: found a column that goes on in the next line",
+    ),
+    (ONCE + ",,NN,O\n", {}, ":8: has nothing in --token_column=Word"),
+    (ONCE + ",x,NN,\n", {}, ":8: has nothing in --label_column=Tag"),
+    (ONCE + ONCE, {}, ":8: found the header again"),
+    (ONCE.splitlines()[0], {}, "has no words"),
+  ],
+)
+def test_tables_that_cannot_be_used(write, text, changes, match):
+  with pytest.raises(files.InputError, match=match) as caught:
+    read_corpus(write(text), KAGGLE._replace(**changes))
+  assert "\n" not in str(caught.value)
+
+
+def test_tables_without_tags(write):
+  words = "Sentence #,Word\n1,a\n,b\n"
+  corpus = read_corpus(write(words), KAGGLE, has_tags=None)
+  assert [s.words for s in corpus.sentences] == [["a", "b"]] and not corpus.is_tagged()
+  numbers = Layout(1, sentence_column=0, delimiter=",")
+  assert not read_corpus(write(words), numbers, has_tags=None).is_tagged()
+  assert read_corpus(write("1,a,X\n"), numbers, has_tags=None).is_tagged()
+  corpus = read_corpus(write(ONCE), KAGGLE, has_tags=False)
+  assert not corpus.is_tagged() and corpus.header[1] == ["Sentence #", "Word"]
+
+
+def test_predictions_of_a_table_can_be_read_as_it_is(write):
+  corpus = read_corpus(write(ONCE), KAGGLE)
+  predicted = [["B-LOC", "O"], ["O", "O", "B-PER"], ["O"]]
+  text = tagging.format_corpus(corpus, predicted)
+  assert text.splitlines()[:4] == [
+    "Sentence #,Word,Tag,predicted",
+    "Sentence: 1,Ada,B-PER,B-LOC",
+    ",left,O,O",
+    'Sentence: 2,"New York, NY",B-LOC,O',
+  ]
+  again = read_corpus(write(text), KAGGLE._replace(label_column="predicted"))
+  assert [s.words for s in again.sentences] == SENTENCES
+  assert [s.tags for s in again.sentences] == predicted
+
+
+def column_of_words(count):
+  return "".join(f"w{number} X{number % 2}\n" for number in range(count))
+
+
+def test_one_giant_sentence_is_told(write, log):
+  layout = Layout(tag_scheme="none")
+  read_corpus(write(column_of_words(1000) + "\n" + column_of_words(1000)), layout)
+  assert not log.records
+  read_corpus(write("a X0\n\n" + column_of_words(1001)), layout)
+  (record,) = log.records
+  assert record.levelno == logging.WARNING and "\n" not in record.getMessage()
+  assert "words.txt:3: found a sentence of 1001 words; put blank lines" in record.getMessage()
+  assert "--sentence_column" in record.getMessage()
+  log.clear()
+  text = "".join(f"1 w{number} X\n" for number in range(1001))
+  read_corpus(write(text), Layout(1, tag_scheme="none", sentence_column=0))
+  assert "found a sentence of 1001 words; is --sentence_column=0 right?" in log.text
+  log.clear()
+  tagging.read_text_corpus(write("so\n" + "so " * 1001))
+  assert "words.txt:2: found 1001 words; give each sentence a line" in log.text
+
+
+@pytest.mark.parametrize(
+  ("argument", "value"), [("1", 1), ("-1", -1), ("Word", "Word"), ("Sentence #", "Sentence #")]
+)
+def test_a_column_is_a_number_or_a_name(argument, value):
+  assert tagging.ColumnParser().parse(argument) == value
 
 
 # ---- Schemes ------------------------------------------------------------------------------------
@@ -158,10 +331,63 @@ def test_a_scheme_that_is_given_is_what_counts(write, log):
   assert "2 of 4 tags break the scheme IOB2, the first on line 1" in log.text
 
 
-ENTITIES = st.lists(st.tuples(st.sampled_from("AB"), st.integers(0, 2), st.integers(1, 3)))
+def test_tags_of_single_words(write, log):
+  path = write(column("NOUN VERB O  NOUN"))
+  corpus = read_corpus(path)
+  assert corpus.tag_scheme == tagging.NONE
+  assert [s.tags for s in corpus.sentences] == [["NOUN", "VERB", "O"], ["NOUN"]]
+  assert "3 tags that are no entities, 'NOUN', 'VERB', 'O'" in log.text
+  assert "--tag_scheme=none" in log.text and log.records[0].levelno == logging.INFO
+  assert tagging.find_labels(corpus) == ["NOUN", "O", "VERB"]
+  log.clear()
+  assert read_corpus(path, Layout(tag_scheme="none")) == corpus
+  assert not log.records
 
 
-@given(ENTITIES, st.sampled_from(tagging.SCHEMES))
+def test_tags_are_those_of_single_words_by_request(write, log):
+  path = write(column("I-A L-A NN O"))
+  corpus = read_corpus(path, Layout(tag_scheme="none"))
+  assert corpus.sentences[0].tags == ["I-A", "L-A", "NN", "O"]
+  assert not log.records
+
+
+def test_many_tags_are_a_reason_to_ask(write, log):
+  read_corpus(write("".join(f"w t{number}\n" for number in range(101))))
+  (record,) = log.records
+  assert record.levelno == logging.WARNING
+  assert "101 tags" in record.getMessage() and "is --label_column right?" in record.getMessage()
+
+
+def test_the_scheme_of_a_corpus(write):
+  assert read_corpus(write(column("I-A I-A O"))).tag_scheme == "iob1"
+  assert read_corpus(write(column("O O"))).tag_scheme == "iob2"
+  assert read_corpus(write("a\n"), has_tags=None).tag_scheme is None
+
+
+@pytest.mark.parametrize(
+  ("labels", "scheme", "found"),
+  [
+    (["NOUN", "O"], "auto", "none"),
+    (["O", "B-A", "I-A"], "auto", "entities"),
+    (["[PAD]", "O", "B-A"], "auto", "entities"),
+    (["O"], "auto", "entities"),
+    (["O", "B-A"], "none", "none"),
+    (["O", "B-A"], "iob1", "iob1"),
+  ],
+)
+def test_the_scheme_of_a_model(labels, scheme, found):
+  assert tagging.scheme_of(labels, scheme) == found
+
+
+def test_words_are_no_entities_by_request():
+  with pytest.raises(files.InputError, match=r"--tag_scheme=iob2: .*'NOUN'.*--tag_scheme=none"):
+    tagging.scheme_of(["NOUN"], "iob2")
+
+
+ENTITY_LISTS = st.lists(st.tuples(st.sampled_from("AB"), st.integers(0, 2), st.integers(1, 3)))
+
+
+@given(ENTITY_LISTS, st.sampled_from(tagging.SCHEMES))
 def test_tags_of_each_scheme_have_their_entities(parts, scheme):
   entities, end = [], 0
   for name, gap, length in parts:
@@ -212,6 +438,74 @@ def test_labels(write):
     tagging.check_labels(other, labels)
   with pytest.raises(files.InputError, match="every tag is O"):
     tagging.find_labels(read_corpus(write(column("O O"))))
+  with pytest.raises(files.InputError, match="every tag is NN"):
+    tagging.find_labels(read_corpus(write(column("NN NN"))))
+
+
+def test_tags_are_cleaned_and_those_that_look_alike_are_named(write, log):
+  corpus = read_corpus(write(column("B-PER\u200b \ufeffO B-per I-per")))
+  assert corpus.sentences[0].tags == ["B-PER", "O", "B-per", "I-per"]
+  assert tagging.find_labels(corpus) == ["O", "B-PER", "B-per", "I-PER", "I-per"]
+  (warning,) = [r.getMessage() for r in log.records if r.levelno == logging.WARNING]
+  assert f"'B-PER' (1, first {corpus.path}:1), 'B-per' (1, first {corpus.path}:3)" in warning
+  with pytest.raises(files.InputError, match=r"words.txt:2: has nothing that can be seen in "):
+    read_corpus(write(column("O \u200b O")))
+
+
+def test_many_labels_are_not_all_told(write):
+  corpus = read_corpus(write(column("X")))
+  with pytest.raises(files.InputError, match=r"known tags are t0, .*t99, \.\.\. \(150 in all\)$"):
+    tagging.check_labels(corpus, [f"t{number}" for number in range(150)])
+
+
+def settings(data_dir, **changes):
+  """Settings of the flags that read_sets uses."""
+  values = {
+    **tagging.Layout()._asdict(),
+    "data_dir": str(data_dir),
+    "predict_file": None,
+    "predict_text_file": None,
+    "has_tags": True,
+    "eval_steps": None,
+    "do_train": True,
+    "do_eval": True,
+    "do_predict": False,
+    **changes,
+  }
+  return command_line.Settings(values)
+
+
+def test_the_training_set_tells_the_kind_of_tags(tmp_path):
+  for train, dev, kind in (("NN", "VB", "none"), ("B-A", "I-A", "auto")):
+    (tmp_path / "train.txt").write_text(column(f"{train} O"))
+    (tmp_path / "dev.csv").write_text(f"w,{dev}\n")
+    sets, scheme = tagging.read_sets(settings(tmp_path))
+    assert scheme == kind
+    assert sets["dev"].path.endswith("dev.csv")
+  (tmp_path / "dev.csv").write_text("w,NN\n")
+  with pytest.raises(files.InputError, match=r"dev\.csv:1: found the tag 'NN', should be O"):
+    tagging.read_sets(settings(tmp_path))
+  changes = {"do_train": False}
+  with pytest.raises(files.InputError, match=r"dev\.csv:1: found the tag 'NN', should be O"):
+    tagging.read_sets(settings(tmp_path, **changes), ["O", "B-A"])
+  assert tagging.read_sets(settings(tmp_path, **changes), ["NN", "VB"])[1] == "none"
+  (tmp_path / "dev.txt").write_text("w O\n")
+  sets, scheme = tagging.read_sets(settings(tmp_path, **changes), ["NN", "O"])
+  assert scheme == "none" and sets["dev"].path.endswith("dev.txt")
+
+
+def test_a_sentence_column_that_a_directory_remembers_can_be_left_out(tmp_path):
+  assert tagging.layout_of(settings(tmp_path, sentence_column="")) == Layout()
+
+
+def test_a_training_set_of_one_sentence_is_told(tmp_path, log):
+  (tmp_path / "train.txt").write_text(column("B-A O O"))
+  tagging.read_sets(settings(tmp_path, do_eval=False))
+  assert "train.txt:1: found a sentence of 3 words; put blank lines" in log.text
+  log.clear()
+  (tmp_path / "train.txt").write_text(column_of_words(1001))
+  tagging.read_sets(settings(tmp_path, do_eval=False))
+  assert log.text.count("found a sentence of 1001 words") == 1
 
 
 # ---- Features -----------------------------------------------------------------------------------
@@ -255,6 +549,14 @@ def test_words_without_pieces_get_o(tokenizer, log):
   assert "2 words have no word piece and get the tag O; the first is '\\u200b'" in log.text
   ids = [np.ones(8, int)] * 2
   assert tagging.join_tags(sentences, windows, ids, ["O", "B-A"]) == [["B-A", "O"], ["O"]]
+
+
+def test_every_word_counts_where_tags_are_of_single_words(tokenizer, log):
+  sentences = [Sentence(["Ada", ZERO_WIDTH]), Sentence([ZERO_WIDTH])]
+  windows = tagging.make_windows(sentences, tokenizer, 8, tagging.WORD_TAGS)
+  assert [w.words for w in windows] == [[0, 1], [0]]
+  assert tokenizer.convert_ids_to_tokens(windows[1].input_ids) == ["[CLS]", "[UNK]", "[SEP]"]
+  assert not log.records
 
 
 def test_windows_of_a_long_sentence(tokenizer):
@@ -335,6 +637,18 @@ def test_joined_tags_are_repaired():
     [Sentence(["a", "b", "c"])], windows, [np.array([0, 2, 2, 3, 0])], ["O", "B-A", "I-A", "I-B"]
   )
   assert tags == [["B-A", "I-A", "B-B"]]
+
+
+def test_joined_tags_of_single_words_are_not_repaired():
+  windows = [tagging.Window(0, [0] * 5, [0, 1, 2], [1, 2, 3])]
+  arguments = ([Sentence(["a", "b", "c"])], windows, [np.array([0, 2, 2, 1, 0])])
+  tags = tagging.join_tags(*arguments, ["NN", "O", "I-A"], tagging.WORD_TAGS)
+  assert tags == [["I-A", "I-A", "O"]]
+
+
+def test_records_of_words_with_tags_of_their_own():
+  record = tagging.prediction_record(Sentence(["In", "Rome"]), ["IN", "NNP"], tagging.WORD_TAGS)
+  assert record == {"text": "In Rome", "words": ["In", "Rome"], "tags": ["IN", "NNP"]}
 
 
 def test_records_of_words():

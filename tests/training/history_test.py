@@ -47,7 +47,8 @@ def kept(directory):
   ],
 )
 def test_the_best_of_a_history(tmp_path, metric, scores, best):
-  assert opened(tmp_path, history.Goal(metric), *scores).best()["step"] == best
+  goal = history.Goal(metric, smaller_is_better=metric != "accuracy")
+  assert opened(tmp_path, goal, *scores).best()["step"] == best
 
 
 @pytest.mark.parametrize(
@@ -130,7 +131,9 @@ def test_a_history_without_the_metric(tmp_path):
 
 def test_a_broken_history(tmp_path):
   (tmp_path / history.HISTORY_FILE).write_text("{")
-  with pytest.raises(files.InputError, match=r"eval_history.jsonl: is not a history"):
+  with pytest.raises(
+    files.InputError, match=r"eval_history.jsonl:1: is not valid JSON: .* \(column \d+\)"
+  ):
     history.History(str(tmp_path), ACCURACY, 1000)
 
 

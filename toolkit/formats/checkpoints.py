@@ -1,6 +1,5 @@
 """Finds TensorFlow checkpoints, compares them with a model, reads and writes them."""
 
-import os
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -10,7 +9,7 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 
 import modeling
-from toolkit.formats import model_directory
+from toolkit.formats import checkpoint_files, model_directory
 from toolkit.support import files
 
 ENCODER_SCOPE = "bert/"
@@ -47,14 +46,14 @@ def resolve_checkpoint(path: str, flag: str = "init_checkpoint") -> str:
   prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path)
   if files.is_directory(path):
     prefix = model_directory.trained_checkpoint(path)
-    found = [name[: -len(".index")] for name in files.glob(os.path.join(path, "*.index"))]
+    found = [each[: -len(".index")] for each in files.list_paths(path, "*.index")]
     if prefix is None and len(found) != 1:
       what = "several checkpoints, name one of them" if found else "no checkpoint"
       raise files.InputError(
         f"--{flag}: the directory {path} has {what} {' '.join(found)}".rstrip()
       )
     prefix = prefix or found[0]
-  if not tf.train.checkpoint_exists(prefix):
+  if not checkpoint_files.exists(prefix):
     raise files.InputError(f"--{flag}: there is no checkpoint {path} (no file {prefix}.index)")
   return prefix
 
@@ -66,7 +65,7 @@ def checkpoint_shapes(prefix: str, flag: str = "init_checkpoint") -> dict[str, l
     files.InputError: the file is no checkpoint.
   """
   try:
-    return dict(tf.train.list_variables(prefix))
+    return checkpoint_files.open_reader(prefix).get_variable_to_shape_map()
   except (tf.errors.OpError, ValueError) as error:
     raise files.InputError(
       f"--{flag}: {prefix} cannot be read as a checkpoint: {files.describe(error)}"
@@ -192,7 +191,7 @@ def read_checkpoint(prefix: str) -> tuple[dict[str, np.ndarray], int]:
     files.InputError: the checkpoint cannot be read.
   """
   try:
-    reader = tf.train.load_checkpoint(prefix)
+    reader = checkpoint_files.open_reader(prefix)
     names = sorted(reader.get_variable_to_shape_map())
     kept = [name for name in names if not is_training_state(name)]
     tensors = {name: np.asarray(reader.get_tensor(name)) for name in kept}
@@ -206,10 +205,10 @@ def read_checkpoint(prefix: str) -> tuple[dict[str, np.ndarray], int]:
 
 def save_checkpoint(prefix: str, tensors: dict[str, np.ndarray]):
   """Writes a checkpoint in TensorFlow's format V2. It appears when it is complete."""
-  with tf.Graph().as_default():
+  with tf.Graph().as_default(), files.converted_write_errors(prefix, checkpoint_files.WRITE_ERRORS):
     values = [tf.placeholder(value.dtype, value.shape) for value in tensors.values()]
     save = tf.raw_ops.SaveV2(
-      prefix=prefix,
+      prefix=checkpoint_files.for_tensorflow(prefix),
       tensor_names=list(tensors),
       shape_and_slices=[""] * len(tensors),
       tensors=values,
@@ -220,13 +219,13 @@ def save_checkpoint(prefix: str, tensors: dict[str, np.ndarray]):
 
 def saved_step(output_dir: str) -> int:
   """Returns the step of the last checkpoint in a directory, 0 when there is none."""
-  checkpoint = tf.train.latest_checkpoint(output_dir)
+  checkpoint = checkpoint_files.latest(output_dir)
   return 0 if checkpoint is None else checkpoint_step(checkpoint)
 
 
 def checkpoint_step(checkpoint: str) -> int:
   """Returns the global step of a checkpoint, given by its prefix; 0 if it has none."""
-  reader = tf.train.load_checkpoint(checkpoint)
+  reader = checkpoint_files.open_reader(checkpoint)
   return int(reader.get_tensor("global_step")) if reader.has_tensor("global_step") else 0
 
 

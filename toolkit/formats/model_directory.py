@@ -18,6 +18,7 @@ from absl import logging
 
 import modeling
 import tokenization
+from toolkit.formats import checkpoint_files
 from toolkit.support import files
 
 CONFIG_FILE = "bert_config.json"
@@ -25,6 +26,7 @@ VOCAB_FILE = "vocab.txt"
 LABEL_FILE = "label_list.txt"
 RUN_FILE = "run.json"
 BEST = "best"
+BEST_FILE = "best.json"
 
 # The files that a run may write; a run that starts anew deletes them.
 WRITTEN = (
@@ -122,9 +124,31 @@ def read_labels(output_dir: str) -> Optional[list[str]]:
 
 
 def trained_checkpoint(output_dir: str) -> Optional[str]:
-  """Returns the prefix of a directory's best checkpoint if kept, or the last; None without any."""
-  best = tf.train.latest_checkpoint(os.path.join(output_dir, BEST))
-  return best or tf.train.latest_checkpoint(output_dir)
+  """Returns the prefix of a directory's best checkpoint if kept, or the last; None without any.
+
+  Raises:
+    files.InputError: there was a best one, and it is gone.
+  """
+  best, last = best_checkpoint(output_dir), checkpoint_files.latest(output_dir)
+  if best is None and _keeps_best(output_dir):
+    path = os.path.join(output_dir, BEST)
+    raise files.InputError(
+      f"--output_dir: {path} has no .index of the best checkpoint any more; copy it again, or "
+      f"delete {path} to use {last or 'none'}"
+    )
+  return best or last
+
+
+def best_checkpoint(output_dir: str) -> Optional[str]:
+  """Returns the prefix of the checkpoint that is kept in best/, or None."""
+  best = os.path.join(output_dir, BEST)
+  return checkpoint_files.latest(best) if _keeps_best(output_dir) else None
+
+
+def _keeps_best(output_dir):
+  """Returns whether best/ was written to the end, by the last two of its files."""
+  names = (checkpoint_files.STATE_FILE, BEST_FILE)
+  return any(files.exists(os.path.join(output_dir, BEST, name)) for name in names)
 
 
 def description_files(output_dir: str) -> list[str]:
@@ -142,10 +166,10 @@ def check_head(output_dir: str, script: str):
   Raises:
     files.InputError: names the script that the checkpoint belongs to.
   """
-  checkpoint = tf.train.latest_checkpoint(output_dir)
-  if checkpoint is None:
+  checkpoint = checkpoint_files.latest(output_dir)
+  if checkpoint is None or checkpoint_files.damage(checkpoint, lambda name: False):
     return
-  names = {name for name, _ in tf.train.list_variables(checkpoint)}
+  names = checkpoint_files.open_reader(checkpoint).get_variable_to_shape_map()
   for variable, owner in HEADS.items():
     if variable in names and owner != script:
       raise files.InputError(
@@ -292,7 +316,7 @@ def clear(output_dir: str, init_checkpoint: Optional[str]):
   Raises:
     files.InputError: `init_checkpoint`, the prefix of the one to start from, is among them.
   """
-  paths = [path for name in WRITTEN for path in files.glob(os.path.join(output_dir, name))]
+  paths = [path for name in WRITTEN for path in files.list_paths(output_dir, name)]
   if init_checkpoint and any(path.startswith(f"{init_checkpoint}.") for path in paths):
     raise files.InputError(
       f"--overwrite_output_dir would delete --init_checkpoint {init_checkpoint}; copy it elsewhere"

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import modeling
-from toolkit.formats import checkpoints
+from toolkit.formats import checkpoint_files, checkpoints
 from toolkit.support import files, processes
 
 # The batch size up to which operations are too short for threads of their own.
@@ -42,6 +42,7 @@ class Predictor:
         shape of one, or is damaged.
     """
     self._batch_size = batch_size
+    self._process = os.getpid()
     graph = tf.Graph()
     with graph.as_default(), modeling.fast_forms(join_projections=True):
       self._inputs = [
@@ -74,7 +75,15 @@ class Predictor:
     Returns:
       List of dicts of name -> array, one per row in their order. Outputs [B, S, ...] of the graph
       are padded to the longest input that ran with the row.
+
+    Raises:
+      RuntimeError: another process has loaded the model, and this one is its fork.
     """
+    if os.getpid() != self._process:
+      raise RuntimeError(
+        f"the model was loaded in process {self._process} and cannot be used in its fork "
+        f"{os.getpid()}: load it in each process, after the fork"
+      )
     results = [None] * len(rows)
     order = sorted(range(len(rows)), key=lambda place: len(rows[place][0]))
     for first in range(0, len(order), self._batch_size):
@@ -132,7 +141,7 @@ def _restored_session(graph, config, saver, sources, prefix):
   session = tf.Session(graph=graph, config=config)
   try:
     with graph.as_default():  # needed where a notebook's eager mode is on
-      saver.restore(session, prefix)
+      checkpoint_files.restore(saver, session, prefix)
       _restore_joined(session, sources, prefix)
   except tf.errors.OpError as error:
     raise files.InputError(f"{prefix} is damaged: {files.describe(error)}") from error
@@ -160,7 +169,7 @@ def _saved_names(name):
 
 def _restore_joined(session, sources, prefix):
   """Sets the variables of several parts from a checkpoint."""
-  reader = tf.train.load_checkpoint(prefix)
+  reader = checkpoint_files.open_reader(prefix)
   for variable, names in sources.items():
     if len(names) > 1:
       value = np.concatenate([reader.get_tensor(name) for name in names], axis=-1)

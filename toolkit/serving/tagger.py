@@ -18,6 +18,9 @@ class Tagger:
 
   tagger = Tagger.from_directory("/tmp/ner")
   tagger.tag("Ada moved to Lisbon.")["entities"][1]["text"]  # "Lisbon"
+
+  A tagger of single words, such as of their parts of speech, finds words and tags in place of
+  entities.
   """
 
   def __init__(
@@ -27,6 +30,7 @@ class Tagger:
     tokenizer: tokenization.FullTokenizer,
     labels: Sequence[str],
     max_seq_length: int = 128,
+    tag_scheme: str = tagging.AUTO,
   ):
     """Loads the model.
 
@@ -36,13 +40,16 @@ class Tagger:
       tokenizer: of the model's vocabulary.
       labels: in the order of their ids.
       max_seq_length: word pieces in a window; longer texts have several.
+      tag_scheme: of the training; "none" if tags are those of single words, "auto" if the labels
+        tell.
 
     Raises:
-      files.InputError: the checkpoint does not fit.
+      files.InputError: the checkpoint or the tag_scheme does not fit.
     """
     self._directory = checkpoint if files.is_directory(checkpoint) else os.path.dirname(checkpoint)
     self._tokenizer = tokenizer
     self._labels = labels
+    self._kind = tagging.kind_of(tagging.scheme_of(labels, tag_scheme))
     self._max_seq_length = max_seq_length
 
     def build(input_ids, input_mask, segment_ids):
@@ -62,12 +69,12 @@ class Tagger:
       files.InputError: the directory is not complete, or of another script.
     """
     found = model_directory.load_trained(output_dir, "run_ner")
-    length = found.flags_among(["max_seq_length"])
+    options = found.flags_among(["max_seq_length", "tag_scheme"])
     tokenizer = found.make_tokenizer()
-    return cls(output_dir, found.config, tokenizer, found.required_labels(), **length)
+    return cls(output_dir, found.config, tokenizer, found.required_labels(), **options)
 
   def tag(self, text: str) -> dict:
-    """Finds the entities of a text.
+    """Tags the words of a text, and finds its entities if tags are those of entities.
 
     Args:
       text: of any length; a sentence is best, as the model was trained on sentences.
@@ -79,12 +86,23 @@ class Tagger:
       files.InputError: the model's outputs are NaN.
     """
     sentences = [tagging.split_text(text)]
-    windows = tagging.make_windows(sentences, self._tokenizer, self._max_seq_length)
+    arguments = (self._tokenizer, self._max_seq_length, self._kind)
+    windows = tagging.make_windows(sentences, *arguments)
     rows = self._predictor.run([(w.input_ids, [0] * len(w.input_ids)) for w in windows])
     checkpoints.check_finite((row["losses"] for row in rows), self._directory)
     label_ids = [row["label_ids"] for row in rows]
-    (tags,) = tagging.join_tags(sentences, windows, label_ids, self._labels)
-    return tagging.prediction_record(sentences[0], tags)
+    (tags,) = tagging.join_tags(sentences, windows, label_ids, self._labels, self._kind)
+    return tagging.prediction_record(sentences[0], tags, self._kind)
+
+
+def record_lines(record: dict) -> list[str]:
+  """Formats a record of tagging.prediction_record: its entities, or else its words with their tags.
+
+  moved  VERB
+  """
+  if "entities" in record:
+    return entity_lines(record)
+  return list(map("  ".join, zip(record["words"], record["tags"]))) or ["no words"]
 
 
 def entity_lines(record: dict) -> list[str]:

@@ -6,6 +6,7 @@ Local paths need no TensorFlow; a path with a scheme (`gs://bucket/x`) goes thro
 import bz2
 import contextlib
 import csv
+import fnmatch
 import glob as local_glob
 import gzip
 import io
@@ -90,8 +91,27 @@ def size_and_time(path: str) -> tuple[int, int]:
 
 
 def glob(pattern: str) -> list[str]:
-  """Returns the sorted paths that match a shell pattern."""
+  """Returns the sorted paths that match a shell pattern of the user's."""
   return sorted(_gfile().glob(pattern) if is_remote(pattern) else local_glob.glob(pattern))
+
+
+def list_names(directory: str, pattern: str = "*") -> list[str]:
+  """Returns the sorted names in a directory that match a shell pattern; none if there is none."""
+  if not is_directory(directory):
+    return []
+  names = _gfile().listdir(directory) if is_remote(directory) else os.listdir(directory)
+  return sorted(fnmatch.filter((name.rstrip("/") for name in names), pattern))
+
+
+def list_paths(directory: str, pattern: str) -> list[str]:
+  """Returns the sorted paths below a directory that match a pattern such as "best/*".
+
+  The directory's own name is no pattern, whatever its characters; those of the pattern's last part
+  alone are.
+  """
+  inner, pattern = os.path.split(pattern)
+  directory = os.path.join(directory, inner) if inner else directory
+  return [os.path.join(directory, name) for name in list_names(directory, pattern)]
 
 
 def find(patterns: str, flag: str, each_once: bool = True) -> list[str]:
@@ -529,16 +549,21 @@ def cell(row: Row, column: int) -> Optional[str]:
 
 
 def write_bytes(path: str, data: bytes):
-  """Writes a file whole or not at all."""
+  """Writes a file whole or not at all.
+
+  Raises:
+    InputError: it cannot be written.
+  """
   if is_remote(path):  # an object store shows an object only when it is complete
-    with open_binary(path, "w") as f:
+    with converted_write_errors(path, Exception), open_binary(path, "w") as f:
       f.write(data)
     return
   temporary = f"{path}.tmp{os.getpid()}"
   try:
-    with open(temporary, "wb") as f:
-      f.write(data)
-    os.replace(temporary, path)
+    with converted_write_errors(path):
+      with open(temporary, "wb") as f:
+        f.write(data)
+      os.replace(temporary, path)
   except BaseException:
     if os.path.exists(temporary):
       os.remove(temporary)
@@ -546,12 +571,21 @@ def write_bytes(path: str, data: bytes):
 
 
 @contextlib.contextmanager
-def converted_write_errors(path: str, kinds=OSError):
-  """Converts exceptions of some kinds while a file is written to an InputError that names it."""
+def converted_write_errors(path: str, kinds=OSError, remedy: str = ""):
+  """Converts exceptions of some kinds while a file is written to an InputError that names it.
+
+  Args:
+    path: the file or directory.
+    kinds: an exception class, or a tuple of them.
+    remedy: what to do, for the message.
+  """
   try:
     yield
+  except InputError:
+    raise
   except kinds as error:
-    raise InputError(f"{path}: cannot be written: {describe(error)}") from error
+    end = f"; {remedy}" if remedy else ""
+    raise InputError(f"{path}: cannot be written: {describe(error)}{end}") from error
 
 
 @contextlib.contextmanager
@@ -612,5 +646,5 @@ def write_text(path: str, text: str):
 
 
 def write_json(path: str, value):
-  """Writes a value as indented JSON with sorted keys, whole or not at all."""
-  write_text(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+  """Writes a value as indented JSON with sorted keys, NumPy's numbers too, whole or not at all."""
+  write_text(path, json.dumps(value, indent=2, sort_keys=True, default=float) + "\n")

@@ -21,12 +21,11 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 from absl import logging
 
-import tokenization
 from toolkit.metrics import glue_metrics
 from toolkit.records import tf_records
 from toolkit.support import files
 from toolkit.support.command_line import AUTO, ThresholdParser
-from toolkit.tasks import written_labels
+from toolkit.tasks import text_pairs, written_labels
 
 # Holds the threshold that an evaluation has found, in the output directory.
 THRESHOLD_FILE = "label_threshold.json"
@@ -134,11 +133,7 @@ def convert_single_example(ex_index, example, label_list, max_seq_length, tokeni
     nothing = kind.encode(InputExample(None, ""), label_list)
     return InputFeatures(zeros, zeros, zeros, nothing, is_real_example=False, is_labeled=False)
 
-  encoded = None
-  if max_seq_length > 2:
-    encoded = tokenization.encode_pair(tokenizer, example.text_a, example.text_b, max_seq_length)
-  if encoded is None or (encoded.is_truncated and len(encoded.tokens) == 2):
-    raise files.InputError(f"--max_seq_length: {max_seq_length} leaves no room for text; give more")
+  encoded = text_pairs.encode(tokenizer, example.text_a, example.text_b, max_seq_length)
   feature = InputFeatures(
     encoded.input_ids,
     encoded.input_mask,

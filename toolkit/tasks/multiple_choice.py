@@ -20,9 +20,9 @@ from typing import NamedTuple, Optional
 import numpy as np
 from absl import logging
 
-import tokenization
 from toolkit.records import tf_records
 from toolkit.support import files
+from toolkit.tasks import text_pairs
 
 METRICS = ("accuracy", "loss")
 AUTO = "auto"
@@ -495,14 +495,6 @@ def record_features(seq_length, width):
   ]
 
 
-def padding_row(seq_length, width):
-  """Returns a row for record_features that is no question, as a TPU needs in its last batch."""
-  return {
-    feature.name: [0] * int(np.prod(feature.shape)) if feature.shape else 0
-    for feature in record_features(seq_length, width)
-  }
-
-
 def encode_choices(question, tokenizer, max_seq_length):
   """Encodes each choice of a Question as an input of its own.
 
@@ -517,11 +509,14 @@ def encode_choices(question, tokenizer, max_seq_length):
 
   Returns:
     List of tokenization.Encoded, one for each choice.
+
+  Raises:
+    files.InputError: max_seq_length leaves no room for any text.
   """
   context, asked = question.context, question.question
   first, before = (context, asked) if (context or "").strip() else (asked, "")
   return [
-    tokenization.encode_pair(tokenizer, first, f"{before or ''} {choice}".strip(), max_seq_length)
+    text_pairs.encode(tokenizer, first, f"{before or ''} {choice}".strip(), max_seq_length)
     for choice in question.choices
   ]
 

@@ -12,50 +12,103 @@ section 5.3). A sentence that is too long for one input is cut into windows that
 """
 
 import bisect
+import csv
 import functools
+import io
 import os
 import re
+import sys
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
+from absl import flags as absl_flags
 from absl import logging
 
 import tokenization
 from toolkit.metrics import ner_metrics
 from toolkit.records import tf_records
 from toolkit.support import files
+from toolkit.tasks import written_labels
 
 DOCSTART = "-DOCSTART-"
 # The schemes of encode_entities; the first is that of this module.
 SCHEMES = ("iob2", "iob1", "bioes")
+# Other values of Layout.tag_scheme: what fits best, any of SCHEMES, or tags of single words.
+AUTO = "auto"
+ENTITIES = "entities"
+NONE = "none"
 
 _TAG = re.compile(r"O|[BIESLU]-.+")
+_PREFIX = re.compile("[BIESLU]-")
 _BILOU = {"L": "E", "U": "S"}  # BILOU is BIOES by other names
+
+# A sentence of more words is likely to be several that nothing separates.
+_MOST_WORDS = 1000
+# Tag sets seldom have more tags.
+_MANY_TAGS = 100
+# Words and tags, in lower case, of a row that is a header.
+_WORD_NAMES = {"word", "words", "token", "tokens", "form", "text"}
+_TAG_NAMES = {"tag", "tags", "label", "labels", "pos", "upos", "xpos", "ner", "ner_tag", "ner_tags"}
 
 
 # ---- Sentences ----------------------------------------------------------------------------------
 
 
+class ColumnParser(absl_flags.ArgumentParser):
+  """Parses a flag that is the number of a column, or its name."""
+
+  syntactic_help = "a number or a name"
+
+  def parse(self, argument):
+    return int(argument) if re.fullmatch("[+-]?[0-9]+", str(argument)) else argument
+
+
 class Layout(NamedTuple):
   """The form of a file of words and tags.
 
+  Columns are numbers, from 0, or from -1 at the end. Or they are names, which the first row has.
+
   Attributes:
-    token_column, label_column: int, columns of words and tags, from 0; from -1 at the end.
-    delimiter: str between two columns ("\\\\t" and "tab" mean a tab), or None for any number of
-      spaces and tabs.
+    token_column, label_column: int or str, columns of words and tags.
+    delimiter: str between two columns ("\\t" and "tab" mean a tab), or None for any number of
+      spaces and tabs. Columns may have quotes, as in CSV, if it is a comma, or in a file .csv.
     comment_prefix: str, first characters of lines that are no words, or None.
-    tag_scheme: member of SCHEMES, or "auto" for the one that fits best.
+    tag_scheme: member of SCHEMES; NONE for tags of single words, such as parts of speech; ENTITIES
+      for the member of SCHEMES that fits best; AUTO for NONE or ENTITIES, as the tags are.
+    sentence_column: int, str or None. A sentence begins where this column is not empty and differs
+      from that of the row before, beside the blank lines.
   """
 
-  token_column: int = 0
-  label_column: int = -1
+  token_column: Union[int, str] = 0
+  label_column: Union[int, str] = -1
   delimiter: Optional[str] = None
   comment_prefix: Optional[str] = None
-  tag_scheme: str = "auto"
+  tag_scheme: str = AUTO
+  sentence_column: Union[int, str, None] = None
 
   def separator(self):
     """Returns the delimiter as it is in a file, or None."""
     return {"\\t": "\t", "tab": "\t", "": None}.get(self.delimiter, self.delimiter)
+
+  def has_header(self):
+    """Returns True if the first row names the columns."""
+    columns = (self.token_column, self.label_column, self.sentence_column)
+    return any(isinstance(column, str) for column in columns)
+
+  def of_file(self, path, first_line):
+    """Returns the layout with the delimiter of a file, where none is given."""
+    if self.separator() is None:
+      if path.lower().endswith(".csv") and "," in first_line:
+        return self._replace(delimiter=",")
+      if (self.has_header() or self.sentence_column is not None) and "\t" in first_line:
+        return self._replace(delimiter="\t")
+    return self
+
+  def is_csv(self, path):
+    """Returns True if the columns of a file may have quotes."""
+    separator = self.separator() or ""
+    is_named = path.lower().endswith(".csv") and separator not in ("\t", '"')
+    return separator == "," or (is_named and len(separator) == 1)
 
   def split(self, line):
     """Returns the columns of a line."""
@@ -74,10 +127,11 @@ class Sentence(NamedTuple):
 
   Attributes:
     words: list of str.
-    tags: list of str, a tag of IOB2 for each word, or None.
+    tags: list of str, a tag for each word, or None. Tags of entities are those of IOB2.
     lines: sequence of int, the line of the file that each word stands on, from 1.
     text: str, the sentence as it was written; None for the words with single spaces between them.
     spans: list of (first character, character behind the last) of each word in `text`, or None.
+    marks: list of str, the content of the sentence column for each word, or None.
   """
 
   words: list
@@ -85,6 +139,7 @@ class Sentence(NamedTuple):
   lines: Sequence = ()
   text: Optional[str] = None
   spans: Optional[list] = None
+  marks: Optional[list] = None
 
 
 class Corpus(NamedTuple):
@@ -95,11 +150,18 @@ class Corpus(NamedTuple):
     sentences: list of Sentence.
     other_lines: dict of line number -> text, for the lines that are no words: "" for one between
       two sentences, DOCSTART for one between two documents, or a comment.
+    tag_scheme: NONE, or the member of SCHEMES that the file is written in; None without tags.
+    header: pair of the header's line and a list of names, those of the columns that were read:
+      sentence, word, tag. None without a header.
+    separator: str between two columns of the file, or None for spaces and tabs.
   """
 
   path: str
   sentences: list
   other_lines: dict
+  tag_scheme: Optional[str] = None
+  header: Optional[tuple] = None
+  separator: Optional[str] = None
 
   def is_tagged(self):
     """Returns True if the file has tags."""
@@ -109,86 +171,294 @@ class Corpus(NamedTuple):
 def read_corpus(path, layout=Layout(), has_tags=True):  # noqa: B008, immutable
   """Reads a Corpus: a word and its tag per line, in columns; blank lines between sentences.
 
-  Tags become IOB2. Those that break their scheme are read as conlleval does, and counted in the
-  log.
+  Tags of entities become IOB2. Those that break their scheme are read as conlleval does, and
+  counted in the log.
 
   Args:
     path: str.
     layout: Layout.
-    has_tags: bool, whether to read tags; None: if any word has a second column.
+    has_tags: bool, whether to read tags; None: if there is a column for them.
 
   Raises:
-    files.InputError: the file cannot be read or has no words; a line has too few columns, or a tag
-      of an unknown kind (file:line).
+    files.InputError: the file cannot be read or has no words; a column is missing, or a tag is of
+      an unknown kind (file:line).
   """
-  groups, other_lines = _grouped_lines(path, layout)
-  if has_tags is None:
-    has_tags = any(len(cells) > 1 for group in groups for _, cells in group)
-  sentences = [_sentence(path, group, layout, has_tags) for group in groups]
-  if not sentences:
+  layout, rows, other_lines = _read_rows(path, layout)
+  names, header = None, None
+  if layout.has_header() and any(rows):
+    first = next(place for place, row in enumerate(rows) if row)
+    line, names = rows.pop(first)
+    _check_one_header(path, rows, names)
+  if not any(rows):
     raise files.InputError(f"{path}: has no words; expected a word and its tag a line")
+  if has_tags is None:
+    has_tags = _has_tag_column(rows, layout, names)
+  columns = _find_columns(path, layout, names, has_tags)
+  if names:
+    place = f"{path}:{line}"
+    header = (line, [_cell(names, each, place, may_be_empty=True) for each in columns.in_order()])
+  groups = _group_rows(path, rows, columns, layout)
+  sentences, scheme = [_sentence(path, group, columns) for group in groups], None
   if has_tags:
-    sentences = _to_iob2(path, sentences, layout.tag_scheme)
-  return Corpus(path, sentences, other_lines)
+    if names is None:
+      _check_no_header(path, sentences[0])
+    sentences, scheme = _convert_tags(path, sentences, layout.tag_scheme)
+  corpus = Corpus(path, sentences, other_lines, scheme, header, layout.separator())
+  _warn_of_long_sentence(corpus, layout, range(_MOST_WORDS + 1, sys.maxsize))
+  return corpus
 
 
-def _grouped_lines(path, layout):
-  """Returns a list of sentences, each a list of (line number, cells), and Corpus.other_lines."""
-  groups, other_lines = [[]], {}
-  for number, line in files.read_lines(path):
+def _read_rows(path, layout):
+  """Reads the lines of a file.
+
+  Returns:
+    Its layout; list of (line number, cells), with None where a sentence ends; Corpus.other_lines.
+  """
+  lines = files.read_lines(path)
+  contents = (line for _, line in lines if not layout.is_comment(line) and line.strip(" \t"))
+  layout = layout.of_file(path, next(contents, ""))
+  is_csv = layout.is_csv(path)
+  csv_cells = _csv_cells(path, layout.separator()) if is_csv else {}
+  rows, other_lines = [], {}
+  for number, line in lines:
     if layout.is_comment(line):
       other_lines[number] = line
-    elif not line.strip(" \t"):
-      other_lines[number] = ""
-      groups.append([])
     elif line.startswith(DOCSTART):
       other_lines[number] = DOCSTART
-      groups.append([])
+      rows.append(None)
+    elif not line.strip(" \t") or (is_csv and number not in csv_cells):
+      other_lines[number] = ""
+      rows.append(None)
     else:
-      groups[-1].append((number, layout.split(line)))
-  return [group for group in groups if group], other_lines
+      rows.append((number, csv_cells[number] if is_csv else layout.split(line)))
+  return layout, rows, other_lines
 
 
-def _sentence(path, group, layout, has_tags):
-  """Makes a Sentence of a list of (line number, cells)."""
-  words, tags = [], []
+def _csv_cells(path, delimiter):
+  """Returns a dict of line number -> cells of a CSV file, without its blank rows."""
+  found = {}
+  for row in files.read_csv_rows(path, strict=True, delimiter=delimiter):
+    if any("\n" in cell for cell in row):
+      raise files.InputError(
+        f"{row.source}: found a column that goes on in the next line; find a quote that is not "
+        "closed or not doubled"
+      )
+    found[int(row.source.rsplit(":", 1)[1])] = [cell.strip(" \t") for cell in row]
+  return found
+
+
+def _group_rows(path, rows, columns, layout):
+  """Returns the rows of each sentence, a list of lists of (line number, cells)."""
+  groups, before = [[]], None
+  width = next(len(row[1]) for row in rows if row)
+  for row in rows:
+    if row is None:
+      groups.append([])
+      continue
+    if columns.sentence:
+      number, cells = row
+      if layout.separator() is None and len(cells) != width:
+        raise files.InputError(
+          f"{path}:{number}: found {_count(cells)}, where the first row has {width}; where "
+          f"{columns.sentence.flag} is empty in some rows, give --delimiter"
+        )
+      mark = _cell(cells, columns.sentence, f"{path}:{number}", may_be_empty=True)
+      if mark and mark != before:
+        groups.append([])
+      before = mark
+    groups[-1].append(row)
+  return [group for group in groups if group]
+
+
+def _sentence(path, group, columns):
+  """Makes a Sentence of a list of (line number, cells); its tags are as they were written."""
+  words, tags, marks = [], [], []
   for number, cells in group:
     place = f"{path}:{number}"
-    words.append(_cell(cells, layout.token_column, "token_column", place))
-    if not has_tags:
-      continue
-    tag = _cell(cells, layout.label_column, "label_column", place)
-    if (layout.token_column - layout.label_column) % len(cells) == 0:
-      raise files.InputError(
-        f"{place}: found {_columns(cells)}, in which --token_column={layout.token_column} and "
-        f"--label_column={layout.label_column} are the same; is --delimiter right?"
-      )
-    if not _TAG.fullmatch(tag):
-      raise files.InputError(
-        f"{place}: found the tag {tag!r}, should be O, or B-, I-, E- or S- and a type, such as "
-        "B-PER; is --label_column right?"
-      )
-    tags.append(_BILOU.get(tag[0], tag[0]) + tag[1:])
-  return Sentence(words, tags if has_tags else None, [number for number, _ in group])
+    words.append(_cell(cells, columns.token, place))
+    if columns.label:
+      tags.append(files.visible(_cell(cells, columns.label, place)))
+      if not tags[-1]:
+        raise files.InputError(f"{place}: has nothing that can be seen in {columns.label.flag}")
+    if columns.sentence:
+      marks.append(_cell(cells, columns.sentence, place, may_be_empty=True))
+    _check_different(cells, columns, place)
+  lines = [number for number, _ in group]
+  return Sentence(words, tags or None, lines, marks=marks or None)
 
 
-def _columns(cells):
+def _warn_of_long_sentence(corpus, layout, lengths):
+  """Logs a line if the longest sentence has one of some numbers of words."""
+  longest = max(corpus.sentences, key=lambda sentence: len(sentence.words))
+  if len(longest.words) not in lengths:
+    return
+  remedy = "put blank lines between sentences, or give --sentence_column, which tells them apart"
+  if layout.sentence_column is not None:
+    remedy = f"is --sentence_column={layout.sentence_column} right?"
+  place = f"{corpus.path}:{longest.lines[0]}"
+  logging.warning("%s: found a sentence of %d words; %s", place, len(longest.words), remedy)
+
+
+# ---- Columns ------------------------------------------------------------------------------------
+
+
+class _Column(NamedTuple):
+  """A column: its place, from 0 or from -1 at the end, and the flag that gives it."""
+
+  place: int
+  flag: str
+
+
+class _Columns(NamedTuple):
+  """The columns of a file; those that there are not are None."""
+
+  token: _Column
+  label: Optional[_Column]
+  sentence: Optional[_Column]
+
+  def in_order(self):
+    """Returns those that there are: sentence, word, tag."""
+    return [column for column in (self.sentence, self.token, self.label) if column]
+
+
+def _find_columns(path, layout, names, has_tags):
+  """Finds the columns of a file; `names` are those of its header, or None."""
+
+  def find(flag):
+    wanted = place = getattr(layout, flag)
+    if wanted is None:
+      return None
+    if isinstance(wanted, str):
+      table = files.Table(path, names, [])
+      place = files.find_column(table, wanted, flag, can_be_number=False)
+    return _Column(place, f"--{flag}={wanted}")
+
+  label = find("label_column") if has_tags else None
+  return _Columns(find("token_column"), label, find("sentence_column"))
+
+
+def _has_tag_column(rows, layout, names):
+  """Returns True if a file has a column for tags."""
+  if isinstance(layout.label_column, str):
+    return layout.label_column in names
+  others = 1 if layout.sentence_column is None else 2
+  return any(len(row[1]) > others for row in rows if row)
+
+
+def _count(cells):
   return "1 column" if len(cells) == 1 else f"{len(cells)} columns"
 
 
-def _cell(cells, column, flag, place):
+def _cell(cells, column, place, may_be_empty=False):
   """Returns the content of a column; InputError without any."""
-  if not -len(cells) <= column < len(cells):
+  if not -len(cells) <= column.place < len(cells):
     raise files.InputError(
-      f"{place}: found {_columns(cells)}, too few for --{flag}={column}; is --delimiter right?"
+      f"{place}: found {_count(cells)}, too few for {column.flag}; is --delimiter right?"
     )
-  if not cells[column]:
-    raise files.InputError(f"{place}: has nothing in --{flag}={column}; is --delimiter right?")
-  return cells[column]
+  if not (cells[column.place] or may_be_empty):
+    raise files.InputError(f"{place}: has nothing in {column.flag}; is --delimiter right?")
+  return cells[column.place]
 
 
-def _to_iob2(path, sentences, scheme):
-  """Returns sentences with the tags of IOB2; logs the number of tags that break their scheme."""
+def _check_different(cells, columns, place):
+  """Checks that the columns of a row are different ones."""
+  flags = {}
+  for column in filter(None, columns):
+    other = flags.setdefault(column.place % len(cells), column.flag)
+    if other != column.flag:
+      raise files.InputError(
+        f"{place}: found {_count(cells)}, in which {other} and {column.flag} are the same; is "
+        "--delimiter right?"
+      )
+
+
+def _check_one_header(path, rows, names):
+  """Checks that the header is not among the other rows."""
+  for row in filter(None, rows):
+    if list(map(files.visible, row[1])) == list(map(files.visible, names)):
+      raise files.InputError(
+        f"{path}:{row[0]}: found the header again, {files.listed(names)}; where files were put "
+        "together, leave it out"
+      )
+
+
+def _check_no_header(path, sentence):
+  """Checks that the first word and its tag are no header."""
+  word, tag = sentence.words[0], sentence.tags[0]
+  if word.lower() in _WORD_NAMES and tag.lower() in _TAG_NAMES:
+    raise files.InputError(
+      f"{path}:{sentence.lines[0]}: found a header; give columns by their names, "
+      f"--token_column={word} --label_column={tag}"
+    )
+
+
+# ---- Schemes ------------------------------------------------------------------------------------
+
+
+def _convert_tags(path, sentences, scheme):
+  """Converts tags of entities to IOB2.
+
+  Args:
+    path: str.
+    sentences: list of Sentence with the tags of the file.
+    scheme: see Layout.tag_scheme.
+
+  Returns:
+    A pair: list of Sentence; see Corpus.tag_scheme.
+
+  Raises:
+    files.InputError: a tag is no entity's, and the scheme has entities (file:line).
+  """
+  tags = list(dict.fromkeys(tag for sentence in sentences for tag in sentence.tags))
+  remedy = "" if scheme == ENTITIES else " For tags of single words give --tag_scheme=none"
+  if scheme == AUTO:
+    scheme = _guess_kind(path, tags)
+  if scheme == NONE:
+    return sentences, NONE
+  if not all(map(_TAG.fullmatch, tags)):
+    line, tag = next(
+      (line, tag)
+      for sentence in sentences
+      for line, tag in zip(sentence.lines, sentence.tags)
+      if not _TAG.fullmatch(tag)
+    )
+    raise files.InputError(
+      f"{path}:{line}: found the tag {tag!r}, should be O, or B-, I-, E- or S- and a type, such as "
+      f"B-PER; is --label_column right?{remedy}"
+    )
+  renamed = {tag: _BILOU.get(tag[0], tag[0]) + tag[1:] for tag in tags}
+  sentences = [s._replace(tags=[renamed[tag] for tag in s.tags]) for s in sentences]
+  return _to_iob2(path, sentences, SCHEMES if scheme == ENTITIES else [scheme])
+
+
+def _guess_kind(path, tags):
+  """Returns NONE or ENTITIES for the tags of a file; logs a line about the first."""
+  if not are_plain(tags):
+    return ENTITIES
+  log, question = logging.info, ""
+  if len(tags) > _MANY_TAGS:
+    log, question = logging.warning, "; is --label_column right?"
+  log(
+    "%s: found %d tags that are no entities, %s: each word gets one of them, as with "
+    "--tag_scheme=none%s",
+    path,
+    len(tags),
+    files.listed(tags, 5),
+    question,
+  )
+  return NONE
+
+
+def are_plain(tags) -> bool:
+  """Returns True if tags, each listed once, are those of single words: none is an entity's."""
+  return any(tag != "O" for tag in tags) and not any(map(_PREFIX.match, tags))
+
+
+def _to_iob2(path, sentences, schemes):
+  """Returns sentences with the tags of IOB2, and the scheme, of some, that they were written in.
+
+  Logs the number of tags that break it.
+  """
   found = [ner_metrics.entities(sentence.tags) for sentence in sentences]
 
   def broken_lines(name):
@@ -201,7 +471,7 @@ def _to_iob2(path, sentences, scheme):
       if tag != wanted
     ]
 
-  broken = {name: broken_lines(name) for name in (SCHEMES if scheme == "auto" else [scheme])}
+  broken = {name: broken_lines(name) for name in schemes}
   scheme = min(broken, key=lambda name: len(broken[name]))
   if broken[scheme]:
     logging.warning(
@@ -216,7 +486,7 @@ def _to_iob2(path, sentences, scheme):
   return [
     sentence._replace(tags=encode_entities(entities, len(sentence.tags)))
     for sentence, entities in zip(sentences, found)
-  ]
+  ], scheme
 
 
 def encode_entities(entities, num_words, scheme=SCHEMES[0]):
@@ -274,8 +544,11 @@ def read_text_corpus(path):
     files.InputError: the file cannot be read, or has no words.
   """
   sentences, line = [], 1
-  for _, text in files.read_lines(path):
+  for number, text in files.read_lines(path):
     sentence = split_text(text)
+    if len(sentence.words) > _MOST_WORDS:
+      count = len(sentence.words)
+      logging.warning("%s:%d: found %d words; give each sentence a line", path, number, count)
     end = line + len(sentence.words)
     sentences.append(sentence._replace(lines=range(line, end)))
     line = end + 1
@@ -289,51 +562,101 @@ def read_text_corpus(path):
 
 
 def layout_of(settings) -> Layout:
-  """Returns the layout of command_line.Settings."""
-  return Layout(**{name: settings[name] for name in Layout._fields})
+  """Returns the layout of command_line.Settings; an empty sentence_column is none."""
+  layout = Layout(**{name: settings[name] for name in Layout._fields})
+  return layout._replace(sentence_column=None) if layout.sentence_column == "" else layout
 
 
-def read_sets(settings) -> dict:
-  """Reads all sets of a run: dict of "train", "dev" and "test" -> Corpus.
+def read_sets(settings, known_labels=None):
+  """Reads all sets of a run.
+
+  The first tells whether tags are entities, unless settings or labels do: in a training the
+  training set.
 
   Args:
     settings: command_line.Settings with the flags of run_ner.py.
+    known_labels: list of the labels of a trained model, or None.
+
+  Returns:
+    A pair: dict of "train", "dev" and "test" -> Corpus; the tag_scheme of the settings, or NONE.
 
   Raises:
     files.InputError: a file is not given, or cannot be read.
   """
   if settings.predict_file and settings.predict_text_file:
     raise files.InputError("--predict_file and --predict_text_file: give one of them")
+  layout = layout_of(settings)
+  if known_labels is not None:
+    layout = layout._replace(tag_scheme=scheme_of(known_labels, layout.tag_scheme))
   dev_flag = "eval_steps" if settings.do_train and settings.eval_steps else "do_eval"
-  wanted = (("train", "do_train"), ("dev", dev_flag), ("test", "do_predict"))
-  return {name: _read_set(settings, name, flag) for name, flag in wanted if settings[flag]}
+  corpora = {}
+  for name, flag in (("train", "do_train"), ("dev", dev_flag), ("test", "do_predict")):
+    if settings[flag]:
+      corpus = corpora[name] = _read_set(settings, layout, name, flag)
+      if layout.tag_scheme == AUTO and corpus.is_tagged():
+        layout = layout._replace(tag_scheme=NONE if corpus.tag_scheme == NONE else ENTITIES)
+  return corpora, NONE if layout.tag_scheme == NONE else settings.tag_scheme
 
 
-def _read_set(settings, name, flag):
+def scheme_of(labels, tag_scheme=AUTO):
+  """Returns the scheme of a trained model's tags: NONE, ENTITIES, or a given member of SCHEMES.
+
+  Args:
+    labels: list of str.
+    tag_scheme: see Layout; AUTO: by the labels.
+
+  Raises:
+    files.InputError: it is a scheme of entities, and the labels are not.
+  """
+  if tag_scheme in SCHEMES and are_plain(labels):
+    raise files.InputError(
+      f"--tag_scheme={tag_scheme}: the model's tags are no entities: {files.listed(labels, 5)}; "
+      "give --tag_scheme=none"
+    )
+  if tag_scheme == AUTO:
+    return NONE if are_plain(labels) else ENTITIES
+  return tag_scheme
+
+
+def _read_set(settings, layout, name, flag):
   """Reads the Corpus of a set that a flag needs."""
   if name == "test" and settings.predict_text_file:
     return read_text_corpus(settings.predict_text_file)
   path = settings.predict_file if name == "test" else None
   if not path:
     settings.require(["data_dir"], f"--{flag}")
-    path = os.path.join(settings.data_dir, f"{name}.txt")
+    paths = [os.path.join(settings.data_dir, f"{name}.{kind}") for kind in ("txt", "csv", "tsv")]
+    path = next(filter(files.exists, paths), paths[0])
   has_tags = True
   if name == "test":
     has_tags = None if settings.has_tags else False
-  return read_corpus(path, layout_of(settings), has_tags)
+  corpus = read_corpus(path, layout, has_tags)
+  if name == "train" and len(corpus.sentences) == 1:
+    _warn_of_long_sentence(corpus, layout, range(2, _MOST_WORDS + 1))
+  return corpus
 
 
 def find_labels(corpus):
-  """Lists the labels of a tagger of a Corpus: "O", and B- and I- of each type, sorted.
+  """Lists the labels of a tagger of a Corpus.
 
-  A type has both, though all of its entities may be single words.
+  Returns:
+    "O", and B- and I- of each type, sorted; a type has both, though all of its entities may be
+    single words. Of tags of single words: all of them, sorted.
 
   Raises:
-    files.InputError: there is no entity.
+    files.InputError: there is one tag alone.
   """
-  types = {tag[2:] for sentence in corpus.sentences for tag in sentence.tags if tag != "O"}
-  if not types:
-    raise files.InputError(f"{corpus.path}: every tag is O; there is nothing to learn")
+  sources = {}
+  for sentence in corpus.sentences:
+    for line, tag in zip(sentence.lines, sentence.tags):
+      sources.setdefault(tag, []).append(f"{corpus.path}:{line}")
+  written_labels.warn_of_look_alikes(corpus.path, sources)
+  tags = set(sources)
+  if len(tags) == 1 and (corpus.tag_scheme == NONE or tags == {"O"}):
+    raise files.InputError(f"{corpus.path}: every tag is {tags.pop()}; there is nothing to learn")
+  if corpus.tag_scheme == NONE:
+    return sorted(tags)
+  types = {tag[2:] for tag in tags - {"O"}}
   return ["O", *sorted(f"{prefix}-{name}" for prefix in "BI" for name in types)]
 
 
@@ -343,10 +666,68 @@ def check_labels(corpus, labels):
   for sentence in corpus.sentences:
     for line, tag in zip(sentence.lines, sentence.tags or ()):
       if tag not in known:
+        shown = ", ".join(labels[:_MANY_TAGS])
+        if len(labels) > _MANY_TAGS:
+          shown += f", ... ({len(labels)} in all)"
         raise files.InputError(
           f"{corpus.path}:{line}: found the tag {tag!r}, which the training data does not have; "
-          f"known tags are {', '.join(labels)}"
+          f"known tags are {shown}"
         )
+
+
+# ---- Kinds of tags ------------------------------------------------------------------------------
+
+
+class EntityTags:
+  """Tags that are parts of entities.
+
+  Attributes:
+    metrics: names of an evaluation's metrics, the default of --best_metric first.
+    every_word_counts: bool, whether words without a word piece are tagged by the model, too.
+  """
+
+  metrics = ("f1", "precision", "recall", "accuracy", "loss")
+  every_word_counts = False
+
+  def repair(self, tags):
+    """Replaces a sentence's predicted tags by IOB2, of the entities that conlleval finds."""
+    return encode_entities(ner_metrics.entities(tags), len(tags))
+
+  def score(self, gold, predicted):
+    """Returns ner_metrics.entity_metrics."""
+    return ner_metrics.entity_metrics(gold, predicted)
+
+  def findings(self, text, spans, tags):
+    """Returns what a record has beside text, words and tags: the entities."""
+    return {"entities": _entity_records(text, spans, tags)}
+
+
+class WordTags:
+  """Tags of single words, such as parts of speech; see EntityTags."""
+
+  metrics = ("accuracy", "macro_f1", "loss")
+  every_word_counts = True
+
+  def repair(self, tags):
+    """Returns the tags: each sequence of them is possible."""
+    return tags
+
+  def score(self, gold, predicted):
+    """Returns ner_metrics.tag_metrics."""
+    return ner_metrics.tag_metrics(gold, predicted)
+
+  def findings(self, text, spans, tags):
+    """Returns nothing: there are no entities."""
+    del text, spans, tags
+    return {}
+
+
+ENTITY_TAGS, WORD_TAGS = EntityTags(), WordTags()
+
+
+def kind_of(tag_scheme):
+  """Returns the kind of tags of a scheme: WORD_TAGS for NONE, or else ENTITY_TAGS."""
+  return WORD_TAGS if tag_scheme == NONE else ENTITY_TAGS
 
 
 # ---- Features -----------------------------------------------------------------------------------
@@ -394,24 +775,31 @@ def first_pieces(words, tokenize):
   return pieces, starts
 
 
-def make_windows(sentences, tokenizer, max_seq_length):
+def make_windows(sentences, tokenizer, max_seq_length, kind=ENTITY_TAGS):
   """Cuts sentences into inputs of the model, so that each word is tagged once.
 
   A word is tagged in the window with most of its context. Words without a word piece, such as a
-  lone control character, are tagged in none; they are counted in the log.
+  lone control character, are tagged in none, and counted in the log; if every word counts, they are
+  [UNK].
 
   Args:
     sentences: list of Sentence.
     tokenizer: tokenization.FullTokenizer.
     max_seq_length: int, word pieces in a window with [CLS] and [SEP], 3 or more.
+    kind: ENTITY_TAGS or WORD_TAGS.
 
   Returns:
     List of Window, one or more for each sentence, in their order.
   """
   cls, sep = tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
+  unknown = tokenizer.convert_tokens_to_ids(["[UNK]"]) if kind.every_word_counts else []
+
+  def encode(word):
+    return tokenizer.encode(word) or unknown
+
   windows, without = [], []
   for number, sentence in enumerate(sentences):
-    ids, starts = first_pieces(sentence.words, tokenizer.encode)
+    ids, starts = first_pieces(sentence.words, encode)
     width = max_seq_length - 2
     for first, words in _assign_words(len(ids), starts, width).items():
       input_ids = [cls, *ids[first : first + width], sep]
@@ -476,7 +864,7 @@ def feature_rows(windows, sentences, labels, seq_length):
 # ---- Predictions --------------------------------------------------------------------------------
 
 
-def join_tags(sentences, windows, predicted_ids, labels):
+def join_tags(sentences, windows, predicted_ids, labels, kind=ENTITY_TAGS):
   """Joins the predictions of windows.
 
   Args:
@@ -484,23 +872,29 @@ def join_tags(sentences, windows, predicted_ids, labels):
     windows: list of Window, from make_windows.
     predicted_ids: list of int arrays, for each window the label of each of its pieces, or more.
     labels: list of str in the order of their ids.
+    kind: ENTITY_TAGS or WORD_TAGS.
 
   Returns:
-    List of N lists of str, a tag of IOB2 for each word. Sequences that break IOB2 are replaced by
-    the tags of the entities that conlleval finds in them.
+    List of N lists of str, a tag for each word. Those of entities are of IOB2: sequences that break
+    it are replaced by the tags of the entities that conlleval finds in them.
   """
   tags = [["O"] * len(sentence.words) for sentence in sentences]
   for window, ids in zip(windows, predicted_ids):
     for word, position in zip(window.words, window.positions):
       tags[window.sentence][word] = labels[ids[position]]
-  return [encode_entities(ner_metrics.entities(each), len(each)) for each in tags]
+  return list(map(kind.repair, tags))
 
 
-def prediction_record(sentence, tags):
-  """Formats a Sentence and its predicted tags of IOB2 for JSON.
+def prediction_record(sentence, tags, kind=ENTITY_TAGS):
+  """Formats a Sentence and its predicted tags for JSON.
+
+  Args:
+    sentence: Sentence.
+    tags: list of str, for ENTITY_TAGS of IOB2.
+    kind: ENTITY_TAGS or WORD_TAGS.
 
   Returns:
-    Dict of text, words, tags, and entities, a list of dicts:
+    Dict of text, words, tags, and for ENTITY_TAGS entities, a list of dicts:
       {"text": "New York", "type": "LOC", "start_word": 2, "end_word": 4, "start_char": 6,
        "end_char": 14}
     where text[6:14] is "New York", and words[2:4] are its words.
@@ -508,6 +902,12 @@ def prediction_record(sentence, tags):
   text, spans = sentence.text, sentence.spans
   if text is None:
     text, spans = " ".join(sentence.words), _joined_spans(sentence.words)
+  record = {"text": text, "words": sentence.words, "tags": tags}
+  return {**record, **kind.findings(text, spans, tags)}
+
+
+def _entity_records(text, spans, tags):
+  """Returns the entities of prediction_record."""
   entities = []
   for name, first, end in ner_metrics.entities(tags):
     start_char, end_char = spans[first][0], spans[end - 1][1]
@@ -521,7 +921,7 @@ def prediction_record(sentence, tags):
         "end_char": end_char,
       }
     )
-  return {"text": text, "words": sentence.words, "tags": tags, "entities": entities}
+  return entities
 
 
 def _joined_spans(words):
@@ -536,20 +936,33 @@ def _joined_spans(words):
 def format_corpus(corpus, tags, separator=None):
   """Formats a Corpus with predicted tags, line by line as it was read.
 
-  A line has the word, its tag if the corpus has tags, and the predicted tag. Lines that are no
-  words keep their places; those between documents have O for tags.
+  A line has the sentence column if there is one, the word, its tag if the corpus has tags, and the
+  predicted tag. Lines that are no words keep their places; those between documents have O for tags.
+  A header gets the column "predicted". With commas it is CSV.
 
   Args:
     corpus: Corpus.
     tags: list of lists of str, the predicted tags of each sentence.
-    separator: str between two columns; None for a space.
+    separator: str between two columns; None for that of the file, or a space.
   """
+  separator = separator or corpus.separator or " "
   extra = ["O"] * (2 if corpus.is_tagged() else 1)
-  rows = {
-    line: [text, *extra] if text == DOCSTART else [text]
+  lines = {
+    line: separator.join([text, *extra]) if text == DOCSTART else text
     for line, text in corpus.other_lines.items()
   }
+  join = _csv_line if separator == "," else separator.join
+  if corpus.header:
+    line, names = corpus.header
+    lines[line] = join([*names, "predicted"])
   for sentence, predicted in zip(corpus.sentences, tags):
-    columns = filter(None, (sentence.words, sentence.tags, predicted))
-    rows.update(zip(sentence.lines, zip(*columns)))
-  return "".join((separator or " ").join(rows[line]) + "\n" for line in sorted(rows))
+    columns = filter(None, (sentence.marks, sentence.words, sentence.tags, predicted))
+    lines.update(zip(sentence.lines, map(join, zip(*columns))))
+  return "".join(lines[line] + "\n" for line in sorted(lines))
+
+
+def _csv_line(cells):
+  """Returns a row of CSV without its end."""
+  line = io.StringIO()
+  csv.writer(line, lineterminator="").writerow(cells)
+  return line.getvalue()

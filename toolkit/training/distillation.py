@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import modeling
 import tokenization
-from toolkit.formats import checkpoints, model_directory
+from toolkit.formats import checkpoint_files, checkpoints, model_directory
 from toolkit.records import input_pipeline, tf_records
 from toolkit.serving.predictor import Predictor
 from toolkit.support import files, processes
@@ -184,7 +184,7 @@ def write_student(output_dir, teacher, layers):
   """Writes the initial weights of a student of some of the teacher's layers, see start_paths."""
   paths = start_paths(output_dir)
   files.make_directory(os.path.join(output_dir, START), "output_dir")
-  reader = tf.train.load_checkpoint(teacher.checkpoint)
+  reader = checkpoint_files.open_reader(teacher.checkpoint)
   saved = reader.get_variable_to_shape_map()
   names = {name: name for name in saved if not checkpoints.is_training_state(name)}
   kept = student_weights(names, layers)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 import modeling
 import optimization
-from toolkit.formats import checkpoints
+from toolkit.formats import checkpoint_files, checkpoints
 from toolkit.records import input_pipeline
 from toolkit.support import files, processes
 from toolkit.support.tensorflow_versions import tf
@@ -122,8 +122,10 @@ class Devices(NamedTuple):
 
 def _copy_hint(path):
   """Returns the part of a message that tells how a remote TPU gets a path of this machine."""
-  names = path if files.exists(path) else f"{path}.*"  # a checkpoint is given by its prefix
-  if files.glob(names):
+  # A checkpoint is given by its prefix.
+  is_prefix = not files.exists(path) and checkpoint_files.exists(path)
+  if is_prefix or files.exists(path):
+    names = f"{path}.*" if is_prefix else path
     return f"copy it (gcloud storage cp -r {names} gs://BUCKET/) and give the gs:// path"
   return "give a gs:// path"
 
@@ -168,7 +170,7 @@ def make_estimator(
   arguments = {
     "cluster": devices.resolver(),
     "master": devices.master,
-    "model_dir": output_dir,
+    "model_dir": output_dir and checkpoint_files.for_tensorflow(output_dir),
     "tf_random_seed": seed,
     "session_config": session_config,
     # CheckpointHook and ProgressHook do this.
@@ -233,11 +235,11 @@ def load_init_checkpoint(init_checkpoint, use_tpu):
   assignment = {name: name for name in coverage.loaded}
   initialized = {name + ":0" for name in coverage.loaded}
   if not use_tpu:
-    tf.train.init_from_checkpoint(prefix, assignment)
+    checkpoint_files.init_from(prefix, assignment)
     return initialized, None
 
   def scaffold_fn():
-    tf.train.init_from_checkpoint(prefix, assignment)
+    checkpoint_files.init_from(prefix, assignment)
     return tf.train.Scaffold()
 
   return initialized, scaffold_fn
@@ -368,9 +370,16 @@ def _train_step(objective, build, features, training, use_tpu):
 # ---- Training -----------------------------------------------------------------------------------
 
 
+_SIGHUP = getattr(signal, "SIGHUP", None)  # not on Windows
+_STOPPING = (signal.SIGINT, signal.SIGTERM, *([_SIGHUP] if _SIGHUP else []))
+
+
 @contextlib.contextmanager
 def _caught_signals():
-  """Gives a list to which Ctrl-C and SIGTERM are appended; a second one acts as outside."""
+  """Gives a list to which Ctrl-C, SIGTERM and SIGHUP are appended; a second one acts as outside.
+
+  A SIGHUP that is ignored, as under nohup, stays so.
+  """
   caught, previous = [], {}
 
   def handle(number, _):
@@ -380,8 +389,9 @@ def _caught_signals():
       signal.signal(each, handler)
 
   with contextlib.suppress(ValueError):  # signals can be caught in the main thread only
-    for number in (signal.SIGINT, signal.SIGTERM):
-      previous[number] = signal.signal(number, handle)
+    for number in _STOPPING:
+      if number != _SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+        previous[number] = signal.signal(number, handle)
   try:
     yield caught
   finally:
@@ -401,6 +411,7 @@ def train(
   watch=None,
   in_segments=False,
   cluster=None,
+  output_dir=None,
 ):
   """Trains up to a step, from the last checkpoint in the estimator's directory if there is one.
 
@@ -417,18 +428,19 @@ def train(
       follows. A TPU needs that: its memory holds one program.
     cluster: distribution.Cluster of the estimator; default: one replica in this process. Only the
       chief saves; in other workers the watch must be None.
+    output_dir: str, the estimator's directory as the user names it; default: its own name.
 
   Returns:
     List of hooks.Trained, one per segment.
 
   Raises:
-    Interrupted: Ctrl-C or SIGTERM came; a checkpoint was saved.
-    files.InputError: the loss became NaN, or memory ran out.
+    Interrupted: Ctrl-C, SIGTERM or SIGHUP came; a checkpoint was saved.
+    files.InputError: the loss became NaN, memory ran out, or a checkpoint cannot be written.
   """
   cluster = cluster or distribution.Cluster()
-  output_dir = estimator.model_dir
+  output_dir = output_dir or estimator.model_dir
   step = checkpoints.saved_step(output_dir)
-  is_over = watch and watch.observe(step, tf.train.latest_checkpoint(output_dir))
+  is_over = watch and watch.observe(step, checkpoint_files.latest(output_dir))
   if cluster.from_chief(int(bool(is_over))):
     return []
   made = []
@@ -445,7 +457,7 @@ def train(
       estimator.train(make_input_fn(step), hooks=all_hooks, max_steps=end)
       made.append(progress.trained())
       step = checkpoints.saved_step(output_dir)
-      if signals or (watch and watch.observe(step, tf.train.latest_checkpoint(output_dir))):
+      if signals or (watch and watch.observe(step, checkpoint_files.latest(output_dir))):
         break
   if signals:
     logging.warning(
@@ -480,7 +492,10 @@ def evaluate(estimator, input_fn, num_batches, description, checkpoint=None):
   bar = tqdm(total=num_batches, desc=description, unit="batch", disable=not sys.stderr.isatty())
   with bar, processes.converted_memory_errors("--eval_batch_size or --max_seq_length"):
     return estimator.evaluate(
-      input_fn, steps=num_batches, hooks=[hooks.BarHook(bar)], checkpoint_path=checkpoint
+      input_fn,
+      steps=num_batches,
+      hooks=[hooks.BarHook(bar)],
+      checkpoint_path=checkpoint and checkpoint_files.for_tensorflow(checkpoint),
     )
 
 
@@ -502,7 +517,8 @@ def predict(estimator, input_fn, num_examples, description, checkpoint=None):
   bar = tqdm(total=num_examples, desc=description, unit="ex", disable=not sys.stderr.isatty())
   remedy = "--predict_batch_size, --eval_batch_size or --max_seq_length"
   with bar, processes.converted_memory_errors(remedy):
-    rows = estimator.predict(input_fn, checkpoint_path=checkpoint, yield_single_examples=True)
+    path = checkpoint and checkpoint_files.for_tensorflow(checkpoint)
+    rows = estimator.predict(input_fn, checkpoint_path=path, yield_single_examples=True)
     for place, row in enumerate(input_pipeline.in_input_order(rows)):
       if place < num_examples:
         bar.update()

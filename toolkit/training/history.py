@@ -14,37 +14,33 @@ import os
 import shutil
 from typing import NamedTuple, Optional
 
-import tensorflow.compat.v1 as tf
-
-from toolkit.formats import model_directory
+from toolkit.formats import checkpoint_files, model_directory
 from toolkit.support import files
 
 HISTORY_FILE = "eval_history.jsonl"
-BEST_FILE = "best.json"
-
-_SMALLER_IS_BETTER = ("loss", "error")
 
 
 class Goal(NamedTuple):
   """Criteria of the best checkpoint and of early stopping.
 
   Attributes:
-    metric: a key of the evaluations' results. Smaller is better if its name has "loss" or "error"
-      in it.
+    metric: a key of the evaluations' results.
     keep_best: whether the best checkpoint is kept in best/.
     patience: evaluations without a better one after which the training stops.
+    smaller_is_better: whether the best is the smallest value of the metric.
   """
 
   metric: str
   keep_best: bool = False
   patience: Optional[int] = None
+  smaller_is_better: bool = False
 
   def score(self, entry: dict) -> float:
     """Returns the score of an entry of the history; the larger, the better."""
     value = entry[self.metric]
     if math.isnan(value):
       return -math.inf
-    return -value if any(word in self.metric for word in _SMALLER_IS_BETTER) else value
+    return -value if self.smaller_is_better else value
 
 
 class History:
@@ -97,7 +93,7 @@ class History:
     if not self._goal.keep_best or best is None or best_step(self._directory) == best["step"]:
       return
     checkpoint = os.path.join(self._directory, f"model.ckpt-{best['step']}")
-    if not files.exists(checkpoint + ".index"):
+    if not checkpoint_files.exists(checkpoint):
       raise files.InputError(
         f"--keep_best: the best model so far, of step {best['step']}, was not kept and is gone; "
         "give --keep_best from the start, with --overwrite_output_dir or another --output_dir"
@@ -131,29 +127,25 @@ def read(directory: str) -> list[dict]:
   path = os.path.join(directory, HISTORY_FILE)
   if not files.exists(path):
     return []
-  try:
-    return [json.loads(line) for _, line in files.read_lines(path)]
-  except ValueError as error:
-    raise files.InputError(f"{path}: is not a history of evaluations: {error}") from error
+  return [files.parse_json(line, path, number) for number, line in files.read_lines(path)]
 
 
 def _keep(checkpoint, directory, score):
-  """Copies a checkpoint to best/; it counts when the last file, `checkpoint`, is written."""
+  """Copies a checkpoint to best/; see model_directory.best_checkpoint for when it counts."""
   best = os.path.join(directory, model_directory.BEST)
   files.make_directory(best, "output_dir")
-  state = os.path.join(best, "checkpoint")
-  for path in [state, *files.glob(os.path.join(best, "*"))]:
-    if files.exists(path):
-      files.remove(path)
-  for path in [*files.glob(f"{checkpoint}.*"), *model_directory.description_files(directory)]:
+  last = (checkpoint_files.STATE_FILE, model_directory.BEST_FILE)
+  for name in dict.fromkeys([*last, *files.list_names(best)]):
+    if files.exists(os.path.join(best, name)):
+      files.remove(os.path.join(best, name))
+  source_dir, name = os.path.split(checkpoint)
+  parts = [path for path in files.list_paths(source_dir, "*") if path.startswith(f"{checkpoint}.")]
+  for path in [*parts, *model_directory.description_files(directory)]:
     copy = os.path.join(best, os.path.basename(path))
     with files.open_binary(path) as source, files.new_file(copy) as target:
       shutil.copyfileobj(source, target, 2**24)
-  files.write_json(os.path.join(best, BEST_FILE), score)
-  name = os.path.basename(checkpoint)
-  files.write_text(
-    state, f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n'
-  )
+  files.write_json(os.path.join(best, model_directory.BEST_FILE), score)
+  checkpoint_files.write_state(best, [name])
 
 
 class Watch:
@@ -204,5 +196,5 @@ class Watch:
 
 def best_step(directory: str) -> Optional[int]:
   """Returns the step of the checkpoint in best/, or None."""
-  checkpoint = tf.train.latest_checkpoint(os.path.join(directory, model_directory.BEST))
+  checkpoint = model_directory.best_checkpoint(directory)
   return None if checkpoint is None else int(checkpoint.rsplit("-", 1)[1])

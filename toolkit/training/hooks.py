@@ -10,6 +10,7 @@ from absl import logging
 from tqdm import tqdm
 
 import optimization
+from toolkit.formats import checkpoint_files
 from toolkit.support import files
 
 # Collection of (name, float32 scalar) pairs of a model_fn that ProgressHook shows beside the loss,
@@ -52,9 +53,26 @@ class CheckpointHook(tf.train.CheckpointSaverHook):
       progress: ProgressHook, which leaves out the time of evaluations; needed with a watch.
     """
     listeners = [_EvaluationListener(output_dir, watch, progress)] if watch else []
-    super().__init__(output_dir, save_steps=save_steps, listeners=listeners)
+    directory = checkpoint_files.for_tensorflow(output_dir)
+    super().__init__(directory, save_steps=save_steps, listeners=listeners)
+    self._output_dir = output_dir
     # The timer of the base class has either steps or seconds.
     self._timer = _Timer(save_steps, save_seconds, watch)
+
+  def _writing(self):
+    """Context in which errors of writing become a files.InputError."""
+    remedy = "make room there, and the same command goes on from the last checkpoint"
+    return files.converted_write_errors(self._output_dir, checkpoint_files.WRITE_ERRORS, remedy)
+
+  def after_create_session(self, session, coord):
+    with self._writing():
+      super().after_create_session(session, coord)
+
+  def _save(self, session, step):
+    """Saves a checkpoint; returns whether a listener wants the training to stop."""
+    with self._writing():
+      self._get_saver().save(session, self._save_path, global_step=step)
+    return any(listener.after_save(session, step) for listener in self._listeners)
 
   def after_run(self, run_context, run_values):
     # The step that the base class fetches beside the update may be the old one.
@@ -88,7 +106,7 @@ class _EvaluationListener(tf.train.CheckpointSaverListener):
 
   def after_save(self, session, global_step_value):
     start = time.monotonic()
-    checkpoint = tf.train.latest_checkpoint(self._output_dir)
+    checkpoint = checkpoint_files.latest(self._output_dir)
     should_stop = self._watch.observe(int(global_step_value), checkpoint)
     self._progress.leave_out(time.monotonic() - start)
     return should_stop
@@ -225,9 +243,10 @@ def _status(scalars):
 def write_scalars(directory, step, scalars):
   """Adds a point to TensorBoard's curves of `scalars`, a dict of name -> number, in a directory."""
   values = [tf.Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
-  writer = tf.summary.FileWriterCache.get(directory)
-  writer.add_summary(tf.Summary(value=values), step)
-  writer.flush()
+  with files.converted_write_errors(directory, checkpoint_files.WRITE_ERRORS):
+    writer = tf.summary.FileWriterCache.get(directory)
+    writer.add_summary(tf.Summary(value=values), step)
+    writer.flush()
 
 
 def duration(seconds: float) -> str:

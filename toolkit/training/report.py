@@ -14,7 +14,7 @@ import sys
 import tensorflow.compat.v1 as tf
 from absl import logging
 
-from toolkit.formats import checkpoints, model_directory
+from toolkit.formats import checkpoint_files, checkpoints, model_directory
 from toolkit.support import files
 from toolkit.training import history
 from toolkit.training.hooks import duration
@@ -55,7 +55,7 @@ def write(run, parts):
 def _facts(run, parts):
   """Returns the content of the report, a dict for JSON."""
   directory = run.settings.output_dir
-  last = tf.train.latest_checkpoint(directory)
+  last = checkpoint_files.latest(directory)
   shapes = checkpoints.checkpoint_shapes(last)
   weights = [s for name, s in shapes.items() if not name.endswith(checkpoints.SLOT_SUFFIXES)]
   goal = run.settings.eval_steps and run.settings.best_metric
@@ -79,7 +79,8 @@ def _facts(run, parts):
     "checkpoint_in_use": model_directory.trained_checkpoint(directory),
   }
   if evaluations:
-    best = history.History(directory, history.Goal(goal), sys.maxsize).best()
+    aim = history.Goal(goal, smaller_is_better=run.smaller_is_better)
+    best = history.History(directory, aim, sys.maxsize).best()
     facts["evaluation"] = {"metric": goal, "best": best, "last": evaluations[-1]}
   return facts
 
@@ -125,7 +126,7 @@ def read_scalars(directory: str) -> dict[str, dict[int, float]]:
     Name -> step -> value. Of a step that was made twice, the later value counts.
   """
   curves = {}
-  for path in files.glob(os.path.join(directory, "events.out.tfevents.*")):
+  for path in files.list_paths(directory, "events.out.tfevents.*"):
     # The end of a file that is being written, or was cut off, is left out.
     with contextlib.suppress(tf.errors.DataLossError):
       for event in tf.train.summary_iterator(path):

@@ -3,13 +3,12 @@
 import os
 from typing import NamedTuple, Optional
 
-import tensorflow.compat.v1 as tf
 from absl import logging
 
 import modeling
 import optimization
 import tokenization
-from toolkit.formats import checkpoints, model_directory
+from toolkit.formats import checkpoint_files, checkpoints, model_directory
 from toolkit.support import command_line, files, precision, processes
 from toolkit.tasks import soft_targets
 from toolkit.training import distillation, distribution, estimators, micro_batches, run_flags
@@ -32,6 +31,7 @@ class Run(NamedTuple):
     teacher: of the training, or None.
     layers: the teacher's layers that initialize the student; empty for a student with weights of
       its own.
+    smaller_is_better: whether the best evaluation has the smallest --best_metric.
   """
 
   settings: command_line.Settings
@@ -45,6 +45,7 @@ class Run(NamedTuple):
   plan: precision.Plan = precision.Plan()
   teacher: Optional[distillation.Teacher] = None
   layers: tuple = ()
+  smaller_is_better: bool = False
 
   def path(self, name: str) -> str:
     """Returns the path of a file in the output directory."""
@@ -110,7 +111,7 @@ class Run(NamedTuple):
     settings = self.settings
     if num_train_steps and num_warmup_steps is None:
       num_warmup_steps = run_flags.num_warmup_steps(settings, num_train_steps)
-    is_trained = tf.train.latest_checkpoint(settings.output_dir) is not None
+    is_trained = checkpoint_files.latest(settings.output_dir) is not None
     return {
       "bert_config": self.config,
       "init_checkpoint": None if is_trained else settings.init_checkpoint,
@@ -261,7 +262,7 @@ def _check_teacher(run):
 def _found_checkpoint(settings):
   """Returns the last checkpoint for training, else the best one if it is kept; or None."""
   if settings.do_train:
-    return tf.train.latest_checkpoint(settings.output_dir)
+    return checkpoint_files.newest_whole(settings.output_dir)
   return model_directory.trained_checkpoint(settings.output_dir)
 
 
@@ -294,6 +295,7 @@ def _load_model(settings, checkpoint, flag):
   names = ("bert_config_file", "vocab_file", "do_lower_case", "max_seq_length")
   config, tokenizer = model_directory.load_model(*(settings[name] for name in names), prefix)
   if prefix:
+    checkpoint_files.check_whole(prefix, flag, lambda name: not checkpoints.is_training_state(name))
     checkpoints.check_checkpoint(config, prefix, flag)
   else:
     logging.warning("No --init_checkpoint: the model starts from random weights.")
@@ -395,11 +397,12 @@ def num_train_steps(settings, num_examples: int, what: str = "examples") -> int:
   return steps
 
 
-def with_best_metric(run: Run, metrics) -> Run:
+def with_best_metric(run: Run, metrics, smaller=("loss",)) -> Run:
   """Checks the flags of evaluation during training; the first metric is the default.
 
   Args:
     metrics: names of an evaluation's metrics, the task's own first.
+    smaller: names of those that are better the smaller they are.
 
   Returns:
     The run, with a --best_metric if there is evaluation during training.
@@ -421,4 +424,5 @@ def with_best_metric(run: Run, metrics) -> Run:
     raise files.InputError(
       f"--best_metric: there is no metric {metric}; choose one of {', '.join(metrics)}"
     )
-  return run._replace(settings=settings.replace(best_metric=metric))
+  settings = settings.replace(best_metric=metric)
+  return run._replace(settings=settings, smaller_is_better=metric in smaller)

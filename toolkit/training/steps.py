@@ -5,27 +5,39 @@ add_teacher_logits    adds the teacher's logits to the training records
 log_training          logs the counts of a training
 fine_tune, train      train from the last checkpoint: by epochs on a file, or on any input
 make_watch            makes the evaluation during training
-predict               runs the model over records
+predict_set, predict  run the model over rows or records
 make_estimator        makes the estimator of all these
 trained_step          returns the step of the checkpoint in use
 log_results           logs the results of an evaluation
-write_results         writes them to files
+write_metrics         writes them to files, named as in most tasks
+write_results         writes them to files under any names
 """
 
+import itertools
+import math
 import os
 from typing import Optional
 
 from absl import logging
 
-from toolkit.formats import checkpoints, model_directory
-from toolkit.records import input_pipeline
+from toolkit.formats import checkpoint_files, checkpoints, model_directory
+from toolkit.records import input_pipeline, tf_records
 from toolkit.support import files
-from toolkit.training import distillation, estimators, history, hooks, run_flags
+from toolkit.training import (
+  directory_lock,
+  distillation,
+  estimators,
+  history,
+  hooks,
+  run_flags,
+)
 from toolkit.training.runs import Run
 
 
-def _goal(settings):
-  return history.Goal(settings.best_metric, settings.keep_best, settings.early_stopping_patience)
+def _goal(run):
+  settings = run.settings
+  options = (settings.keep_best, settings.early_stopping_patience, run.smaller_is_better)
+  return history.Goal(settings.best_metric, *options)
 
 
 def open_directory(run: Run, num_steps: int, labels=None) -> Optional[int]:
@@ -64,12 +76,16 @@ def _open_as_chief(run, num_steps, labels):
   """Does the part of open_directory that writes, and returns its result."""
   settings = run.settings
   directory = settings.output_dir
+  directory_lock.acquire(directory)
   if settings.overwrite_output_dir:
     start = None if run.layers else settings.init_checkpoint
     model_directory.clear(directory, start and checkpoints.resolve_checkpoint(start))
+  elif run.resumed:
+    checkpoint_files.select(directory, run.resumed)
   done = checkpoints.saved_step(directory)
-  if _is_finished(settings, done, num_steps):
+  if _is_finished(run, done, num_steps):
     logging.info("Skipping training: %s is at step %d of %d.", directory, done, num_steps)
+    directory_lock.release(directory)
     return None
   if history.best_step(directory) is not None and not settings.keep_best:
     logging.warning(
@@ -85,11 +101,11 @@ def _open_as_chief(run, num_steps, labels):
   return done
 
 
-def _is_finished(settings, done, num_steps):
+def _is_finished(run, done, num_steps):
   """Returns whether the training has ended, its last evaluation included, or was stopped early."""
-  if settings.eval_steps is None:
+  if run.settings.eval_steps is None:
     return done >= num_steps
-  past = history.History(settings.output_dir, _goal(settings), done)
+  past = history.History(run.settings.output_dir, _goal(run), done)
   return past.is_exhausted() or (done >= num_steps and past.has(done))
 
 
@@ -203,18 +219,22 @@ def train(run: Run, estimator, make_input_fn, num_steps, save_examples, watch=No
   """
   settings = run.settings
   save_steps, save_seconds = run_flags.checkpoint_interval(settings, save_examples)
-  parts = estimators.train(
-    estimator,
-    make_input_fn,
-    num_steps,
-    batch_size=settings.train_batch_size,
-    save_steps=save_steps,
-    save_seconds=save_seconds,
-    log_steps=settings.log_every_steps,
-    watch=watch,
-    in_segments=settings.use_tpu,
-    cluster=run.cluster,
-  )
+  try:
+    parts = estimators.train(
+      estimator,
+      make_input_fn,
+      num_steps,
+      batch_size=settings.train_batch_size,
+      save_steps=save_steps,
+      save_seconds=save_seconds,
+      log_steps=settings.log_every_steps,
+      watch=watch,
+      in_segments=settings.use_tpu,
+      cluster=run.cluster,
+      output_dir=settings.output_dir,
+    )
+  finally:
+    directory_lock.release(settings.output_dir)
   run.cluster.leave()
   return parts
 
@@ -246,7 +266,7 @@ def make_watch(run: Run, num_steps: int, num_examples: int, evaluate):
     hooks.write_scalars(run.path("eval"), step, metrics)
 
   directory = settings.output_dir
-  past = history.History(directory, _goal(settings), checkpoints.saved_step(directory))
+  past = history.History(directory, _goal(run), checkpoints.saved_step(directory))
   steps = run_flags.evaluation_interval(settings, num_examples)
   return history.Watch(steps, num_steps, past, evaluate, report)
 
@@ -277,6 +297,33 @@ def predict(
   estimator = make_estimator(run, model_fn, predict_batch_size=batch_size)
   checkpoint = checkpoint or model_directory.trained_checkpoint(run.settings.output_dir)
   return list(estimators.predict(estimator, input_fn, num_examples, description, checkpoint))
+
+
+def predict_set(
+  run: Run, model_fn, rows, table, *, file_name, num_rows, batch_size, description, checkpoint=None
+):
+  """Writes the features of a set to a file, and runs the model over it.
+
+  Args:
+    run, model_fn, table: see fine_tune.
+    rows: iterable of num_rows dicts, see tf_records.serialize.
+    file_name: str, name of the TFRecord file. On a TPU it is filled up to a multiple of batch_size
+      by rows of zeros, which are in no result.
+    batch_size, description, checkpoint: see predict.
+
+  Returns:
+    List of num_rows dicts of name -> array, in the order of the rows.
+
+  Raises:
+    files.InputError: memory ran out, or the file cannot be written.
+  """
+  path = os.path.join(run.scratch(), file_name)
+  num_missing = -num_rows % batch_size if run.settings.use_tpu else 0
+  zeros = {f.name: [0] * math.prod(f.shape) if f.shape else 0 for f in table}
+  tf_records.write_records(path, itertools.chain(rows, [zeros] * num_missing), table)
+  logging.info("  Batch size = %d", batch_size)
+  options = {"batch_size": batch_size, "description": description, "checkpoint": checkpoint}
+  return predict(run, model_fn, table, path, num_examples=num_rows, **options)
 
 
 def make_estimator(run: Run, model_fn, is_training=False, **batch_sizes):
@@ -314,6 +361,24 @@ def log_results(results: dict):
   logging.info("***** Eval results *****")
   for name in sorted(results):
     logging.info("  %s = %s", name, results[name])
+
+
+def write_metrics(run: Run, metrics: dict, set_name: str, suffix: str = "") -> dict:
+  """Writes the metrics of a set, see write_results.
+
+  Args:
+    metrics: name -> number, and what else eval_metrics.json should have.
+    set_name: name of the set.
+    suffix: see write_results; with one, the metrics are not for TensorBoard.
+
+  Returns:
+    The lines of eval_results.txt: eval_NAME -> number, and global_step.
+  """
+  numbers = {f"eval_{n}": value for n, value in metrics.items() if isinstance(value, (int, float))}
+  results = {**numbers, "global_step": trained_step(run)}
+  details = {**metrics, "global_step": results["global_step"], "set": set_name}
+  write_results(run, results, details, None if suffix else numbers, suffix)
+  return results
 
 
 def write_results(run: Run, results: dict, metrics: dict, scalars=None, suffix: str = ""):
