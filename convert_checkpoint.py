@@ -51,6 +51,7 @@ import safetensors.numpy
 import tensorflow.compat.v1 as tf
 from absl import logging
 
+import tokenization
 from toolkit.formats import (
   checkpoints,
   huggingface_config,
@@ -526,24 +527,36 @@ def _find_vocab(directory):
 
 def _read_vocab(path, vocab_size):
   """Returns the text of a vocab.txt, or of one for the word pieces in a tokenizer.json."""
-  text = _vocab_of_tokenizer(path) if path.endswith(".json") else _read_exactly(path)
-  pieces = text.rstrip("\r\n").count("\n") + 1 if text.strip() else 0
-  if not 0 < pieces <= vocab_size:
+  if path.endswith(".json"):
+    text = _vocab_of_tokenizer(path)
+  else:
+    with files.input_checks():
+      tokenization.validate_vocab(path, required=())
+    text = _read_exactly(path)
+  lines = text.rstrip("\r\n").split("\n")
+  vocab = {line.strip(): number for number, line in enumerate(lines)}
+  problem = model_directory.vocab_problem(vocab, vocab_size)
+  if problem:
     raise files.InputError(
-      f"{path}: has {pieces} word pieces, where the model has {vocab_size}: not its vocabulary"
+      f"{path}: has {problem[0]}, where the model has {vocab_size}: {problem[1]}"
     )
-  if pieces < vocab_size:
-    logging.warning("%s has %d word pieces, the model %d", path, pieces, vocab_size)
+  if len(lines) < vocab_size:
+    logging.warning("%s has %d word pieces, the model %d", path, len(lines), vocab_size)
   return text
 
 
 def _vocab_of_tokenizer(path):
-  """Reads {"model": {"type": "WordPiece", "vocab": {"b": 1, "a": 0}}} to "a\\nb\\n"."""
+  """Reads {"model": {"type": "WordPiece", "vocab": {"b": 1, "a": 0}}} to "a\\nb\\n".
+
+  A number without a piece is a blank line: vocabularies with a piece on two lines have such.
+  """
   model = read_object(path).get("model") or {}
   vocab = model.get("vocab") or {}
-  if model.get("type") != "WordPiece" or sorted(vocab.values()) != list(range(len(vocab))):
+  pieces = {number: piece for piece, number in vocab.items()}
+  are_numbers = len(pieces) == len(vocab) and all(type(n) is int and n >= 0 for n in pieces)
+  if model.get("type") != "WordPiece" or not are_numbers or max(pieces, default=0) > 2 * len(vocab):
     raise files.InputError(f"{path}: holds no word pieces numbered from 0; give --vocab_file")
-  return "".join(piece + "\n" for piece in sorted(vocab, key=vocab.get))
+  return "".join(pieces.get(number, "") + "\n" for number in range(max(pieces, default=-1) + 1))
 
 
 def _read_exactly(path):

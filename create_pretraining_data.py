@@ -161,6 +161,9 @@ def main(_):
     logging.warning(
       "All next sentences are random: the documents, or the inputs, have one line each"
     )
+  problem = run_files.fit().problem(job.settings.max_seq_length)
+  if problem:
+    logging.warning("%s", problem)
   logging.info("Wrote %d total instances", totals["num_instances"])
 
 

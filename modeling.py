@@ -1020,7 +1020,7 @@ def _read_json(path):
     return json.loads(text)
   except json.JSONDecodeError as error:
     raise ValueError(
-      f"{path}:{error.lineno}: is not valid JSON: {error.msg} (byte {error.pos})"
+      f"{path}:{error.lineno}: is not valid JSON: {error.msg} (column {error.colno})"
     ) from error
 
 

@@ -202,7 +202,11 @@ def expected_metadata(run):
   if run.tokenizer is None:
     return {**expected, "vocab_size": run.config.vocab_size}
   digest = pretraining.vocab_digest(settings.vocab_file)
-  return {**expected, "vocab_size": len(run.tokenizer.vocab), "vocab_sha256": digest}
+  return {
+    **expected,
+    "vocab_size": tokenization.num_ids(run.tokenizer.vocab),
+    "vocab_sha256": digest,
+  }
 
 
 def make_model_fn(run, num_steps=None):

@@ -8,10 +8,13 @@ Character classes are those of Python's unicodedata. TensorFlow is needed for re
 
 import collections
 import itertools
+import logging
 import re
 import unicodedata
 from collections.abc import Iterable
 from typing import NamedTuple, Optional, Union
+
+_logger = logging.getLogger(__name__)
 
 SPECIAL_TOKENS = ("[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]")
 
@@ -142,36 +145,59 @@ def load_vocab(vocab_file: str) -> collections.OrderedDict:
   return collections.OrderedDict((token, i) for i, token in enumerate(_read_tokens(vocab_file)))
 
 
-def validate_vocab(vocab_file: str, also_required: Iterable[str] = ()) -> None:
+def validate_vocab(
+  vocab_file: str,
+  also_required: Iterable[str] = (),
+  required: Iterable[str] = ("[UNK]", "[CLS]", "[SEP]"),
+) -> None:
   """Checks that a vocabulary file can be used for training and prediction.
+
+  Lines without a piece count as lines and do no harm. A piece on several lines has the number of
+  the last one; a warning in the log says so.
 
   Args:
     vocab_file: path of the file.
-    also_required: tokens needed besides [UNK], [CLS] and [SEP], such as "[MASK]".
+    also_required: tokens needed besides `required`, such as "[MASK]".
+    required: tokens that every use needs.
 
   Raises:
-    ValueError: the file cannot be read, is not UTF-8, is empty, has a piece twice, or lacks one of
-      the tokens.
+    ValueError: the file cannot be read, is not UTF-8, is empty, or lacks one of the tokens.
   """
   tokens = _read_tokens(vocab_file)
-  while tokens and tokens[-1] == "":
-    tokens.pop()
-  if not tokens:
+  if not any(tokens):
     raise ValueError(f"{vocab_file}: is empty; a vocabulary has one word piece a line")
-  first_lines = {}
-  for line, token in enumerate(tokens, 1):
-    first_line = first_lines.setdefault(token, line)
-    if first_line != line:
-      raise ValueError(
-        f"{vocab_file}:{line}: found {token!r}, which is on line {first_line} already; "
-        "a line's number is the piece's id, so put an unused piece in place of one of them"
-      )
-  missing = [t for t in ("[UNK]", "[CLS]", "[SEP]", *also_required) if t not in first_lines]
+  last_lines = {token: line for line, token in enumerate(tokens, 1)}
+  missing = [t for t in (*required, *also_required) if t not in last_lines]
   if missing:
     raise ValueError(
       f"{vocab_file}: has no {', '.join(missing)} among its {len(tokens)} lines; "
       "give the vocabulary that belongs to the model"
     )
+  repeated = [
+    (line, token) for line, token in enumerate(tokens, 1) if token and last_lines[token] != line
+  ]
+  if repeated:
+    line, token = repeated[0]
+    _logger.warning(
+      "%s: %d lines have a word piece that is on a later line too, which counts; the first is "
+      "line %d, %r, which is on line %d",
+      vocab_file,
+      len(repeated),
+      line,
+      token,
+      last_lines[token],
+    )
+
+
+def num_ids(vocab: dict) -> int:
+  """Returns the number of ids, from 0, up to the last one of a word piece that is not empty.
+
+  {"[UNK]": 0, "the": 3, "": 9} -> 4
+
+  Args:
+    vocab: dict of word piece to id, such as the result of load_vocab.
+  """
+  return 1 + max((index for token, index in vocab.items() if token), default=-1)
 
 
 def guess_lower_case(vocab: Iterable[str]) -> Optional[bool]:

@@ -215,6 +215,43 @@ def test_vocabulary_out_of_tokenizer_json(huggingface, checkpoint):
 
 
 @pytest.mark.parametrize(
+  ("lines", "warning"),
+  [
+    ([*PIECES, " ", "\u3000", ""], None),
+    ([*PIECES[:-3], "\u2028", " ", PIECES[-1]], None),
+    ([*PIECES[:-2], PIECES[5], PIECES[-1]], f"line 6, {PIECES[5]!r}, which is on line {V - 1}"),
+    ([*PIECES[:-2], "", PIECES[-1], PIECES[-2]], "word pieces on 12 lines"),
+    ([*PIECES[:-1]], "the model 11"),
+    ([*PIECES, "more"], "word pieces on 12 lines"),
+    ([*PIECES[:-1], "two", "more"], "has 12 word pieces, where the model has 11: they belong"),
+  ],
+)
+def test_blank_and_repeated_lines_of_a_vocabulary(huggingface, caplog, lines, warning):
+  path = os.path.join(huggingface, "vocab.txt")
+  files.write_text(path, "".join(f"{line}\n" for line in lines))
+  try:
+    convert_checkpoint.from_huggingface(huggingface)
+    found = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+  except files.InputError as error:
+    found = [str(error)]
+  assert len(found) == bool(warning)
+  assert not warning or (warning in found[0] and found[0].startswith(path))
+
+
+def test_numbers_without_a_piece_in_tokenizer_json(huggingface):
+  os.remove(os.path.join(huggingface, "vocab.txt"))
+  path = os.path.join(huggingface, "tokenizer.json")
+  numbered = {piece: i for i, piece in enumerate(PIECES) if i != 6}
+  write_json(path, {"model": {"type": "WordPiece", "vocab": numbered}})
+  text = convert_checkpoint.from_huggingface(huggingface).texts["vocab.txt"]
+  assert text.split("\n") == [*PIECES[:6], "", *PIECES[7:], ""]
+  for wrong in ({**numbered, "x": 1}, {**numbered, "x": -1}, {**numbered, "x": "7"}, {"x": 10**9}):
+    write_json(path, {"model": {"type": "WordPiece", "vocab": wrong}})
+    with pytest.raises(files.InputError, match="holds no word pieces numbered from 0"):
+      convert_checkpoint.from_huggingface(huggingface)
+
+
+@pytest.mark.parametrize(
   ("config", "warning"),
   [
     ({"hidden_act": "gelu_new"}, None),
@@ -837,7 +874,7 @@ def test_output_that_cannot_be_a_directory(huggingface, tmp_path):
     ({"hidden_act": "silu"}, "hidden_act is 'silu', but BERT knows only"),
     ({"num_attention_heads": 3}, "config.json: "),
     ({"vocab_size": "many"}, "config.json: vocab_size is 'many'"),
-    ({"vocab_size": V - 1}, "vocab.txt: has 11 word pieces, where the model has 10"),
+    ({"vocab_size": V - 2}, "vocab.txt: has 10 word pieces, where the model has 9"),
     ({"num_hidden_layers": LAYERS + 1}, "lacks bert.encoder.layer.2.attention.self.query.weight"),
     (
       {"intermediate_size": INNER + 1},

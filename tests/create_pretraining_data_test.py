@@ -416,6 +416,47 @@ def test_next_sentences_that_cannot_be_learnt(paths, tmp_path, log, text, messag
   assert message in log.text
 
 
+@pytest.mark.parametrize("changes", [{}, {"shard_documents": 2, "num_workers": 2}])
+def test_text_that_is_lost_in_long_lines(paths, tmp_path, log, changes):
+  (tmp_path / "a.txt").write_text("the ship " * 30 + "\n\n" + "never came back .\n" * 5 + "\n")
+  (tmp_path / "b.txt").write_text("bread is baked .\n" + "the " * 16 + "\n\nbread .\n")
+  run(paths, **changes, input_file=f"{tmp_path}/a.txt,{tmp_path}/b.txt", max_seq_length=16)
+  # Of 60 and of 16 pieces 13 have room, of 60 + 5 * 4 + 5 + 16 + 2 in all.
+  message = (
+    "48.5% of the text is lost (50 of 103 word pieces): 2 of 9 lines are longer than the 13 word "
+    "pieces of text that --max_seq_length=16 has room for; give one sentence a line"
+  )
+  assert [r.levelname for r in log.records if r.getMessage() == message] == ["WARNING"]
+  assert read_records(paths["output_file"])
+
+
+def test_no_text_is_lost(paths, log):
+  run(paths)
+  assert "is lost" not in log.text
+
+
+def test_loss_is_counted_on_after_an_interruption(paths, monkeypatch, log):
+  paths = {**paths, "shard_documents": 6, "max_seq_length": 8}
+  run(paths, output_file=paths["output_file"] + "-whole")
+  (whole,) = [message for message in log.messages if "is lost" in message]
+  log.clear()
+  interrupt_after(paths, monkeypatch, 2)
+  run(paths)
+  assert [message for message in log.messages if "is lost" in message] == [whole]
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_line_ends_of_other_systems(paths, tmp_path, end):
+  text = (tmp_path / "a.txt").read_text()
+  outputs = []
+  for name, content in (("n", text), ("r", text.replace("\n", end))):
+    (tmp_path / name).write_bytes(content.encode())
+    output = tmp_path / "out" / name
+    run(paths, input_file=tmp_path / name, output_file=output)
+    outputs.append(output.read_bytes())
+  assert outputs[0] == outputs[1]
+
+
 def test_vocabulary_of_the_other_casing(paths, log):
   run(paths, do_lower_case=False)
   assert "--do_lower_case=False, but" in log.text and "of lower-cased text" in log.text

@@ -539,6 +539,61 @@ def test_several_labels(model, tmp_path):
     run(out, "--do_predict")
 
 
+def test_forms_of_several_labels_train_the_same_model(model, tmp_path):
+  rows = mixed(THINGS[:3])
+  truths = [("bad" in labels, "good" in labels) for _, labels in rows]
+  forms = {
+    "text": [("text", "labels"), *((text, labels) for text, labels in rows)],
+    "list": [
+      ("text", "labels"),
+      *((text, repr([label.strip() for label in x.split("|") if x])) for text, x in rows),
+    ],
+    "numbers": [
+      ("text", "labels"),
+      *((text, f"[{bad:d}, {good:d}]") for (text, _), (bad, good) in zip(rows, truths)),
+    ],
+    "columns": [
+      ("good", "text", "bad"),
+      *((str(int(good)), text, str(bad)) for (text, _), (bad, good) in zip(rows, truths)),
+    ],
+  }
+  (tmp_path / "labels.txt").write_text("bad\ngood\n")
+  options = {"numbers": {"label_file": tmp_path / "labels.txt"}}
+  options["columns"] = {"label_columns": "bad,good"}
+  predictions = []
+  for form, table_rows in forms.items():
+    data, out = tmp_path / form, tmp_path / f"{form}_out"
+    data.mkdir()
+    for name in ("train", "dev"):
+      write_rows(data / f"{name}.tsv", table_rows)
+    kind = {"multi_label": True, "label_separator": "|", "num_train_epochs": 1}
+    flags = start(model, data, id_column=None, **kind, **options.get(form, {}))
+    run(out, "--do_train", **flags)
+    run(out, "--do_eval", "--do_predict", predict_file=write_rows(data / "new.tsv", forms["text"]))
+    metrics = json.loads((out / "eval_metrics.json").read_text())
+    assert [each["support"] for each in metrics["per_label"]] == [6, 6]
+    predictions.append((out / "predictions.tsv").read_text())
+  assert predictions[0].startswith("id\tprediction\tbad\tgood\n")
+  assert predictions == predictions[:1] * 4
+
+
+def test_prediction_of_files_of_other_formats(trained, tmp_path, log):
+  rows = [("k1", "a film, bright"), ("k2", 'a "dull" room')]
+  write_rows(tmp_path / "new.tsv", [("key", "sentence"), *rows])
+  with open(tmp_path / "new.csv", "w", encoding="utf-8", newline="") as f:
+    csv.writer(f).writerows([("sentence", "key"), *((text, key) for key, text in rows)])
+  lines = (json.dumps({"key": key, "sentence": text}) for key, text in rows)
+  (tmp_path / "new.jsonl").write_text("\n".join(lines))
+  again, found = copied(trained, tmp_path), []
+  for ending in ("tsv", "csv", "jsonl"):
+    log.clear()
+    run(again, "--do_predict", predict_file=tmp_path / f"new.{ending}")
+    said = f"new.{ending} is read as {ending}, by its name, and not as tsv"
+    assert (said in log.text) == (ending != "tsv")
+    found.append((again / "predictions.tsv").read_bytes())
+  assert found[0].count(b"\n") == 3 and found == found[:1] * 3
+
+
 def test_regression_on_own_files(model, tmp_path):
   rows = [(f"the {THINGS[i]} was {word}", str(i / 2)) for i, word in enumerate(BAD)]
   for name in ("train", "dev", "test"):
@@ -790,6 +845,12 @@ def _refused(model, data, tmp_path):
     ("task_name", "colla", r"--task_name: Task not found: colla"),
     ("task_name", None, r"--task_name is missing"),
     ("data_dir", None, r"--(data_dir|label_file)\b.* (is missing|no training data \(--data_dir\))"),
+    (
+      "task_name",
+      "csv",
+      r"train\.csv: there is no .* there is \S+train\.tsv; give --task_name=tsv",
+    ),
+    ("label_columns", "a,b", r"--label_columns is for several labels a text; give --multi_label"),
     ("data_dir", "/nowhere", r"/nowhere/train\.tsv: cannot be read: No such file"),
     ("vocab_file", "/nowhere", r"/nowhere: cannot be read"),
     ("bert_config_file", "/nowhere", r"/nowhere: cannot be read"),

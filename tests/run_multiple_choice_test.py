@@ -275,6 +275,20 @@ def test_predictions_write_answers_as_the_files_do(trained, tmp_path):
   assert read_json(again, name) == read_json(trained, name)
 
 
+def test_prediction_of_a_file_of_another_format(trained, tmp_path, log):
+  again = copied(trained, tmp_path)
+  rows = rows_of(2, SIZES["test"])
+  names = ["context", "question", *(f"choice{n}" for n in range(3)), "answer"]
+  with open(tmp_path / "new.csv", "w", encoding="utf-8", newline="") as f:
+    writer = csv.writer(f)
+    writer.writerow(names)
+    for row in rows:
+      writer.writerow([row["context"], row["question"], *row["choices"], row["answer"]])
+  run(again, "--do_predict", predict_file=tmp_path / "new.csv")
+  assert read_predictions(again) == read_predictions(trained)
+  assert "new.csv is read as csv, by its name, and not as jsonl" in log.text
+
+
 def test_answers_that_cannot_be_read_do_not_stop_prediction(trained, tmp_path, log):
   again = copied(trained, tmp_path)
   (again / "eval_metrics_test.json").unlink()
@@ -388,6 +402,10 @@ def _refused(model, data, tmp_path):
     ({"task_name": None}, "--task_name is missing"),
     ({"task_name": "race"}, "task_name"),
     ({"data_dir": None}, "--data_dir is missing: the task jsonl needs it"),
+    (
+      {"task_name": "csv"},
+      r"train\.csv: there is no .* there is \S+\.jsonl; give --task_name=jsonl",
+    ),
     ({"data_dir": "nowhere"}, r"nowhere/train\.jsonl: cannot be read"),
     ({"predict_file": "nowhere.jsonl"}, r"nowhere\.jsonl: cannot be read"),
     (

@@ -378,7 +378,7 @@ def test_nothing_to_do(refused):
 @pytest.mark.parametrize(
   ("change", "match"),
   [
-    (lambda text: text[:-20], r"is not valid JSON.*\(byte \d+\)"),
+    (lambda text: text[:-20], r"is not valid JSON.*\(column \d+\)"),
     (lambda text: text.replace('"id"', '"key"', 1), r'qas\[0\].*"id"'),
     (lambda text: text.replace('"answer_start": 0', '"answer_start": 900', 1), "answer_start.*900"),
     (lambda text: text.replace("who-1", "who-0"), "who-0"),

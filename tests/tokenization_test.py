@@ -265,8 +265,33 @@ def test_convert_by_vocab(tokenizer):
 
 def test_validate_vocab_accepts(tmp_path, vocab_file):
   tokenization.validate_vocab(vocab_file, also_required=["[MASK]", "[PAD]"])
-  blank_ends = write_vocab(tmp_path / "vocab.txt", ["[UNK]", "", "[CLS]", "[SEP]", "", ""])
-  tokenization.validate_vocab(blank_ends)
+  path = write_vocab(tmp_path / "vocab.txt", ["the"])
+  tokenization.validate_vocab(path, required=())
+  with pytest.raises(ValueError, match=r"has no \[UNK\], \[CLS\], \[SEP\] among its 1 lines"):
+    tokenization.validate_vocab(path)
+
+
+def test_pieces_that_are_spaces_do_no_harm(tmp_path, caplog):
+  lines = ["[UNK]", "", "[CLS]", " ", "\u3000", "[SEP]", "\u2028", "a", "\u2003", "", ""]
+  path = write_vocab(tmp_path / "vocab.txt", lines)
+  tokenization.validate_vocab(path)
+  assert not caplog.records
+  tokenizer = tokenization.FullTokenizer(path)
+  assert tokenizer.encode("a \u3000\u2028 b") == [7, 0]
+  assert tokenization.num_ids(tokenizer.vocab) == 8
+  assert tokenization.num_ids({}) == tokenization.num_ids({"": 3}) == 0
+
+
+def test_of_repeated_pieces_the_last_counts(tmp_path, caplog):
+  lines = ["[UNK]", "the", "[CLS]", "[SEP]", " the", "a", "the", "a", "[SEP]"]
+  path = write_vocab(tmp_path / "vocab.txt", lines)
+  tokenization.validate_vocab(path)
+  assert [record.getMessage() for record in caplog.records] == [
+    f"{path}: 4 lines have a word piece that is on a later line too, which counts; the first is "
+    "line 2, 'the', which is on line 7"
+  ]
+  assert caplog.records[0].levelname == "WARNING"
+  assert tokenization.FullTokenizer(path).encode("the a") == [6, 7]
 
 
 @pytest.mark.parametrize(
@@ -274,8 +299,7 @@ def test_validate_vocab_accepts(tmp_path, vocab_file):
   [
     (b"", "is empty"),
     (b"\n \n", "is empty"),
-    (b"[UNK]\nthe\n[CLS]\n[SEP]\n the\r\n", r":5: found 'the', which is on line 2 already"),
-    (b"[UNK]\n\n[CLS]\n\n[SEP]\n", r":4: found '', which is on line 2 already"),
+    ("\u3000\n\u2028\n".encode(), "is empty"),
     (b"[UNK]\nthe\n", r"has no \[CLS\], \[SEP\], \[MASK\] among its 2 lines"),
     (b"[UNK]\n[CLS]\n[SEP]\n", r"has no \[MASK\] among"),
     (b"[UNK]\n\xe9t\xe9\n", r":2: found byte 0xe9"),

@@ -119,8 +119,16 @@ def test_a_checkpoint_of_another_script(tmp_path, variable, owner):
 
 
 def test_sizes_that_do_not_go_together(model):
-  with pytest.raises(files.InputError, match=r"has 9 word pieces, and the vocab_size is 8"):
+  with pytest.raises(files.InputError, match=r"has 9 word pieces, and the vocab_size is 8 in "):
     load(model(vocab=[*VOCAB, "more"]))
+  load(model(vocab=[*VOCAB, "", " ", "\u3000"]))  # lines without a piece at the end
+  for vocab in ([*VOCAB[:5], "", *VOCAB[5:]], [VOCAB[5], *VOCAB]):
+    with pytest.raises(
+      files.InputError,
+      match=r"has 8 word pieces on 9 lines, and the vocab_size is 8 in \S+; blank and repeated "
+      "lines before the last piece count: take out those that were added, or else",
+    ):
+      load(model(vocab=vocab))
   load(model(vocab=VOCAB[:-1]))  # released models too have unused rows at times
   with pytest.raises(files.InputError, match=r"--max_seq_length=17 is more than the 16 positions"):
     load(model(), max_seq_length=17)

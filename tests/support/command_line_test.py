@@ -96,7 +96,8 @@ def test_a_file_of_flags(script, tmp_path):
     ("--freeze_layers=-1", r"freeze_layers=-1"),
     ("--max_seq_length=2", r"max_seq_length"),
     ("--save_checkpoints_steps=0", r"save_checkpoints_steps"),
-    ("output_dir=x", r"'output_dir=x' is not a flag; flags are written --name=value"),
+    ("output_dir=x", r"'output_dir=x' is not a flag; write --output_dir=x$"),
+    ("--nodo_lower_case=true", r"--nodo_lower_case=true does not take an argument"),
   ],
 )
 def test_mistakes_are_one_line(script, argument, match):
@@ -105,6 +106,56 @@ def test_mistakes_are_one_line(script, argument, match):
   assert "\n" not in str(caught.value)
   command_line.parse(script, [])  # and the flags can be used again
   assert script.FLAGS.train_batch_size == 32
+
+
+@pytest.mark.parametrize(
+  ("words", "message"),
+  [
+    (["--do_lower_case", "true"], "'true' is not a flag; write --do_lower_case=true"),
+    (["-do_lower_case", "False"], "'False' is not a flag; write --do_lower_case=false"),
+    (["--nodo_lower_case", "yes"], "'yes' is not a flag; write --do_lower_case=true"),
+    (["--do_lower_case", "0", "--output_dir=x"], "'0' is not a flag; write --do_lower_case=0"),
+    (["--do_lower_case", "=", "no"], "'=' is not a flag; write --do_lower_case=no, without spaces"),
+    (["--do_lower_case", "=no"], "'=no' is not a flag; write --do_lower_case=no, without spaces"),
+    (["--output_dir", "=", "x"], "'x' is not a flag; write --output_dir=x, without spaces"),
+    (["--output_dir=a", "b"],
+     "'b' is not a flag; put quotes around a value with spaces: --output_dir=\"a b\""),
+    (["--output_dir", "a", "b"],
+     "'b' is not a flag; put quotes around a value with spaces: --output_dir \"a b\""),
+    (["do_lower_case"], "'do_lower_case' is not a flag; write --do_lower_case"),
+    (["\u2014output_dir=x"], "'\u2014output_dir=x' is not a flag; write --output_dir=x"),
+    (["--do_lower_case", " "],
+     "' ' is not a flag; a backslash that continues a line must be the last character of it"),
+    (["--do_lower_case", "x"], "'x' is not a flag; flags are written --name=value"),
+    (["--do_lower_case=true", "true"],
+     "'true' is not a flag; put quotes around a value with spaces: --do_lower_case=\"true true\""),
+    (["true"], "'true' is not a flag; flags are written --name=value"),
+    (["--", "=", "x"], "'=' is not a flag; flags are written --name=value"),
+    (["-"], "'-' is not a flag; flags are written --name=value"),
+    ([""], "'' is not a flag; flags are written --name=value"),
+  ],
+)  # fmt: skip
+def test_words_that_are_no_flags(script, words, message):
+  with pytest.raises(files.InputError) as caught:
+    command_line.parse(script, words)
+  assert str(caught.value) == message
+  command_line.parse(script, [])
+
+
+SCRIPTS = [
+  path.stem
+  for path in sorted(ROOT.glob("*.py"))
+  if "command_line.run(main, flags)" in path.read_text("utf-8")
+]
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_names_a_switch_in_two_words(name):
+  script = importlib.import_module(name)
+  switch = next(n for n in script.FLAGS if script.FLAGS[n].boolean and n not in ("help", "h"))
+  with pytest.raises(files.InputError, match=f"^'true' is not a flag; write --{switch}=true$"):
+    command_line.parse(script.flags, [f"--{switch}", "true"])
+  command_line.parse(script.flags, [])
 
 
 def test_scripts_do_not_share_values(script):

@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import os
+import sys
 
 import pytest
 from hypothesis import given
@@ -109,8 +110,26 @@ def test_bytes_that_are_no_text(data, message):
 def test_json_that_is_none(tmp_path):
   path = tmp_path / "x.json"
   path.write_text('{"a": 1,\n"b" 2}')
-  with pytest.raises(files.InputError, match=r"x\.json:2: is not valid JSON: Expecting ':'"):
+  with pytest.raises(files.InputError) as caught:
     files.read_json(str(path))
+  assert str(caught.value) == (f"{path}:2: is not valid JSON: Expecting ':' delimiter (column 5)")
+
+
+@pytest.mark.parametrize("read", [files.read_json, files.read_jsonl])
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ('\n{"é": "雨雨" 1}', r"2: is not valid JSON: Expecting ',' delimiter \(column 12\)"),
+    ("[" * 100_000, "1: cannot be read as JSON: maximum recursion depth exceeded"),
+    ('\n{"a": ' + "1" * 5000 + "}", "[12]: cannot be read as JSON: Exceeds the limit"),
+  ],
+)
+def test_places_of_mistakes_in_json(tmp_path, read, text, message):
+  if "Exceeds" in message and not hasattr(sys, "get_int_max_str_digits"):
+    pytest.skip("numbers of any length are read")
+  (tmp_path / "x").write_text(text, encoding="utf-8")
+  with pytest.raises(files.InputError, match=rf"^{tmp_path}/x:{message}"):
+    read(str(tmp_path / "x"))
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
@@ -135,13 +154,29 @@ def test_only_a_scheme_is_remote():
 )
 def test_lines_of_large_files(directory, name, pack):
   path = f"{directory}/{name}"
-  files.write_bytes(path, pack("\ufeff1\u2028x\r\n\nü".encode()))
-  assert list(files.stream_lines(path)) == ["1\u2028x\r\n", "\n", "ü"]
+  files.write_bytes(path, pack("\ufeff1\u2028x\r\n\n2\r\r3\u0085\x0c\x1c\rü".encode()))
+  lines = ["1\u2028x\n", "\n", "2\n", "\n", "3\u0085\x0c\x1c\n", "ü"]
+  assert list(files.stream_lines(path)) == lines
   assert files.is_regular_file(path) and not files.is_regular_file(directory)
   assert files.size_and_time(path)[0] == len(files.read_bytes(path))
-  files.write_bytes(path, pack(b"1\n2\n\xff\n"))
-  with pytest.raises(files.InputError, match=f"{name}:3: found byte 0xff, which is not UTF-8"):
-    list(files.stream_lines(path))
+  for data, number, byte in (
+    (b"1\n2\n\xff\n", 3, "ff"),
+    (b"1\r2\r\n3 \xc3\r4", 3, "c3"),
+    (b"\xef\xbb\xbf\xed\xa0\x80", 1, "ed"),
+    (b"a" * 20_000 + b"\n\x80" + b"b\n" * 20_000, 2, "80"),
+  ):
+    files.write_bytes(path, pack(data))
+    message = f"{name}:{number}: found byte 0x{byte}, which is not UTF-8; convert the file to UTF-8"
+    with pytest.raises(files.InputError, match=message):
+      list(files.stream_lines(path))
+
+
+@given(st.lists(st.sampled_from(["a", "ü", "\r", "\n", "\r\n", "\u2028", "\ufeff", " "])))
+def test_long_files_have_the_lines_of_short_ones(tmp_path_factory, parts):
+  path = str(tmp_path_factory.getbasetemp() / "stream.txt")
+  files.write_bytes(path, "".join(parts).encode())
+  streamed = [line[:-1] if line.endswith("\n") else line for line in files.stream_lines(path)]
+  assert list(enumerate(streamed, 1)) == files.read_lines(path)
 
 
 def test_compressed_files_that_are_cut_off(directory):
@@ -179,3 +214,103 @@ def test_find(tmp_path):
     files.find(f"{tmp_path}/b,{tmp_path}/d-*", "f")
   with pytest.raises(files.InputError, match=f"^--f: {tmp_path} is a directory, pipe or device"):
     files.find(f"{tmp_path}/b,{tmp_path}", "f")
+
+
+# ---- Tables -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+  ("text", "want"),
+  [
+    ("\ufeffgood", "good"),
+    (" go\u200bod\u200b \u2060", "good"),
+    ("\u200dgood \u200c", "good"),
+    ("so\u00adso", "soso"),
+    ("not  good", "not  good"),
+    (
+      "\u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+      "\u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+    ),
+    ("\U0001f469\u200d\U0001f52c", "\U0001f469\u200d\U0001f52c"),
+    ("\U0001f3f4\U000e0067\U000e0062\U000e007f", "\U0001f3f4\U000e0067\U000e0062\U000e007f"),
+    ("\u200b\u3000", ""),
+  ],
+)
+def test_what_can_be_seen_of_a_name(text, want):
+  assert files.visible(text) == want
+
+
+MARK = "\ufeff"
+
+
+@pytest.mark.parametrize(
+  ("file_format", "text"),
+  [
+    ("tsv", f"{MARK}{MARK}text\tlabel\na\tx\n{MARK}b\ty\n"),
+    ("csv", f'{MARK}text, label\u200b\na,x\r\n{MARK}"b",y\r\n'),
+    ("jsonl", f'{MARK}{{"text": "a", "label": "x"}}\n{MARK}{{"text": "b", "label": "y"}}\n'),
+  ],
+)
+def test_byte_order_marks_within_a_table(tmp_path, file_format, text):
+  (tmp_path / "x").write_text(text, encoding="utf-8")
+  table = files.read_table(str(tmp_path / "x"), file_format)
+  assert table.columns == ["text", "label"]
+  assert table.rows == [["a", "x"], ["b", "y"]]
+
+
+@pytest.mark.parametrize(
+  "header", ["text\tlabel", "label\ttext", " Text\tLABEL", "\ufefftext\tlabel"]
+)
+@pytest.mark.parametrize("file_format", ["tsv", "csv"])
+def test_a_header_within_a_table(tmp_path, file_format, header):
+  path = tmp_path / "x"
+  rows = ["text\tlabel", "a\tx", "label\ta", header, "b\ty"]
+  path.write_text("\n".join(rows).replace("\t", "\t" if file_format == "tsv" else ","), "utf-8")
+  with pytest.raises(files.InputError, match=f"^{path}:4: found the header again, ") as caught:
+    files.read_table(str(path), file_format)
+  assert "\n" not in str(caught.value)
+  assert len(files.read_table(str(path), file_format, has_header=False).rows) == 5
+
+
+def test_a_text_that_is_like_the_header_of_its_one_column(tmp_path):
+  (tmp_path / "x.tsv").write_text("text\nText\na\n")
+  assert files.read_table(str(tmp_path / "x.tsv"), "tsv").rows == [["Text"], ["a"]]
+
+
+@pytest.mark.parametrize(
+  ("there", "path", "other"),
+  [
+    ("train.csv", "train.tsv", "csv"),
+    ("train.jsonl", "train.csv", "jsonl"),
+    ("train.tsv", "train.jsonl", "tsv"),
+    ("train.tsv", "train.tsv", None),
+    ("dev.csv", "train.tsv", None),
+  ],
+)
+def test_a_table_of_another_format(directory, there, path, other):
+  files.write_text(f"{directory}/{there}", "")
+  if other is None:
+    files.check_format(f"{directory}/{path}")
+    return
+  with pytest.raises(files.InputError) as caught:
+    files.check_format(f"{directory}/{path}")
+  assert str(caught.value) == (
+    f"{directory}/{path}: there is no such file, but there is {directory}/{there}; "
+    f"give --task_name={other}"
+  )
+
+
+@pytest.mark.parametrize(
+  ("path", "usual", "want"),
+  [
+    ("a/x.csv", "tsv", "csv"),
+    ("a/x.JSONL", "csv", "jsonl"),
+    ("a/x.tsv", "tsv", "tsv"),
+    ("a.csv/x", "tsv", "tsv"),
+    ("a/x.txt", "csv", "csv"),
+  ],
+)
+def test_format_by_a_name(log, path, usual, want):
+  assert files.table_format(path, usual) == want
+  said = [f"{path} is read as {want}, by its name, and not as {usual}"]
+  assert log.messages == (said if want != usual else [])

@@ -817,6 +817,167 @@ def test_options_that_cannot_be(options, message):
     find_task("tsv", **options)
 
 
+def test_lists_of_labels_as_text(write):
+  header = "text,labels"
+  write("train.csv", [header, "a,\"['red', 'big']\"", 'b,"[""red""]"', "c,[]"])
+  path = write("dev.csv", [header, "a,\"('big',)\"", 'd,"[red, big]"'])
+  task = find_task("csv", multi_label=True)
+  examples = task.get_train_examples(write.directory)
+  assert [e.label for e in examples] == [("red", "big"), ("red",), ()]
+  with pytest.raises(files.InputError) as error:
+    task.get_dev_examples(write.directory)
+  assert str(error.value).startswith(
+    f"{path}:3: found '[red, big]' where labels should be: with ','"
+  )
+
+
+@pytest.mark.parametrize("file_format", files.TABLES)
+@pytest.mark.parametrize("has_file", [True, False])
+def test_zeros_and_ones_as_labels(write, file_format, has_file):
+  rows = {"train": ["[0, 0, 1]", "[1, 0, 1]"], "dev": ["[0, 1, 0]"]}
+  for name, values in rows.items():
+    lines = {
+      "tsv": ["text\tlabels", *(f"a\t{value}" for value in values)],
+      "csv": ["text,labels", *(f'a,"{value}"' for value in values)],
+      "jsonl": [f'{{"text": "a", "labels": {value}}}' for value in values],
+    }
+    write(f"{name}.{file_format}", lines[file_format])
+  label_file = write("labels.txt", ["c", "b", "a"]) if has_file else None
+  names = ["c", "b", "a"] if has_file else ["0", "1", "2"]
+  task = find_task(file_format, multi_label=True, label_file=label_file)
+  dev = task.get_dev_examples(write.directory)
+  train = task.get_train_examples(write.directory)
+  assert task.get_labels() == names
+  assert [e.label for e in train] == [(names[2],), (names[0], names[2])]
+  assert [e.label for e in dev] == [(names[1],)]
+  known = find_task(file_format, multi_label=True, labels=names)
+  assert [e.label for e in known.get_dev_examples(write.directory)] == [(names[1],)]
+
+
+COLUMNS = {"multi_label": True, "label_columns": ["big", "red", "old"]}
+
+
+@pytest.mark.parametrize("file_format", files.TABLES)
+def test_a_column_for_each_label(write, file_format):
+  lines = {
+    "tsv": ["red\ttext\told\tbig", "1\ta\t0\tfalse", "1\tb\t0\tTrue", "0\tc\t0\t0"],
+    "csv": ["red,text,old,big", "1,a,0,false", "1.0,b,0,true", "0,c,0,0"],
+    "jsonl": [
+      '{"text": "a", "red": 1, "old": 0, "big": false}',
+      '{"text": "b", "red": true, "big": 1.0, "old": "0"}',
+      '{"text": "c", "red": 0, "big": 0, "old": 0}',
+    ],
+  }
+  path = write(f"train.{file_format}", lines[file_format])
+  task = find_task(file_format, **COLUMNS)
+  examples = task.get_train_examples(write.directory)
+  assert [e.label for e in examples] == [("red",), ("big", "red"), ()]
+  assert task.get_labels() == ["big", "red", "old"]
+  assert [e.label for e in task.get_predict_examples(path)] == [None] * 3
+
+
+def test_columns_of_labels_by_numbers(write):
+  write("train.csv", ["a,1,0", "b,0,1"])
+  options = {"has_header": False, "multi_label": True, "label_columns": ["1", "2"]}
+  examples = find_task("csv", **options).get_train_examples(write.directory)
+  assert [e.label for e in examples] == [("1",), ("2",)]
+
+
+@pytest.mark.parametrize(
+  ("lines", "options", "message"),
+  [
+    (["text,big,red,old", "a,0,1,2"], COLUMNS,
+     r"train.csv:2: found '2' in the column of the label 'old', should be 0 or 1"),
+    (["text,big,red", "a,0,1"], COLUMNS, r"--label_columns: there is no column 'old'"),
+    (["text,big,red,old", "a,0,1"], COLUMNS, r"train.csv:2: found 3 columns, expected 4"),
+    (["text,big,red", "a,0,1"], {**COLUMNS, "label_columns": ["text", "big"]},
+     r"--label_columns: a column of a text is among them"),
+    ([], {**COLUMNS, "label_columns": ["big"]}, r"--label_columns: found 'big'; give two or more"),
+    ([], {**COLUMNS, "label_columns": ["a", "b", "a"]}, r"give two or more different columns"),
+    ([], {"label_columns": ["a", "b"]}, r"--label_columns is for several labels a text; give --mu"),
+    ([], {**COLUMNS, "label_column": "x"}, r"--label_columns and --label_column exclude"),
+    ([], {**COLUMNS, "label_file": "x"}, r"--label_columns and --label_file exclude each other"),
+    ([], {**COLUMNS, "labels": ["big", "old"]}, r"the model has no label 'red', only 'big', 'old'"),
+  ],
+)  # fmt: skip
+def test_columns_of_labels_that_cannot_be_used(write, lines, options, message):
+  write("train.csv", lines)
+  with pytest.raises(files.InputError, match=message):
+    find_task("csv", **options).get_train_examples(write.directory)
+
+
+@pytest.mark.parametrize("options", [{}, {"multi_label": True}])
+def test_labels_are_cleaned_and_those_that_look_alike_are_named_once(write, log, options):
+  rows = ["text\tlabel", "a\tgood\u200b", "\ufeffb\t\ufeffbad", "c\tgood", "d\tGood"]
+  path = write("train.tsv", rows)
+  write("dev.tsv", ["text\tlabel", "a\t\u200bbad"])
+  task = find_task("tsv", **options)
+  assert task.get_labels(write.directory) == ["Good", "bad", "good"]
+  task.get_train_examples(write.directory)
+  assert task.get_dev_examples(write.directory)[0].label in ("bad", ("bad",))
+  assert log.messages == [
+    f"{path}: labels that look alike are different labels: 'good' (2, first {path}:2), 'Good' (1, "
+    f"first {path}:5); write those alike that mean the same"
+  ]
+
+
+def test_a_label_file_is_cleaned_too(write, log):
+  path = write("labels.txt", ["\ufeffgood", "bad\u200b", "Bad"])
+  assert find_task("tsv", label_file=path).get_labels() == ["good", "bad", "Bad"]
+  assert len(log.messages) == 1 and f"'bad' (1, first {path}:2), 'Bad'" in log.messages[0]
+  weights = write("weights.tsv", ["a\u200b\t1", "\ufeffb\t2\u200b"])
+  assert classification.class_weights(weights, ["b", "a"], []) == [2.0, 1.0]
+
+
+@pytest.mark.parametrize("task", ["sst-2", "tsv"])
+def test_a_header_in_the_middle(write, task):
+  path = write("train.tsv", ["sentence\tlabel", "a\t1", "sentence\tlabel", "b\t0"])
+  with pytest.raises(files.InputError, match=f"^{path}:3: found the header again"):
+    find_task(task).get_train_examples(write.directory)
+
+
+def test_training_data_of_another_format(write):
+  write("train.csv", ["text,label", "a,x"])
+  for name in ("tsv", "jsonl", "sst-2"):
+    with pytest.raises(
+      files.InputError,
+      match=r"there is no such file, but there is \S+train.csv; give --task_name=csv",
+    ):
+      find_task(name).get_train_examples(write.directory)
+  with pytest.raises(files.InputError, match=r"dev.csv: cannot be read: No such file"):
+    find_task("csv", labels=["x", "y"]).get_dev_examples(write.directory)
+
+
+@pytest.mark.parametrize("task", files.TABLES)
+def test_a_file_to_predict_has_the_format_of_its_name(write, log, task):
+  paths = {
+    "tsv": write("new.tsv", ["text\tmore", 'a, "b"\tx']),
+    "csv": write("new.CSV", ["more,text", 'x,"a, ""b"""']),
+    "jsonl": write("new.jsonl", ['{"text": "a, \\"b\\""}']),
+  }
+  for name, path in paths.items():
+    log.clear()
+    (example,) = find_task(task).get_predict_examples(path)
+    assert (example.text_a, example.label) == ('a, "b"', None)
+    said = [f"{path} is read as {name}, by its name, and not as {task}"]
+    assert log.messages == ([] if name == task else said)
+  path = write(
+    "new.txt", {"tsv": ["text", "a"], "csv": ["text", "a"], "jsonl": ['{"text": "a"}']}[task]
+  )
+  assert find_task(task).get_predict_examples(path)[0].text_a == "a"
+
+
+def test_a_file_to_predict_for_a_benchmark(write):
+  task = find_task("sst-2")
+  path = write("new.csv", ["index,sentence", '0,"a, b"'])
+  assert task.get_predict_examples(path)[0].text_a == "a, b"
+  path = write("new.jsonl", ['{"sentence": "a"}'])
+  with pytest.raises(
+    files.InputError, match=r"new.jsonl: sst-2 has columns .* give a .tsv or .csv"
+  ):
+    task.get_predict_examples(path)
+
+
 def test_own_files_have_three_sets(write):
   with pytest.raises(classification.MissingSetError, match=r"tsv has no set 'dev_matched'"):
     find_task("tsv").get_examples("dev_matched", write.directory)

@@ -186,6 +186,10 @@ def test_fewer_choices_are_empty_columns_at_the_end(write):
     ("question,answer\nq,0\n", r"--choice_columns: name the columns with the choices; the file's"),
     ("question,choice0,ending0,answer\nq,a,b,0\n", r"--choice_columns: name the columns with"),
     ("question,choice0,choice1,answer\n", r"has no examples"),
+    (
+      "question,choice0,choice1,answer\nq,a,b,0\nquestion,choice0,choice1,answer\n",
+      r":3: found the header again, 'question', ",
+    ),
   ],
 )
 def test_tables_that_cannot_be_used(write, text, match):

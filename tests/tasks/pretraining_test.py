@@ -295,6 +295,20 @@ def test_a_vocabulary_without_words():
     pretraining._replacement_words(SPECIAL, False)
 
 
+@pytest.mark.parametrize(
+  ("lines", "words"),
+  [
+    (["a", "", "b"], ["a", "", "b"]),
+    (["a", "b", " ", "", ""], ["a", "b"]),
+    (["a", "b", "a"], ["a", "b"]),
+  ],
+)
+def test_blank_lines_at_the_end_replace_no_piece(tmp_path, lines, words):
+  (tmp_path / "vocab.txt").write_text("\n".join(lines) + "\n")
+  vocab = tokenization.load_vocab(str(tmp_path / "vocab.txt"))
+  assert pretraining._replacement_words(vocab, True) == words
+
+
 def test_chinese_words(tmp_path, tokenizer):
   text = "手机 电视ok机, 手\u3000机电\n" * 3
   (tmp_path / "a").write_text(text * 4 + "\n" + text * 4, encoding="utf-8")

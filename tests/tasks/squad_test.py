@@ -189,7 +189,7 @@ QAS = "data[0].paragraphs[0].qas[0]"
 @pytest.mark.parametrize(
   ("content", "place", "message"),
   [
-    ('{"data": [', ":1", "is not valid JSON: Expecting value (byte 10)"),
+    ('{"data": [', ":1", "is not valid JSON: Expecting value (column 11)"),
     ([], "", 'found a list, should be an object with "data"'),
     ({"version": "1.1"}, "", 'has no "data"'),
     ({"data": {}}, "", '"data" is an object {}, should be a list'),

@@ -442,6 +442,16 @@ def test_labels(write):
     tagging.find_labels(read_corpus(write(column("NN NN"))))
 
 
+def test_tags_are_cleaned_and_those_that_look_alike_are_named(write, log):
+  corpus = read_corpus(write(column("B-PER\u200b \ufeffO B-per I-per")))
+  assert corpus.sentences[0].tags == ["B-PER", "O", "B-per", "I-per"]
+  assert tagging.find_labels(corpus) == ["O", "B-PER", "B-per", "I-PER", "I-per"]
+  (warning,) = [r.getMessage() for r in log.records if r.levelno == logging.WARNING]
+  assert f"'B-PER' (1, first {corpus.path}:1), 'B-per' (1, first {corpus.path}:3)" in warning
+  with pytest.raises(files.InputError, match=r"words.txt:2: has nothing that can be seen in "):
+    read_corpus(write(column("O \u200b O")))
+
+
 def test_many_labels_are_not_all_told(write):
   corpus = read_corpus(write(column("X")))
   with pytest.raises(files.InputError, match=r"known tags are t0, .*t99, \.\.\. \(150 in all\)$"):

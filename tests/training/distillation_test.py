@@ -6,6 +6,7 @@ import tensorflow.compat.v1 as tf
 from tiny_runs import SPECIAL, config_of, save_checkpoint, save_encoder
 
 import modeling
+import tokenization
 from toolkit.records import input_pipeline, tf_records
 from toolkit.serving import predictor
 from toolkit.support import files
@@ -109,6 +110,28 @@ def test_a_student_of_a_teacher_in_a_scope(teacher, tmp_path):
   assert got.get_variable_to_shape_map() == {**wanted, "output_weights": [2, 16]}
   for name in wanted:
     np.testing.assert_array_equal(got.get_tensor(name), want.get_tensor(name))
+
+
+@pytest.mark.parametrize(
+  ("own", "other", "line"),
+  [
+    ([*VOCAB, "", " "], VOCAB, None),
+    ([*VOCAB[:5], "", "", *VOCAB[5:]], [*VOCAB[:5], " ", "\u3000", *VOCAB[5:]], None),
+    ([*VOCAB[:5], "", "", *VOCAB[5:]], [*VOCAB[:5], "", *VOCAB[5:]], 7),
+    ([*VOCAB, "a"], VOCAB, 6),
+    (VOCAB, [*VOCAB, "d"], 9),
+  ],
+)
+def test_vocabularies_with_blank_and_repeated_lines(teacher, tmp_path, own, other, line):
+  teacher = teacher._replace(directory=str(tmp_path))
+  for name, lines in (("vocab.txt", own), ("other.txt", other)):
+    (tmp_path / name).write_text("".join(f"{piece}\n" for piece in lines), encoding="utf-8")
+  tokenizer = tokenization.FullTokenizer(str(tmp_path / "other.txt"))
+  if line is None:
+    teacher.check_input(tokenizer, 8)
+    return
+  with pytest.raises(files.InputError, match=rf"they differ from line {line} on"):
+    teacher.check_input(tokenizer, 8)
 
 
 # ---- Kept logits --------------------------------------------------------------------------------

@@ -131,7 +131,9 @@ def test_a_history_without_the_metric(tmp_path):
 
 def test_a_broken_history(tmp_path):
   (tmp_path / history.HISTORY_FILE).write_text("{")
-  with pytest.raises(files.InputError, match=r"eval_history.jsonl: is not a history"):
+  with pytest.raises(
+    files.InputError, match=r"eval_history.jsonl:1: is not valid JSON: .* \(column \d+\)"
+  ):
     history.History(str(tmp_path), ACCURACY, 1000)
 
 

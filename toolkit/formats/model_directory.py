@@ -201,6 +201,31 @@ def read_config(path: str) -> modeling.BertConfig:
     return modeling.BertConfig.from_json_file(path)
 
 
+def vocab_problem(vocab: dict, vocab_size: int) -> Optional[tuple[str, str]]:
+  """Finds out whether a model has an embedding for each word piece of a vocabulary.
+
+  Blank lines behind the last piece do no harm.
+
+  Args:
+    vocab: word piece -> id; see tokenization.load_vocab.
+    vocab_size: the number of embeddings.
+
+  Returns:
+    The number of word pieces in words, and what to do; None if all have an embedding.
+  """
+  num_lines = tokenization.num_ids(vocab)
+  if num_lines <= vocab_size:
+    return None
+  num_pieces = sum(1 for token in vocab if token)
+  if num_pieces > vocab_size:
+    return f"{num_pieces} word pieces", "they belong to different models"
+  return (
+    f"{num_pieces} word pieces on {num_lines} lines",
+    "blank and repeated lines before the last piece count: take out those that were added, or "
+    "else they belong to different models",
+  )
+
+
 class Trained(NamedTuple):
   """A model that a script has trained, by the files of its directory.
 
@@ -266,10 +291,11 @@ def load_model(config_file, vocab_file, do_lower_case, max_seq_length, init_chec
   with files.input_checks():
     tokenization.validate_vocab(vocab_file)
     tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case)
-  if len(tokenizer.vocab) > config.vocab_size:
+  problem = vocab_problem(tokenizer.vocab, config.vocab_size)
+  if problem:
     raise files.InputError(
-      f"--vocab_file: {vocab_file} has {len(tokenizer.vocab)} word pieces, and the "
-      f"vocab_size is {config.vocab_size} in {config_file}; they belong to different models"
+      f"--vocab_file: {vocab_file} has {problem[0]}, and the vocab_size is {config.vocab_size} in "
+      f"{config_file}; {problem[1]}"
     )
   with files.input_checks():
     tokenization.validate_case_matches_checkpoint(do_lower_case, init_checkpoint)

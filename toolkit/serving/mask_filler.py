@@ -108,7 +108,8 @@ class MaskFiller:
       )
     self._max_seq_length = max_seq_length
     vocab = self._tokenizer.vocab
-    top_k = min(top_k, len(vocab))
+    words = sorted(index for token, index in vocab.items() if token)
+    top_k = min(top_k, len(words))
 
     def build(input_ids, input_mask, segment_ids):
       model = modeling.BertModel(config, False, input_ids, input_mask, segment_ids)
@@ -116,7 +117,9 @@ class MaskFiller:
       hidden = tf.gather_nd(model.get_sequence_output(), places)  # [M, H]
       logits = pretraining_head.masked_lm_logits(config, hidden, model.get_embedding_table())
       # A model may have more rows than its vocabulary has words.
-      best, ids = tf.nn.top_k(tf.nn.softmax(logits[:, : len(vocab)]), top_k)  # [M, K]
+      logits = tf.gather(logits, words, axis=1)  # [M, number of words]
+      best, numbers = tf.nn.top_k(tf.nn.softmax(logits), top_k)  # [M, K]
+      ids = tf.gather(words, numbers)
       shape = tf.concat([tf.shape(input_ids, out_type=tf.int64), [top_k]], axis=0)  # [B, S, K]
       return {
         "ids": tf.scatter_nd(places, ids, shape),

@@ -205,14 +205,65 @@ def parse(script_flags: ScriptFlags, arguments, flag_values=None):
   own.unparse_flags()
   for name in own:
     own[name].unparse()
+  known = own if flag_values is None else flag_values
   try:
-    rest = (own if flag_values is None else flag_values)(["", *arguments])[1:]
-  except flags.Error as error:
+    rest = known(["", *arguments])[1:]
+  except (flags.Error, ValueError) as error:  # the second for --noNAME=value
     raise files.InputError(str(error).replace("\n", " ")) from error
   finally:
     own.mark_as_parsed()
   if rest:
-    raise files.InputError(f"{rest[0]!r} is not a flag; flags are written --name=value")
+    remedy = _stray_remedy(known, _words_before_stray(known, arguments), rest)
+    raise files.InputError(f"{rest[0]!r} is not a flag; {remedy}")
+
+
+def _words_before_stray(known, arguments):
+  """Returns the words before the first that is no flag; none if it is in a --flagfile."""
+  words = iter(enumerate(arguments))
+  for place, word in words:
+    name = word.lstrip("-")
+    if word == name or not name:
+      return arguments[:place]
+    if "=" not in word and name in known and not known[name].boolean:
+      next(words, None)  # its value
+  return []
+
+
+_TRUTH = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+_TRUTH.update((word, word) for word in ("true", "false", "t", "f", "1", "0"))
+_DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2015\u2212"  # as text programs put them for a hyphen
+
+
+def _stray_remedy(known, before, rest):
+  """Returns what to write in place of the first word that is no flag.
+
+  Args:
+    known: FlagValues.
+    before: list of str, the words before it, which could be parsed.
+    rest: list of str, the word and those behind it.
+  """
+  word = rest[0]
+  if word and not word.strip():
+    return "a backslash that continues a line must be the last character of it"
+  name, equals, value = word.lstrip(_DASHES).partition("=")
+  if name in known:
+    return f"write --{name}{equals}{value}"
+  if before and before[-1] == "=":  # --name = value, of which = became the value
+    return f"write {before[-2]}={word}, without spaces"
+  name, equals, value = before[-1].lstrip("-").partition("=") if before else ("", "", "")
+  switch = name if name in known else name[2:]
+  if not equals and switch in known and known[switch].boolean:
+    if word.startswith("="):  # --do_train = true, --do_train =true
+      return (
+        f"write --{switch}={''.join(rest[:2] if word == '=' else rest[:1])[1:]}, without spaces"
+      )
+    if word.lower() in _TRUTH:
+      return f"write --{switch}={_TRUTH[word.lower()]}"
+  elif equals and name in known:
+    return f'put quotes around a value with spaces: --{name}="{value} {word}"'
+  elif len(before) > 1 and before[-2].lstrip("-") in known:
+    return f'put quotes around a value with spaces: {before[-2]} "{before[-1]} {word}"'
+  return "flags are written --name=value"
 
 
 def run(main, script_flags: ScriptFlags):

@@ -12,9 +12,14 @@ import gzip
 import io
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
+
+from absl import logging
+
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
 # Compressed output is long files of numbers, which higher levels make hardly smaller.
 _GZIP_LEVEL = 1
@@ -235,7 +240,7 @@ def read_lines(path: str) -> list[tuple[int, str]]:
 
 
 def stream_lines(path: str) -> Iterator[str]:
-  """Yields the lines of a UTF-8 file with their ends, without a byte order mark.
+  """Yields the lines of a UTF-8 file, which end as in read_lines and are given with \\n.
 
   The file may be of any size. One named .gz or .bz2 is decompressed.
 
@@ -246,13 +251,18 @@ def stream_lines(path: str) -> Iterator[str]:
   number = 0
   try:
     with open_binary(path) as stored:
-      for number, line in enumerate(_decompressed(path, stored), 1):
-        yield line.decode("utf-8") if number > 1 else line.decode("utf-8-sig")
-  except UnicodeDecodeError as error:
-    raise InputError(
-      f"{path}:{number}: found byte 0x{error.object[error.start]:02x}, which is not UTF-8; "
-      "convert the file to UTF-8 text"
-    ) from error
+      # Bytes that are not UTF-8 become lone surrogates, so that their line is known.
+      lines = io.TextIOWrapper(_decompressed(path, stored), "utf-8-sig", "surrogateescape")
+      for number, line in enumerate(lines, 1):
+        bad = None if line.isascii() else _NOT_UTF8.search(line)
+        if bad:
+          raise InputError(
+            f"{path}:{number}: found byte 0x{ord(bad[0]) - 0xDC00:02x}, which is not UTF-8; "
+            "convert the file to UTF-8 text"
+          )
+        yield line
+  except InputError:
+    raise
   except Exception as error:  # zlib, bz2 and tf.io.gfile raise their own kinds
     place = f" after line {number}" if number else ""
     raise InputError(f"{path}: cannot be read{place}: {describe(error)}") from error
@@ -289,12 +299,24 @@ def read_json(path: str):
   Raises:
     InputError: the file cannot be read or parsed (file:line).
   """
+  return parse_json(read_text(path), path)
+
+
+def parse_json(text: str, path: str, first_line: int = 1):
+  """Parses JSON that begins on a line of a file.
+
+  Raises:
+    InputError: it cannot be parsed (file:line).
+  """
   try:
-    return json.loads(read_text(path))
+    return json.loads(text)
   except json.JSONDecodeError as error:
+    line = first_line + error.lineno - 1
     raise InputError(
-      f"{path}:{error.lineno}: is not valid JSON: {error.msg} (byte {error.pos})"
+      f"{path}:{line}: is not valid JSON: {error.msg} (column {error.colno})"
     ) from error
+  except (ValueError, RecursionError) as error:  # too long a number, too deep a list
+    raise InputError(f"{path}:{first_line}: cannot be read as JSON: {describe(error)}") from error
 
 
 # ---- Tables -------------------------------------------------------------------------------------
@@ -324,15 +346,41 @@ class Table(NamedTuple):
   rows: list[Row]
 
 
+# Characters without a width that change no meaning: soft hyphen, marks of direction, zero-width
+# space, word joiner, byte order mark and the like.
+_INVISIBLE = re.compile(
+  "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\ufff9-\ufffb]"
+)
+# (Non-)joiners, which shape letters and emoji where they stand between two of them.
+_JOINERS = "\u200c\u200d"
+
+
+def visible(text: str) -> str:
+  """Returns a name without invisible characters, and without space at its ends."""
+  return text if text.isascii() and text == text.strip() else _visible(text)
+
+
+def _visible(text):
+  before = None
+  while text != before:  # a joiner may be behind a space that is behind a joiner
+    before, text = text, _INVISIBLE.sub("", text).strip().strip(_JOINERS)
+  return text
+
+
+def _table_text(path):
+  """Returns the text of a table, without the byte order marks of files that were put together."""
+  return read_text(path).replace("\n\ufeff", "\n")
+
+
 def read_tsv_rows(path: str) -> list[Row]:
   """Reads tab-separated rows, without the blank ones; quotes are ordinary characters."""
-  lines = read_lines(path)
+  lines = enumerate(_table_text(path).split("\n"), 1)
   return [Row(line.split("\t"), f"{path}:{number}") for number, line in lines if line.strip()]
 
 
 def read_csv_rows(path: str, **dialect) -> list[Row]:
   """Reads rows by the csv module (dialect: its parameters), without the blank ones."""
-  text = read_text(path)
+  text = _table_text(path)
   reader = csv.reader(io.StringIO(text), **dialect)
   rows = []
   line = 1
@@ -354,22 +402,18 @@ def read_csv_rows(path: str, **dialect) -> list[Row]:
 def read_jsonl(path: str) -> Table:
   """Reads a file with one JSON object per line; a key that an object lacks is None."""
   parsed = []
-  for number, line in read_lines(path):
+  for number, line in enumerate(_table_text(path).split("\n"), 1):
     if line.strip():
-      source = f"{path}:{number}"
-      parsed.append((source, _parse_object(line, source)))
+      parsed.append((f"{path}:{number}", _parse_object(line, path, number)))
   columns = list(dict.fromkeys(key for _, values in parsed for key in values))
   rows = [Row(map(values.get, columns), source) for source, values in parsed]
   return Table(path, columns, rows)
 
 
-def _parse_object(line, source):
-  try:
-    value = json.loads(line)
-  except ValueError as error:
-    raise InputError(f"{source}: is not valid JSON: {error}") from error
+def _parse_object(line, path, number):
+  value = parse_json(line, path, number)
   if not isinstance(value, dict):
-    raise InputError(f"{source}: found {type(value).__name__}, should be a JSON object {{}}")
+    raise InputError(f"{path}:{number}: found {type(value).__name__}, should be a JSON object {{}}")
   return value
 
 
@@ -382,17 +426,76 @@ def read_table(path: str, file_format: str, has_header: bool = True) -> Table:
     has_header: whether the first line of a tsv or csv file names the columns.
 
   Raises:
-    InputError: the file cannot be read (file:line), or has no rows.
+    InputError: the file cannot be read or has its header twice (file:line), or has no rows.
   """
   if file_format == "jsonl":
     table = read_jsonl(path)
   else:
     rows = read_csv_rows(path, strict=True) if file_format == "csv" else read_tsv_rows(path)
-    columns = [name.strip() for name in rows.pop(0)] if has_header and rows else None
+    columns = None
+    if has_header and rows:
+      check_header(rows)
+      columns = list(map(visible, rows.pop(0)))
     table = Table(path, columns, rows)
   if not table.rows:
     raise InputError(f"{path}: has no examples")
   return table
+
+
+def check_header(rows: list[Row]):
+  """Checks that the first of some rows, the header, is not among the others too.
+
+  The order of the columns and upper case make no difference. A header of one column may be a text.
+
+  Raises:
+    InputError: names the row.
+  """
+  names = [_header_name(name) for name in rows[0]]
+  if len(names) < 2:
+    return
+  known, wanted = set(names), sorted(names)
+  for row in rows[1:]:
+    if (
+      len(row) == len(names)
+      and _header_name(row[0]) in known
+      and sorted(map(_header_name, row)) == wanted
+    ):
+      raise InputError(
+        f"{row.source}: found the header again, {listed(row)}; where files were put together, "
+        "leave the headers of all but the first out, and keep the order of the columns"
+      )
+
+
+def _header_name(name):
+  return visible(name).casefold()
+
+
+def check_format(path: str, flag: str = "task_name"):
+  """Checks a table whose ending was made of its format, a member of TABLES, by a flag.
+
+  Raises:
+    InputError: there is no such file, but one of another format.
+  """
+  if exists(path):
+    return
+  stem, ending = os.path.splitext(path)
+  for other in TABLES:
+    if ending != f".{other}" and exists(f"{stem}.{other}"):
+      raise InputError(
+        f"{path}: there is no such file, but there is {stem}.{other}; give --{flag}={other}"
+      )
+
+
+def table_format(path: str, usual: str) -> str:
+  """Returns the format of a table by the ending of its name: a member of TABLES, or else `usual`.
+
+  A format that is not the usual one is logged.
+  """
+  ending = os.path.splitext(path)[1][1:].lower()
+  if ending not in TABLES or ending == usual:
+    return usual
+  logging.info("%s is read as %s, by its name, and not as %s", path, ending, usual)
+  return ending
 
 
 def check_widths(table: Table, width: int = 0):

@@ -25,7 +25,7 @@ from toolkit.metrics import glue_metrics
 from toolkit.records import tf_records
 from toolkit.support import files
 from toolkit.support.command_line import AUTO, ThresholdParser
-from toolkit.tasks import text_pairs
+from toolkit.tasks import text_pairs, written_labels
 
 # Holds the threshold that an evaluation has found, in the output directory.
 THRESHOLD_FILE = "label_threshold.json"
@@ -248,7 +248,7 @@ class OneLabel:
   def read(self, row, column, separator):
     """Returns the label in a column of a files.Row; InputError without one."""
     del separator
-    label = (files.cell(row, column) or "").strip()
+    label = files.visible(files.cell(row, column) or "")
     if not label:
       raise files.InputError(f"{row.source}: has no label")
     return label
@@ -292,13 +292,8 @@ class MultiLabel:
   label_columns = ("labels", "label")
 
   def read(self, row, column, separator):
-    """Returns a tuple: ("b", "a") for "b, a" or, in JSON, ["b", "a"]."""
-    if isinstance(row[column], list):
-      listed = files.Row(row[column], row.source)
-      labels = [files.cell(listed, place) or "" for place in range(len(listed))]
-    else:
-      labels = (files.cell(row, column) or "").split(separator)
-    return tuple(dict.fromkeys(label.strip() for label in labels if label.strip()))
+    """Returns a tuple: ("b", "a") for "b, a" or a list, such as ["b", "a"], of JSON or as text."""
+    return written_labels.read_column([row], column, separator)[0][0]
 
   def encode(self, example, label_list):
     """Returns a multi-hot list: of the labels a, b and c, ("c", "a") -> [1.0, 0.0, 1.0]."""
@@ -659,7 +654,9 @@ class GlueTask(Task):
 
   def _read(self, path, set_name):
     columns = self._columns(set_name)
-    rows = self._read_tsv(path)
+    rows = self._read_rows(path)
+    if columns.header and rows:
+      files.check_header(rows)
     examples = self._create_examples(rows, set_name)
     if not examples:
       raise files.InputError(f"{path}: has no examples{self._why_empty(rows, columns)}")
@@ -667,6 +664,17 @@ class GlueTask(Task):
       _check_labels(examples, self.get_labels())
     _warn_of_empty_texts(path, examples, columns.text_b is not None)
     return examples
+
+  def _read_rows(self, path):
+    file_format = files.table_format(path, "tsv")
+    if file_format == "jsonl":
+      raise files.InputError(
+        f"{path}: {self.name} has columns that are known by their place; give a .tsv or .csv file"
+      )
+    if file_format == "csv":
+      return files.read_csv_rows(path, strict=True)
+    files.check_format(path)
+    return self._read_tsv(path)
 
   def _why_empty(self, rows, columns):
     """Returns the end of the message about rows without an example."""
@@ -799,7 +807,9 @@ class FileOptions(NamedTuple):
       labels are those of the training file, in order of value if all are integers, else of text.
     labels: list of str, the same without a file, or None.
     multi_label: bool, whether a text has any number of labels, none included: the kind is LABELS.
-    label_separator: str, what stands between them; in jsonl files they may also be a list.
+    label_separator: str, what stands between them; they may be a list, see written_labels.
+    label_columns: list of columns with 0 or 1, or false or true, which are the labels; None: they
+      are in label_column.
     regression: bool, whether labels are numbers to predict: the kind is NUMBER.
   """
 
@@ -812,6 +822,7 @@ class FileOptions(NamedTuple):
   labels: Optional[list] = None
   multi_label: bool = False
   label_separator: str = ","
+  label_columns: Optional[list] = None
   regression: bool = False
 
   @property
@@ -839,11 +850,12 @@ class FileTask(Task):
       raise files.InputError("--multi_label and --regression exclude each other; give one of them")
     if not options.label_separator:
       raise files.InputError("--label_separator is empty; give what stands between two labels")
+    _check_label_columns(options)
     self.name = file_format
     self.kind = options.kind
     self.metrics = self.kind.metrics
     self._options = options
-    self._labels = [] if self.kind == NUMBER else options.labels
+    self._labels = [] if self.kind == NUMBER else options.labels or options.label_columns
     if self._labels is None and options.label_file:
       self._labels = _read_labels(options.label_file)
 
@@ -860,7 +872,10 @@ class FileTask(Task):
     if set_name not in ("train", "dev", "test"):
       raise MissingSetError(f"--task_name: {self.name} has no set {set_name!r}")
     path = os.path.join(data_dir, f"{set_name}.{self.name}")
-    examples = self._read(path, set_name)
+    files.check_format(path)
+    if set_name == "dev" and self.kind != NUMBER:
+      self.get_labels(data_dir)  # by which numbers 0 and 1 of the file are known
+    examples = self._read(path, set_name, self.name)
     if set_name == "train" and self._labels is None:
       self._labels = _find_labels(path, examples)
     if set_name != "test" and self.kind != NUMBER:
@@ -868,17 +883,35 @@ class FileTask(Task):
     return examples
 
   def get_predict_examples(self, path):
-    return self._read(path, "test")
+    return self._read(path, "test", files.table_format(path, self.name))
 
-  def _read(self, path, set_name):
-    table = files.read_table(path, self.name, self._options.has_header)
-    columns = self._columns(table, is_labelled=set_name != "test")
-    files.check_widths(table, columns.width)
+  def _read(self, path, set_name, file_format):
+    table = files.read_table(path, file_format, self._options.has_header)
+    can_be_number = file_format != "jsonl"
+    columns = self._columns(table, can_be_number, is_labelled=set_name != "test")
+    label_columns = {}
+    if set_name != "test":
+      label_columns = _find_label_columns(table, self._options, can_be_number, columns)
+    files.check_widths(table, max(columns.width, *(c + 1 for c in label_columns.values()), 0))
     examples = [
       self._create_example(row, columns, f"{set_name}-{i}") for i, row in enumerate(table.rows)
     ]
+    if set_name != "test":
+      for example, label in zip(examples, self._read_labels(table, columns, label_columns)):
+        example.label = label
     _warn_of_empty_texts(path, examples, columns.text_b is not None)
     return examples
+
+  def _read_labels(self, table, columns, label_columns):
+    """Returns the label of each row."""
+    if label_columns:
+      return written_labels.read_columns(table.rows, label_columns)
+    separator = self._options.label_separator
+    if self.kind is not LABELS:
+      return [self.kind.read(row, columns.label, separator) for row in table.rows]
+    found, names = written_labels.read_column(table.rows, columns.label, separator, self._labels)
+    self._labels = self._labels or names
+    return found
 
   def _create_example(self, row, columns, guid):
     text, text_b, own_guid = (
@@ -887,17 +920,14 @@ class FileTask(Task):
     )
     if text is None:
       raise files.InputError(f"{row.source}: has no text")
-    label = None
-    if columns.label is not None:
-      label = self.kind.read(row, columns.label, self._options.label_separator)
-    return InputExample(guid if own_guid is None else own_guid, text, text_b, label, row.source)
+    return InputExample(guid if own_guid is None else own_guid, text, text_b, None, row.source)
 
-  def _columns(self, table, is_labelled):
+  def _columns(self, table, can_be_number, is_labelled):
     """Finds the Columns of a file; InputError if it does not have them, or two are the same."""
     options = self._options
 
     def find(flag):
-      wanted, can_be_number = getattr(options, flag), self.name != "jsonl"
+      wanted = getattr(options, flag)
       return None if wanted is None else files.find_column(table, wanted, flag, can_be_number)
 
     text, text_b = find("text_column"), find("text_b_column")
@@ -905,7 +935,7 @@ class FileTask(Task):
       text, usual_text_b = _usual_text_columns(table)
       text_b = usual_text_b if text_b is None else text_b
     label = None
-    if is_labelled:
+    if is_labelled and not options.label_columns:
       label = find("label_column")
       label = self._usual_label_column(table) if label is None else label
     used = [column for column in (text, text_b, label) if column is not None]
@@ -925,6 +955,39 @@ class FileTask(Task):
     raise files.unknown_column(table, "label_column", "name the column with the labels")
 
 
+def _check_label_columns(options):
+  """Raises files.InputError for flags that are not for a column per label."""
+  names = options.label_columns
+  if names is None:
+    return
+  if not options.multi_label:
+    raise files.InputError("--label_columns is for several labels a text; give --multi_label, too")
+  if len(set(names)) < max(2, len(names)):
+    raise files.InputError(
+      f"--label_columns: found {files.listed(names)}; give two or more different columns"
+    )
+  for flag in ("label_column", "label_file"):
+    if getattr(options, flag) is not None:
+      raise files.InputError(f"--label_columns and --{flag} exclude each other; give one of them")
+  unknown = [name for name in names if options.labels and name not in options.labels]
+  if unknown:
+    raise files.InputError(
+      f"--label_columns: the model has no label {files.listed(unknown)}, only "
+      f"{files.listed(options.labels)}"
+    )
+
+
+def _find_label_columns(table, options, can_be_number, columns):
+  """Returns a dict of label -> place of its column, empty without --label_columns."""
+  found = {
+    name: files.find_column(table, name, "label_columns", can_be_number)
+    for name in options.label_columns or ()
+  }
+  if {columns.text, columns.text_b}.intersection(found.values()):
+    raise files.InputError(f"{table.path}: --label_columns: a column of a text is among them")
+  return found
+
+
 def _usual_text_columns(table):
   if table.columns is None:
     return 0, None
@@ -935,7 +998,12 @@ def _usual_text_columns(table):
 
 
 def _find_labels(path, examples):
-  labels = {label for example in examples for label in _labels_of(example)}
+  sources = {}
+  for example in examples:
+    for label in _labels_of(example):
+      sources.setdefault(label, []).append(_place(example))
+  written_labels.warn_of_look_alikes(path, sources)
+  labels = set(sources)
   if len(labels) < 2:
     found = f"the label {files.listed(list(labels))} alone" if labels else "no label"
     raise files.InputError(f"{path}: found {found}; there must be two or more")
@@ -947,11 +1015,12 @@ def _find_labels(path, examples):
 def _read_labels(path):
   labels = {}
   for number, line in files.read_lines(path):
-    label = line.strip()
+    label = files.visible(line)
     if label in labels:
       raise files.InputError(f"{path}:{number}: found label {label!r} again; list each label once")
     if label:
-      labels[label] = number
+      labels[label] = [f"{path}:{number}"]
+  written_labels.warn_of_look_alikes(path, labels)
   if len(labels) < 2:
     raise files.InputError(f"{path}: found {len(labels)} labels; there must be two or more")
   return list(labels)
@@ -995,7 +1064,7 @@ def _read_weights(path, label_list):
     if not line.strip():
       continue
     place = f"{path}:{number}"
-    label, _, weight = (part.strip() for part in line.partition("\t"))
+    label, _, weight = map(files.visible, line.partition("\t"))
     if not weight:
       raise files.InputError(f"{place}: found {line!r}, should be a label, a tab and its weight")
     if label not in label_list:
@@ -1072,6 +1141,13 @@ def _define_columns(flags):
   )
   define("text_b_column", None, "tsv, csv, jsonl: column of the second text of a pair.")
   define("label_column", None, "tsv, csv, jsonl: column of the label. Default: label.")
+  flags.DEFINE_list(
+    "label_columns",
+    None,
+    "tsv, csv, jsonl: with --multi_label, the labels, each of which has a column with 0 or 1, or "
+    "false or true. In place of --label_column.",
+    remembered=True,
+  )
   define("id_column", None, "tsv, csv, jsonl: column of the id. Default: rows are numbered.")
   flags.DEFINE_bool(
     "has_header", True, "tsv, csv: whether the first line names the columns.", remembered=True
@@ -1096,7 +1172,8 @@ def _define_output(flags):
   flags.DEFINE_string(
     "label_separator",
     ",",
-    "What stands between the labels of a text (--multi_label). In jsonl they may also be a list.",
+    "What stands between the labels of a text (--multi_label). They may also be a list: quoted, "
+    "such as ['a', 'b'], or with a 0 or 1 for each line of --label_file, such as [0, 1, 0].",
     remembered=True,
   )
   flags.DEFINE_bool(

@@ -456,11 +456,15 @@ def read_sets(settings) -> tuple:
   wanted = {"train": settings.do_train, "dev": evaluates, "test": settings.do_predict}
   sets = {}
   for name in (name for name, is_wanted in wanted.items() if is_wanted):
-    path = settings.predict_file if name == "test" else None
-    if not path:
+    path, file_format = settings.predict_file if name == "test" else None, form.file_format
+    if path:
+      file_format = files.table_format(path, file_format)
+    else:
       settings.require(["data_dir"], f"the task {settings.task_name}")
       path = os.path.join(settings.data_dir, form.sets[name])
-    sets[name], answer_form = read_questions(path, form, name, needs_answers=name != "test")
+      files.check_format(path)
+    own_form = form._replace(file_format=file_format)
+    sets[name], answer_form = read_questions(path, own_form, name, needs_answers=name != "test")
     form = form._replace(answer_form=answer_form)
   return sets, form.answer_form
 

@@ -230,6 +230,43 @@ def _is_chinese(token):
   return len(token) == 1 and tokenization.BasicTokenizer()._is_chinese_char(ord(token))
 
 
+class Fit(NamedTuple):
+  """Counts of lines that are longer than an input can hold, so that a part of them is left out.
+
+  Attributes:
+    num_lines, num_pieces: lines with word pieces, and their pieces.
+    num_long: lines that are longer.
+    num_lost: word pieces of these that no pass over the corpus can have in an input.
+  """
+
+  num_lines: int = 0
+  num_pieces: int = 0
+  num_long: int = 0
+  num_lost: int = 0
+
+  @classmethod
+  def of(cls, segments, max_seq_length):
+    """Counts the lines of a document, lists of word pieces."""
+    most = max_seq_length - 3
+    lengths = list(map(len, segments))
+    long = [length for length in lengths if length > most]
+    return cls(len(lengths), sum(lengths), len(long), sum(long) - most * len(long))
+
+  def __add__(self, other):
+    return Fit(*map(sum, zip(self, other)))
+
+  def problem(self, max_seq_length):
+    """Returns a line, str, that says how much of the text is lost, or None without any loss."""
+    if not self.num_lost:
+      return None
+    return (
+      f"{self.num_lost / self.num_pieces:.1%} of the text is lost ({self.num_lost} of "
+      f"{self.num_pieces} word pieces): {self.num_long} of {self.num_lines} lines are longer than "
+      f"the {max_seq_length - 3} word pieces of text that --max_seq_length={max_seq_length} has "
+      "room for; give one sentence a line"
+    )
+
+
 # ---- Instances ----------------------------------------------------------------------------------
 
 
@@ -391,8 +428,11 @@ def truncate_seq_pair(tokens_a, tokens_b, max_num_tokens, rng):
 
 def _replacement_words(vocab, special_replacements):
   """Returns the word pieces that may replace a masked one."""
+  words = list(vocab)  # without the blank lines at the end, which are no pieces
+  if "" in vocab and vocab[""] >= tokenization.num_ids(vocab):
+    words.remove("")
   # No piece of ordinary text is longer than its bracket: [CLS], [unused7], <S>.
-  words = [w for w in vocab if special_replacements or not re.fullmatch(r"\[.+\]|<.+>", w)]
+  words = [w for w in words if special_replacements or not re.fullmatch(r"\[.+\]|<.+>", w)]
   if not words:
     raise files.InputError("--vocab_file has special tokens only, which cannot replace a word")
   return words
@@ -431,6 +471,7 @@ class _InstanceMaker:
     self._vocab_words = vocab_words
     self._rng = rng
     self.num_documents = 0  # that from_corpus has read
+    self.fit = Fit()  # of the same
 
   def from_corpus(self, sentences, tokenizer, on_document=lambda num_instances: None):
     """Yields the instances of documents, which are lists of sentences, one after the other.
@@ -443,6 +484,7 @@ class _InstanceMaker:
       segments = _tokenize_document(document, tokenizer, self._settings.chinese_whole_words)
       if segments:
         documents.append(segments)
+      self.fit += Fit.of(segments, self._settings.max_seq_length)
       self.num_documents += 1
       on_document(0)
     _shuffle(documents, self._rng)
@@ -753,6 +795,7 @@ class ShardReport(NamedTuple):
     num_records: list of int, per output file.
     num_random_next: instances whose second segment is random.
     examples: list of bytes, the first records of the first shard.
+    fit: Fit.
   """
 
   part_paths: list
@@ -760,6 +803,7 @@ class ShardReport(NamedTuple):
   num_documents: int
   num_random_next: int
   examples: list
+  fit: Fit
 
 
 def make_shard(job, on_document=lambda num_instances: None):
@@ -795,6 +839,7 @@ def make_shard(job, on_document=lambda num_instances: None):
     maker.num_documents,
     num_random_next,
     [] if job.number else records[:NUM_LOGGED_EXAMPLES],
+    maker.fit,
   )
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from absl import logging
 from tqdm import tqdm
 
+import tokenization
 from toolkit.support import files
 from toolkit.tasks import pretraining
 
@@ -55,6 +56,7 @@ class RunFiles:
       "num_bytes": [0] * len(hidden),
       "num_documents": 0,
       "num_random_next": 0,
+      "fit": pretraining.Fit(),
     }
 
   def __enter__(self):
@@ -128,6 +130,10 @@ class RunFiles:
       "num_random_next": self._state["num_random_next"],
     }
 
+  def fit(self):
+    """Returns the pretraining.Fit of the finished shards."""
+    return pretraining.Fit(*self._state.get("fit", ()))
+
   def add(self, report):
     """Appends a finished shard, a pretraining.ShardReport; InputError if that fails."""
     before = self._state
@@ -140,6 +146,7 @@ class RunFiles:
         "num_bytes": list(map(os.path.getsize, self._partial_paths)),
         "num_documents": before["num_documents"] + report.num_documents,
         "num_random_next": before["num_random_next"] + report.num_random_next,
+        "fit": self.fit() + report.fit,
       }
       _write_json(self._job.outputs[0], self._state_path, after)
     except OSError as error:
@@ -168,7 +175,7 @@ class RunFiles:
       metadata = pretraining.make_metadata(
         job.settings,
         job.vocab_digest,
-        len(job.tools.tokenizer.vocab),
+        tokenization.num_ids(job.tools.tokenizer.vocab),
         self.totals(),
         job.outputs,
         state["num_records"],

@@ -28,6 +28,7 @@ import tokenization
 from toolkit.metrics import ner_metrics
 from toolkit.records import tf_records
 from toolkit.support import files
+from toolkit.tasks import written_labels
 
 DOCSTART = "-DOCSTART-"
 # The schemes of encode_entities; the first is that of this module.
@@ -276,7 +277,9 @@ def _sentence(path, group, columns):
     place = f"{path}:{number}"
     words.append(_cell(cells, columns.token, place))
     if columns.label:
-      tags.append(_cell(cells, columns.label, place))
+      tags.append(files.visible(_cell(cells, columns.label, place)))
+      if not tags[-1]:
+        raise files.InputError(f"{place}: has nothing that can be seen in {columns.label.flag}")
     if columns.sentence:
       marks.append(_cell(cells, columns.sentence, place, may_be_empty=True))
     _check_different(cells, columns, place)
@@ -372,7 +375,7 @@ def _check_different(cells, columns, place):
 def _check_one_header(path, rows, names):
   """Checks that the header is not among the other rows."""
   for row in filter(None, rows):
-    if row[1] == names:
+    if list(map(files.visible, row[1])) == list(map(files.visible, names)):
       raise files.InputError(
         f"{path}:{row[0]}: found the header again, {files.listed(names)}; where files were put "
         "together, leave it out"
@@ -643,7 +646,12 @@ def find_labels(corpus):
   Raises:
     files.InputError: there is one tag alone.
   """
-  tags = {tag for sentence in corpus.sentences for tag in sentence.tags}
+  sources = {}
+  for sentence in corpus.sentences:
+    for line, tag in zip(sentence.lines, sentence.tags):
+      sources.setdefault(tag, []).append(f"{corpus.path}:{line}")
+  written_labels.warn_of_look_alikes(corpus.path, sources)
+  tags = set(sources)
   if len(tags) == 1 and (corpus.tag_scheme == NONE or tags == {"O"}):
     raise files.InputError(f"{corpus.path}: every tag is {tags.pop()}; there is nothing to learn")
   if corpus.tag_scheme == NONE:

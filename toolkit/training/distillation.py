@@ -11,7 +11,6 @@ of Sanh et al. 2019 (DistilBERT), unlabelled text that of Turc et al. 2019.
 
 import hashlib
 import io
-import itertools
 import os
 import re
 import sys
@@ -92,13 +91,10 @@ class Teacher(NamedTuple):
       files.InputError: it has not.
     """
     with files.input_checks():
-      own = tokenization.load_vocab(self.path(model_directory.VOCAB_FILE))
-    if own != tokenizer.vocab:
-      where = next(
-        number
-        for number, (mine, other) in enumerate(itertools.zip_longest(own, tokenizer.vocab), 1)
-        if mine != other
-      )
+      vocabs = [tokenization.load_vocab(self.path(model_directory.VOCAB_FILE)), tokenizer.vocab]
+    pieces = [{number: piece for piece, number in vocab.items() if piece} for vocab in vocabs]
+    if pieces[0] != pieces[1]:
+      where = 1 + min(number for number, _ in pieces[0].items() ^ pieces[1].items())
       raise files.InputError(
         f"--teacher_dir: the vocabulary of {self.directory} is not the student's: they differ from "
         f"line {where} on; teacher and student must read the same word pieces"

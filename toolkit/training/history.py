@@ -127,10 +127,7 @@ def read(directory: str) -> list[dict]:
   path = os.path.join(directory, HISTORY_FILE)
   if not files.exists(path):
     return []
-  try:
-    return [json.loads(line) for _, line in files.read_lines(path)]
-  except ValueError as error:
-    raise files.InputError(f"{path}: is not a history of evaluations: {error}") from error
+  return [files.parse_json(line, path, number) for number, line in files.read_lines(path)]
 
 
 def _keep(checkpoint, directory, score):
