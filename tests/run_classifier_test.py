@@ -950,7 +950,7 @@ def test_a_checkpoint_of_another_shape(refused, tmp_path, change, match):
 
 def test_files_that_are_no_checkpoints(refused, tmp_path):
   (tmp_path / "junk.index").write_text("this is no table")
-  refused(r"junk cannot be read as a checkpoint", init_checkpoint=tmp_path / "junk")
+  refused(r"junk\.index is damaged or no checkpoint: ", init_checkpoint=tmp_path / "junk")
   other = save_checkpoint(tmp_path / "other.ckpt", {"resnet/kernel": np.zeros([2, 2], "f4")})
   refused(r"has none of BERT's .*it has resnet/kernel", init_checkpoint=other)
 

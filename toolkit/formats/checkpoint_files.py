@@ -155,15 +155,15 @@ def damage(prefix: str, is_needed=lambda name: True) -> Optional[str]:
   Returns:
     None for a whole checkpoint, else a line with the damaged file and the reason.
   """
-  part = INDEX
+  what = f"{prefix}{INDEX} is damaged or no checkpoint"
   try:
     reader = open_reader(prefix)
     names = reader.get_variable_to_shape_map()
-    part = ".data"
+    what = f"{prefix}.data is damaged"
     for name in filter(is_needed, names):
       reader.get_tensor(name)
   except READ_ERRORS as error:
-    return f"{prefix}{part} is damaged: {files.describe(error)}"
+    return f"{what}: {files.describe(error)}"
   return None
 
 

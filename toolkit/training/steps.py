@@ -53,13 +53,21 @@ def open_directory(run: Run, num_steps: int, labels=None) -> Optional[int]:
     The step to go on from; None when the training is done already.
 
   Raises:
-    files.InputError: the workers do not do the same, or not in the same directory.
+    files.InputError: the workers do not do the same, or not in the same directory; or another
+      process trains there.
     distribution.Finished: the training is done already, and this process is not the chief.
   """
   directory, cluster = run.settings.output_dir, run.cluster
   numbers = {n: v for n, v in run.settings.as_dict().items() if isinstance(v, (int, float))}
   cluster.connect((run.script, num_steps, sorted(numbers.items())))
-  done = _open_as_chief(run, num_steps, labels) if cluster.is_chief else None
+  done = None
+  if cluster.is_chief:
+    directory_lock.acquire(directory)
+    try:
+      done = _open_as_chief(run, num_steps, labels)
+    finally:
+      if done is None:  # there is no training
+        directory_lock.release(directory)
   step = cluster.from_chief(-1 if done is None else done)
   if step < 0:
     cluster.leave()
@@ -76,7 +84,6 @@ def _open_as_chief(run, num_steps, labels):
   """Does the part of open_directory that writes, and returns its result."""
   settings = run.settings
   directory = settings.output_dir
-  directory_lock.acquire(directory)
   if settings.overwrite_output_dir:
     start = None if run.layers else settings.init_checkpoint
     model_directory.clear(directory, start and checkpoints.resolve_checkpoint(start))
@@ -85,7 +92,6 @@ def _open_as_chief(run, num_steps, labels):
   done = checkpoints.saved_step(directory)
   if _is_finished(run, done, num_steps):
     logging.info("Skipping training: %s is at step %d of %d.", directory, done, num_steps)
-    directory_lock.release(directory)
     return None
   if history.best_step(directory) is not None and not settings.keep_best:
     logging.warning(
