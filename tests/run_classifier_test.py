@@ -309,7 +309,7 @@ def test_a_seed_decides_the_weights_and_overwriting_forgets(trained, model, data
   assert np.abs(else_["output_weights"] - want["output_weights"]).max() > 1e-3
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_the_same_command_goes_on(
   number, model, data, tmp_path, monkeypatch, log
 ):
@@ -321,7 +321,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
   assert checkpoint_steps(tmp_path) == [0, 4]
   assert f"Stopped by {number.name} at step 4" in log.text
   assert not (tmp_path / "eval_results.txt").exists()
-  if number == signal.SIGINT:
+  if number != signal.SIGTERM:
     return
   log.clear()
   run(tmp_path, "--do_train", **flags)
@@ -334,6 +334,16 @@ def test_a_signal_saves_and_the_same_command_goes_on(
   assert sorted(want) == sorted(got)
   for name, value in want.items():  # as if nothing had happened: weights, moments, step
     np.testing.assert_array_equal(got[name], value, err_msg=name)
+
+
+def test_a_hangup_that_is_ignored_stays_so(model, data, tmp_path, monkeypatch):
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    send_once(monkeypatch, signal.SIGHUP, at_step=1)
+    run(tmp_path, "--do_train", **start(model, data, num_train_epochs=1))
+  finally:
+    signal.signal(signal.SIGHUP, before)
+  assert checkpoint_steps(tmp_path)[-1] == 3
 
 
 def test_a_loss_that_is_nan_ends_the_training(model, data, tmp_path):

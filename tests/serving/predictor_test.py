@@ -1,6 +1,7 @@
 """A model that is loaded once and called often."""
 
 import concurrent.futures
+import os
 import shutil
 
 import numpy as np
@@ -176,3 +177,24 @@ def test_a_damaged_checkpoint(checkpoint, tmp_path):
   data.write_bytes(data.read_bytes()[:-100])
   with pytest.raises(files.InputError, match="model is damaged: "):
     Predictor(build, str(tmp_path / "model"))
+
+
+def test_a_fork_of_the_process_is_refused_at_once(checkpoint):
+  predictor = Predictor(build, checkpoint)
+  rows = rows_of([3])
+  predictor.run(rows)
+  reading, writing = os.pipe()
+  child = os.fork()
+  if not child:
+    try:
+      predictor.run(rows)
+    except RuntimeError as error:
+      os.write(writing, str(error).encode())
+    os._exit(0)
+  os.waitpid(child, 0)
+  os.close(writing)
+  with os.fdopen(reading) as pipe:
+    message = pipe.read()
+  assert "\n" not in message
+  assert f"loaded in process {os.getpid()} and" in message and f"its fork {child}: load" in message
+  predictor.run(rows)
