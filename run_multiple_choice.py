@@ -118,13 +118,15 @@ class Job(NamedTuple):
 
 def prepare():
   """Reads and checks all inputs of a run, and writes nothing; InputError for the first mistake."""
-  if not (FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict or FLAGS.choice):
-    raise files.InputError("nothing to do: give --do_train, --do_eval, --do_predict or --choice")
   chooser.check_flags(FLAGS.context, FLAGS.question, FLAGS.choice or [])
-  run = runs.begin(flags, SCRIPT, needed=["task_name"])
+  reads_files = FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict
+  if not (reads_files or FLAGS.choice):
+    raise files.InputError("nothing to do: give --do_train, --do_eval, --do_predict or --choice")
+  run = runs.begin(flags, SCRIPT, needed=["task_name"] if reads_files else [])
   run = runs.with_best_metric(run, multiple_choice.METRICS)
-  sets, answer_form = multiple_choice.read_sets(run.settings)
-  run = run._replace(settings=run.settings.replace(answer_form=answer_form))
+  sets, answer_form = multiple_choice.read_sets(run.settings) if reads_files else ({}, None)
+  if run.settings.task_name in files.TABLES and reads_files:
+    run = run._replace(settings=run.settings.replace(answer_form=answer_form))
   if run.settings.do_train:
     runs.num_train_steps(run.settings, len(sets["train"]), "questions")  # refuses a number of 0
   shape = [1, run.config.hidden_size]
@@ -226,6 +228,7 @@ def predict(job):
   path = run.path(PREDICTIONS_FILE)
   files.write_text(path, multiple_choice.prediction_table(*rows))
   logging.info("  %d predictions in %s", len(predictions), path)
+  steps.remove_results(run, "_test")  # those of a file before
   if questions[0].answer is not None:
     metrics = multiple_choice.score(questions, predictions)
     metrics = {**metrics, "loss": float(losses.mean())}

@@ -107,6 +107,8 @@ def load_flags(output_dir: str, script: str, flag: str = "output_dir") -> dict:
   if not files.exists(path):
     return {}
   run = files.read_json(path)
+  if not (isinstance(run, dict) and "script" in run and isinstance(run.get("flags"), dict)):
+    raise files.InputError(f"{path}: has no script and flags of a run; delete it, or copy it again")
   if run["script"] != script:
     raise files.InputError(
       f"--{flag}: {output_dir} was made by {run['script']}.py, not by {script}.py; "
@@ -245,8 +247,10 @@ class Trained(NamedTuple):
     return {name: self.flags[name] for name in names if name in self.flags}
 
   def make_tokenizer(self) -> tokenization.FullTokenizer:
-    """Makes the tokenizer of the training."""
-    return tokenization.FullTokenizer(self.vocab_file, self.flags.get("do_lower_case", True))
+    """Makes the tokenizer of the training, or of the model that was converted."""
+    converted = getattr(self.config, "huggingface", {}).get("tokenizer_config", {})
+    usual = converted.get("do_lower_case", True)
+    return tokenization.FullTokenizer(self.vocab_file, self.flags.get("do_lower_case", usual))
 
   def required_labels(self) -> list[str]:
     """Returns the labels; InputError where the directory has none."""

@@ -48,7 +48,7 @@ class Chooser:
     """
     self._directory = checkpoint if files.is_directory(checkpoint) else os.path.dirname(checkpoint)
     self._tokenizer = tokenizer
-    self._max_seq_length = max_seq_length
+    self._max_seq_length = min(max_seq_length, config.max_position_embeddings)
 
     def build(*inputs):
       return {"scores": multiple_choice_head.choice_scores(config, False, *inputs)}
@@ -79,19 +79,31 @@ class Chooser:
     Raises:
       files.InputError: there are fewer choices, or neither a question nor a context; or the
         model's outputs are NaN.
-      TypeError: choices is one str.
+      TypeError: choices is no list of str, or a text is no str.
     """
-    if isinstance(choices, str):
-      raise TypeError("choose takes a list of choices, not one str")
+    _check_types(choices, question, context)
     check_flags(context, question, choices, needs_choices=True)
     asked = multiple_choice.Question("", context, question, list(choices))
     encoded = multiple_choice.encode_choices(asked, self._tokenizer, self._max_seq_length)
+    if multiple_choice.are_cut_to_the_same(asked, encoded):
+      raise files.InputError(
+        f"--max_seq_length: {self._max_seq_length} leaves no room for the ends of the choices, "
+        "where they differ; shorten the question"
+      )
     rows = [(e.input_ids[: len(e.tokens)], e.segment_ids[: len(e.tokens)]) for e in encoded]
     scores = np.concatenate([row["scores"] for row in self._predictor.run(rows)])
     checkpoints.check_finite([scores], self._directory)
     shares = np.exp(scores - scores.max())
     found = map(Choice, asked.choices, (shares / shares.sum()).tolist())
     return sorted(found, key=lambda choice: -choice.probability)
+
+
+def _check_types(choices, question, context):
+  if not isinstance(choices, (list, tuple)) or not all(isinstance(text, str) for text in choices):
+    raise TypeError(f"choose takes a list of choices, each a str, not {choices!r:.60}")
+  for text in (question, context):
+    if not isinstance(text, (str, type(None))):
+      raise TypeError(f"question and context are str or None, not {text!r:.60}")
 
 
 def check_flags(context, question, choices, needs_choices=False):

@@ -62,7 +62,7 @@ class Classifier:
     self._directory = checkpoint if files.is_directory(checkpoint) else os.path.dirname(checkpoint)
     self._tokenizer = tokenizer
     self._labels = list(labels)
-    self._max_seq_length = max_seq_length
+    self._max_seq_length = min(max_seq_length, config.max_position_embeddings)
     self._kind = kind
     self._threshold = threshold
 

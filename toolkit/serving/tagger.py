@@ -50,7 +50,7 @@ class Tagger:
     self._tokenizer = tokenizer
     self._labels = labels
     self._kind = tagging.kind_of(tagging.scheme_of(labels, tag_scheme))
-    self._max_seq_length = max_seq_length
+    self._max_seq_length = min(max_seq_length, config.max_position_embeddings)
 
     def build(input_ids, input_mask, segment_ids):
       none = tf.zeros_like(input_ids)

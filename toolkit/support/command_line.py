@@ -18,6 +18,7 @@ defaults can be read without a command line:
 
 import functools
 import inspect
+import io
 import os
 import sys
 
@@ -287,6 +288,8 @@ def run(main, script_flags: ScriptFlags):
       logging.set_stderrthreshold("info")
     return main(argv)
 
+  if isinstance(sys.stdout, io.TextIOWrapper):  # may be of an encoding without some letters
+    sys.stdout.reconfigure(errors="backslashreplace")
   try:
     app.run(guarded, flags_parser=parser)
   except files.InputError as error:

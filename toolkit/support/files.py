@@ -176,10 +176,14 @@ def remove_tree(path: str):
 
 
 def describe(error: Exception) -> str:
-  """Returns the first line of an exception's message, without the path, which callers name."""
+  """Returns the line of an exception's message that says why, without the path of an OSError."""
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
-  return (str(error) or type(error).__name__).splitlines()[0]
+  lines = (str(error) or type(error).__name__).splitlines()
+  for line, behind in zip(lines, lines[1:]):
+    if "[[{{node" in behind:  # TensorFlow tells first where the operation was made
+      return line.strip()
+  return lines[0]
 
 
 def open_binary(path: str, mode: str = "r"):
@@ -309,7 +313,14 @@ def parse_json(text: str, path: str, first_line: int = 1):
     InputError: it cannot be parsed (file:line).
   """
   try:
-    return json.loads(text)
+    value = json.loads(text)
+    if "\\ud" in text.lower():  # half a character of UTF-16, which no file can have
+      json.dumps(value, ensure_ascii=False).encode("utf-8")
+    return value
+  except UnicodeEncodeError as error:
+    raise InputError(
+      f"{path}:{first_line}: found {error.object[error.start]!a}, which is half a character"
+    ) from error
   except json.JSONDecodeError as error:
     line = first_line + error.lineno - 1
     raise InputError(
@@ -498,8 +509,13 @@ def table_format(path: str, usual: str) -> str:
   return ending
 
 
-def check_widths(table: Table, width: int = 0):
+def check_widths(table: Table, width: int = 0, is_even: bool = False):
   """Checks that each row has as many columns as the header or, without one, at least `width`.
+
+  Args:
+    table: not empty.
+    width: in columns.
+    is_even: whether all rows must be as wide as the first where there is no header.
 
   Raises:
     InputError: names the first other row.
@@ -507,6 +523,8 @@ def check_widths(table: Table, width: int = 0):
   for row in table.rows:
     if table.columns is not None and len(row) != len(table.columns):
       expected = f"{len(table.columns)}, as the header has"
+    elif is_even and len(row) != len(table.rows[0]):
+      expected = f"{len(table.rows[0])}, as the first row has"
     elif len(row) < width:
       expected = f"{width} or more"
     else:
@@ -521,8 +539,10 @@ def find_column(table: Table, wanted: str, flag: str, can_be_number: bool) -> in
     InputError: there is no such column.
   """
   if table.columns is not None and wanted in table.columns:
+    if table.columns.count(wanted) > 1:
+      raise InputError(f"{table.path}: has {table.columns.count(wanted)} columns {wanted!r}")
     return table.columns.index(wanted)
-  if can_be_number and str(wanted).isdecimal():
+  if can_be_number and re.fullmatch(r"[0-9]{1,9}", str(wanted)):
     number = int(wanted)
     if table.columns is None or number < len(table.columns):
       return number

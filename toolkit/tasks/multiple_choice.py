@@ -39,6 +39,7 @@ _USUAL_CHOICE = re.compile(r"(choice|ending|option|answer)_?(\d+)")
 
 _NUM_LOGGED_QUESTIONS = 5
 LEAST_CHOICES = 2
+_SHOWN = 60  # characters of a text in a message
 
 
 class Question(NamedTuple):
@@ -118,7 +119,7 @@ def find_answer_form(answers):
     raise _unknown_answer(answer, choices, source, closest)
   if any(found[form] != found[fitting[0]] for form in fitting):
     raise files.InputError(
-      f"{answers[0][2]}: the answers, such as {answers[0][0]!r}, can be read as "
+      f"{answers[0][2]}: the answers, such as {answers[0][0][:_SHOWN]!r}, can be read as "
       f"{' and as '.join(fitting)}; give --answer_form"
     )
   return fitting[0]
@@ -127,16 +128,20 @@ def find_answer_form(answers):
 def _unknown_answer(answer, choices, source, form):
   names = [name_choice(form, place, choices) for place in range(len(choices))]
   return files.InputError(
-    f"{source}: found the answer {answer!r}, which is none of the {len(choices)} choices; as "
-    f"{form} they are {files.listed(names)}"
+    f"{source}: found the answer {answer[:_SHOWN]!r}, which is none of the {len(choices)} choices; "
+    f"as {form} (--answer_form) they are {files.listed([name[:_SHOWN] for name in names])}"
   )
 
 
 def name_choice(form, place, choices):
-  """Returns a choice as a file with answers of a form writes it: "letter", 1 -> "B"."""
+  """Returns a choice as a file with answers of a form writes it: "letter", 1 -> "B".
+
+  Choices that have no letter get numbers, from 26 on.
+  """
   if form == "text":
     return choices[place]
-  return LETTERS[place] if form == "letter" else str(place + (form == "number_from_1"))
+  has_letter = form == "letter" and place < len(LETTERS)
+  return LETTERS[place] if has_letter else str(place + (form == "number_from_1"))
 
 
 # ---- Files --------------------------------------------------------------------------------------
@@ -157,6 +162,7 @@ class Form(NamedTuple):
     has_header: bool, whether the first row of tsv and csv files names the columns.
     answer_form: key of ANSWER_FORMS, or AUTO for the one that fits.
     pad_choices: bool, whether rows may have different numbers of choices.
+    name: of a data set whose columns are these and no others; None for files of the user's own.
   """
 
   file_format: str
@@ -169,6 +175,7 @@ class Form(NamedTuple):
   has_header: bool = True
   answer_form: str = AUTO
   pad_choices: bool = False
+  name: Optional[str] = None
 
 
 def _files_of_own(file_format):
@@ -184,6 +191,7 @@ TASKS = {
     choice_columns=[f"ending{number}" for number in range(4)],
     answer_column="label",
     answer_form="number",
+    name="swag",
   ),
   **{name: _files_of_own(name) for name in files.TABLES},
 }
@@ -197,6 +205,26 @@ class _Columns(NamedTuple):
   choices: list
   answer: Optional[int]
   guid: Optional[int]
+
+  def used(self):
+    """Returns the places that are read."""
+    places = (self.context, self.question, *self.choices, self.answer, self.guid)
+    return [place for place in places if place is not None]
+
+
+def _log_columns(table, columns):
+  """Logs which columns are read, and which are not."""
+  names = table.columns or list(range(len(table.rows[0])))
+  found = columns._asdict()
+  shown = [
+    f"{role} {', '.join(str(names[place]) for place in places)}"
+    for role, value in found.items()
+    for places in [value if isinstance(value, list) else [value]]
+    if value is not None
+  ]
+  rest = [str(name) for place, name in enumerate(names) if place not in columns.used()]
+  unused = f"; not read: {', '.join(rest)}" if rest else ""
+  logging.info("%s: %s%s", table.path, "; ".join(shown), unused)
 
 
 def read_questions(path, form, set_name, needs_answers=True):
@@ -217,14 +245,23 @@ def read_questions(path, form, set_name, needs_answers=True):
     files.InputError: names the file, and the line, that cannot be used.
   """
   table = files.read_table(path, form.file_format, form.has_header)
-  columns = _find_columns(table, form, needs_answers)
-  places = [place for place in (*columns[:2], *columns.choices, *columns[3:]) if place is not None]
-  files.check_widths(table, max(places) + 1)
+  try:
+    columns = _find_columns(table, form, needs_answers)
+  except files.InputError as error:
+    if form.name is None:
+      raise
+    what = str(error).partition(": ")[2].partition(": ")[2]
+    raise files.InputError(
+      f"{path}: is not in the form of {form.name}: {what}; other columns are for --task_name="
+      f"{form.file_format}"
+    ) from None
+  _log_columns(table, columns)
+  files.check_widths(table, max(columns.used()) + 1, is_even=True)
   questions, answers = [], []
   for number, row in enumerate(table.rows):
     questions.append(_read_row(row, columns, f"{set_name}-{number}"))
     if not form.pad_choices:
-      _check_same_number(questions)
+      _check_same_number(questions, form)
     answer = None if columns.answer is None else files.cell(row, columns.answer)
     answers.append((answer, questions[-1].choices, row.source))
   if columns.answer is None:
@@ -272,8 +309,8 @@ def _read_choices(row, places):
     cells = row[places[0]]
     if not isinstance(cells, list):
       raise files.InputError(
-        f"{row.source}: found {str(cells)[:60]!r} where a list of choices should be; for a column "
-        "a choice give --choice_columns=NAME,NAME,..."
+        f"{row.source}: found {str(cells)[:_SHOWN]!r} where a list of choices should be; for a "
+        "column a choice give --choice_columns=NAME,NAME,..."
       )
     places, cells = range(len(cells)), files.Row(cells, row.source)
   choices = [files.cell(cells, place) or "" for place in places]
@@ -281,7 +318,7 @@ def _read_choices(row, places):
     while choices and not choices[-1].strip():
       choices.pop()
   for number, choice in enumerate(choices, 1):
-    if not choice.strip():
+    if not files.visible(choice):
       raise files.InputError(f"{row.source}: choice {number} of {len(choices)} is empty")
   if len(choices) < LEAST_CHOICES:
     raise files.InputError(
@@ -290,12 +327,15 @@ def _read_choices(row, places):
   return choices
 
 
-def _check_same_number(questions):
+def _check_same_number(questions, form):
   first, last = questions[0], questions[-1]
   if len(first.choices) != len(last.choices):
+    remedy = f"{form.name} has the same number in all rows"
+    if form.name is None:
+      remedy = "give --pad_choices if their number differs on purpose"
     raise files.InputError(
       f"{last.source}: found {len(last.choices)} choices, where {first.source} has "
-      f"{len(first.choices)}; give --pad_choices if their number differs on purpose"
+      f"{len(first.choices)}; {remedy}"
     )
 
 
@@ -307,18 +347,16 @@ def _find_columns(table, form, needs_answers):
     wanted = getattr(form, flag)
     if wanted is not None:
       return files.find_column(table, wanted, flag, can_be_number)
-    return next((_place(table, name) for name in _USUAL_COLUMNS[flag] if _has(table, name)), None)
+    usual = (name for name in _USUAL_COLUMNS[flag] if _has(table, name))
+    name = next(usual, None)
+    return None if name is None else files.find_column(table, name, flag, can_be_number)
 
   choices = _find_choices(table, form.choice_columns, can_be_number)
   context, question = find("context_column"), find("question_column")
   if context is None and question is None:
     problem = "name the column with the context, or by --question_column that with the question"
     raise files.unknown_column(table, "context_column", problem)
-  answer = None
-  if needs_answers or form.answer_column is None or _has(table, form.answer_column):
-    answer = find("answer_column")
-  if answer is None and needs_answers:
-    raise files.unknown_column(table, "answer_column", "name the column with the right choice")
+  answer = _find_answer(table, find, needs_answers)
   guid = None
   if form.id_column is not None:
     guid = files.find_column(table, form.id_column, "id_column", can_be_number)
@@ -332,29 +370,55 @@ def _find_columns(table, form, needs_answers):
   return _Columns(context, question, choices, answer, guid)
 
 
+def _find_answer(table, find, needs_answers):
+  """Returns the place of the answers; None without them, which prediction does not need."""
+  try:
+    answer = find("answer_column")
+  except files.InputError as error:
+    if needs_answers:
+      raise
+    logging.warning("Predictions are not compared with answers. %s", error)
+    return None
+  if answer is None and needs_answers:
+    raise files.unknown_column(table, "answer_column", "name the column with the right choice")
+  return answer
+
+
 def _has(table, name):
   return table.columns is not None and name in table.columns
 
 
-def _place(table, name):
-  return table.columns.index(name)
-
-
 def _find_choices(table, wanted, can_be_number):
   """Returns the places of the columns of the choices, or of the one with all of them."""
+
+  def find(name):
+    return files.find_column(table, name, "choice_columns", can_be_number)
+
   if wanted is not None:
-    return [files.find_column(table, name, "choice_columns", can_be_number) for name in wanted]
+    if len(wanted) < (LEAST_CHOICES if can_be_number else 1):
+      raise files.InputError(
+        f"--choice_columns: found {len(wanted)} columns, expected one for each choice"
+      )
+    return [find(name) for name in wanted]
   for name in () if can_be_number else _USUAL_LISTS:
     if _has(table, name):
-      return [_place(table, name)]
+      return [find(name)]
   stems = {}
   for place, name in enumerate(table.columns or ()):
     match = _USUAL_CHOICE.fullmatch(name)
     if match:
       stems.setdefault(match[1], []).append((int(match[2]), place))
   if len(stems) == 1:
-    (numbered,) = stems.values()
-    return [place for _, place in sorted(numbered)]
+    ((stem, numbered),) = stems.items()
+    numbers, places = zip(*sorted(numbered))
+    if numbers[0] > 1 or list(numbers) != list(range(numbers[0], numbers[0] + len(numbers))):
+      raise files.unknown_column(
+        table,
+        "choice_columns",
+        f"the columns {stem}... have the numbers {', '.join(map(str, numbers))}, which are not all "
+        "from 0 or 1 on; name the columns with the choices",
+      )
+    return list(places)
   raise files.unknown_column(table, "choice_columns", "name the columns with the choices")
 
 
@@ -412,7 +476,8 @@ def define_flags(flags):
   flags.DEFINE_bool(
     "pad_choices",
     False,
-    "Whether questions may have different numbers of choices; those with fewer are filled up.",
+    "tsv, csv, jsonl: whether the questions of a file may have different numbers of choices; those "
+    "with fewer are filled up.",
     remembered=True,
   )
 
@@ -427,6 +492,8 @@ def form_of(settings) -> Form:
     files.InputError: a flag is not for the task.
   """
   form = TASKS[settings.task_name]
+  if settings.answer_form not in (AUTO, *ANSWER_FORMS):
+    raise files.InputError(f"--answer_form: there is no form {settings.answer_form!r}")
   if settings.task_name in files.TABLES:
     return form._replace(**{name: settings[name] for name in _OPTIONS})
   for name in _OPTIONS:
@@ -466,7 +533,23 @@ def read_sets(settings) -> tuple:
     own_form = form._replace(file_format=file_format)
     sets[name], answer_form = read_questions(path, own_form, name, needs_answers=name != "test")
     form = form._replace(answer_form=answer_form)
+    _check_same_texts(sets, name, path)
   return sets, form.answer_form
+
+
+def _check_same_texts(sets, name, path):
+  """Checks that the questions of a set have contexts, and texts before the choices, as the first.
+
+  Raises:
+    files.InputError: they have not: their columns may have other names.
+  """
+  first = next(iter(sets.values()))
+  for field in ("context", "question"):
+    if any(getattr(q, field) for q in first) and not any(getattr(q, field) for q in sets[name]):
+      raise files.InputError(
+        f"{path}: no row has a {field}, as those of the set before it have; name its column by "
+        f"--{field}_column"
+      )
 
 
 # ---- Features -----------------------------------------------------------------------------------
@@ -529,10 +612,11 @@ def feature_rows(questions, tokenizer, max_seq_length, width):
     tokenizer, max_seq_length: see encode_choices.
     width: int, C.
   """
-  num_cut = 0
+  num_cut = num_same = 0
   for number, question in enumerate(questions):
     encoded = encode_choices(question, tokenizer, max_seq_length)
     num_cut += any(choice.is_truncated for choice in encoded)
+    num_same += are_cut_to_the_same(question, encoded)
     answer = question.answer or 0
     if number < _NUM_LOGGED_QUESTIONS:
       tokens = {f"choice_{place}": each.tokens for place, each in enumerate(encoded)}
@@ -552,6 +636,20 @@ def feature_rows(questions, tokenizer, max_seq_length, width):
     logging.warning(
       "%d of %d questions were longer than %d tokens and were cut", num_cut, total, max_seq_length
     )
+  if num_same:
+    logging.warning(
+      "%d of %d questions have choices that are the same after that; raise --max_seq_length",
+      num_same,
+      len(questions),
+    )
+
+
+def are_cut_to_the_same(question, encoded):
+  """Returns whether different choices of a Question became the same input, as ends were cut off."""
+  inputs = {
+    choice: each.input_ids for choice, each in zip(question.choices, encoded) if each.is_truncated
+  }
+  return len({tuple(ids) for ids in inputs.values()}) < len(inputs)
 
 
 # ---- Predictions --------------------------------------------------------------------------------
@@ -578,6 +676,8 @@ def score(questions, predictions):
 def prediction_table(questions, predictions, probabilities, answer_form):
   """Formats predictions as tab-separated text with a header and one row per question.
 
+  Space within texts becomes one space each.
+
     id       prediction  choice   0            1
     test-0   1           at nine  0.016278993  0.983721
 
@@ -598,5 +698,6 @@ def prediction_table(questions, predictions, probabilities, answer_form):
     count = len(question.choices)
     shown = name_choice(answer_form, place, question.choices)
     filled = [*row[:count], *[""] * (width - count)]
-    writer.writerow([question.guid, shown, question.choices[place], *filled])
+    texts = (question.guid, shown, question.choices[place])
+    writer.writerow([*(" ".join(text.split()) for text in texts), *filled])
   return table.getvalue()

@@ -64,7 +64,7 @@ def define_step_flags(flags):
     lower_bound=1,
   )
   flags.DEFINE_float("learning_rate", 5e-5, "Highest learning rate of Adam.")
-  flags.register_validator("learning_rate", lambda rate: rate > 0, "must be positive")
+  flags.register_validator("learning_rate", lambda rate: 0 < rate < math.inf, "must be positive")
   flags.DEFINE_enum(
     "lr_schedule",
     "linear",
@@ -153,7 +153,9 @@ def define_training_flags(flags):
   """Defines the flags of every script that fine-tunes by epochs."""
   define_step_flags(flags)
   flags.DEFINE_float("num_train_epochs", 3.0, "How often the training set is gone through.")
-  flags.register_validator("num_train_epochs", lambda epochs: epochs > 0, "must be positive")
+  flags.register_validator(
+    "num_train_epochs", lambda epochs: 0 < epochs < math.inf, "must be positive"
+  )
   flags.DEFINE_float(
     "warmup_proportion",
     0.1,
@@ -254,7 +256,9 @@ def define_evaluation_flags(flags):
   )
   flags.register_validator(
     "eval_steps",
-    lambda value: value in (None, EPOCH) or (value.isdigit() and int(value) > 0),
+    lambda value: (
+      value in (None, EPOCH) or (value.isascii() and value.isdigit() and int(value) > 0)
+    ),
     f"must be a number of steps, or `{EPOCH}`",
   )
   flags.DEFINE_bool(

@@ -1,5 +1,6 @@
 """The start of a run of a training script: its settings, model and devices, all checked."""
 
+import fnmatch
 import os
 from typing import NamedTuple, Optional
 
@@ -156,9 +157,11 @@ def begin(script_flags, script, needed=(), needs_vocab=True, adopted=None) -> Ru
   layers = ()
   if teacher:
     settings, layers = _adopt_model(settings, teacher, resumed)
-  purpose = f"a directory without {model_directory.RUN_FILE}"
-  model_files = ["bert_config_file", "vocab_file"] if needs_vocab else ["bert_config_file"]
-  settings.require([*needed, *model_files], purpose)
+  settings.require(needed, f"a directory without {model_directory.RUN_FILE}")
+  settings.require(["bert_config_file"], f"a directory without {model_directory.CONFIG_FILE}")
+  if needs_vocab:
+    settings.require(["vocab_file"], f"a directory without {model_directory.VOCAB_FILE}")
+  _check_inputs(settings)
   devices, cluster = _connect(settings)
   start = (settings.init_checkpoint, "init_checkpoint")
   if resumed:
@@ -178,6 +181,18 @@ def begin(script_flags, script, needed=(), needs_vocab=True, adopted=None) -> Ru
     _check_freezing(run)
     _check_accumulation(run)
   return run
+
+
+def _check_inputs(settings):
+  """Checks that no file to predict is one that the run would write."""
+  path = settings.as_dict().get("predict_file")
+  if not path or os.path.dirname(os.path.abspath(path)) != os.path.abspath(settings.output_dir):
+    return
+  if any(fnmatch.fnmatch(os.path.basename(path), name) for name in model_directory.WRITTEN):
+    raise files.InputError(
+      f"--predict_file: {path} has the name of a result in --output_dir, which would replace it; "
+      "copy it to another place"
+    )
 
 
 def _remembered(settings, saved):

@@ -387,6 +387,13 @@ def write_metrics(run: Run, metrics: dict, set_name: str, suffix: str = "") -> d
   return results
 
 
+def remove_results(run: Run, suffix: str):
+  """Deletes the files that write_results has written under a suffix, if there are any."""
+  for name in (f"eval_results{suffix}.txt", f"eval_metrics{suffix}.json"):
+    if files.exists(run.path(name)):
+      files.remove(run.path(name))
+
+
 def write_results(run: Run, results: dict, metrics: dict, scalars=None, suffix: str = ""):
   """Writes the results of an evaluation to files and to TensorBoard.
 
