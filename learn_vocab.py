@@ -81,12 +81,7 @@ def main(_):
   paths = files.find(settings.input_file, "input_file")
   check_output(settings.output_file, [*paths, *filter(None, [settings.fill_unused_of])])
   text = (fill if settings.fill_unused_of else learn)(settings, paths)
-  try:
-    files.write_text(settings.output_file, text)
-  except OSError as error:
-    raise files.InputError(
-      f"--output_file: {settings.output_file} cannot be written: {files.describe(error)}"
-    ) from error
+  files.write_text(settings.output_file, text)
   logging.info("Wrote %s", settings.output_file)
 
 

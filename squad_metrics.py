@@ -67,12 +67,7 @@ def main(arguments: list[str]):
   if not args.out_file:
     print(text)
     return
-  try:
-    files.write_text(args.out_file, text + "\n")
-  except OSError as error:
-    raise files.InputError(
-      f"--out_file: cannot write {args.out_file}: {files.describe(error)}"
-    ) from error
+  files.write_text(args.out_file, text + "\n")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,13 @@ def _graph_mode():
   tf.disable_eager_execution()
 
 
+@pytest.fixture(autouse=True)
+def _no_writers_are_kept():
+  """Frees TensorFlow's writers of event files, which keep the graphs of all runs."""
+  yield
+  tf.summary.FileWriterCache.clear()
+
+
 @pytest.fixture(name="log")
 def _log(caplog):
   caplog.set_level(logging.INFO, logger="absl")

@@ -415,7 +415,10 @@ def _refused(model, data, tmp_path):
     ({"context_column": "x"}, r"train\.jsonl: --context_column: there is no column 'x'"),
     ({"choice_columns": "context"}, "different columns, found 'context', 'question', 'context'"),
     ({"answer_column": "question"}, "must be different columns"),
-    ({"answer_form": "letter"}, r"train\.jsonl:1: found the answer '\d'.* as letter .* they are 'A'"),
+    (
+      {"answer_form": "letter"},
+      r"train\.jsonl:1: found the answer '\d'.* as letter .* they are 'A'",
+    ),
     ({"num_train_epochs": 0.01}, "no training step: 160 questions"),
     ({"max_seq_length": 64}, "--max_seq_length=64 is more than the 32 positions"),
     ({"best_metric": "f1", "eval_steps": 2}, "no metric f1; choose one of accuracy, loss"),

@@ -99,10 +99,10 @@ def found(directory: str) -> list[str]:
     reverse=True,
   )
   others = (os.path.join(directory, f"model.ckpt-{step}") for step in by_step)
-  return [prefix for prefix in dict.fromkeys([*_named(directory), *others]) if exists(prefix)]
+  return [prefix for prefix in dict.fromkeys([*named(directory), *others]) if exists(prefix)]
 
 
-def _named(directory):
+def named(directory: str) -> list[str]:
   """Lists the prefixes in the file `checkpoint`, the current one first.
 
   A name counts within the directory; an absolute one elsewhere, if it is not there.
@@ -137,7 +137,7 @@ def select(directory: str, prefix: str):
 
   It is the first in the file `checkpoint`, with those behind it in the order of `found`.
   """
-  if _named(directory)[:1] != [prefix]:
+  if named(directory)[:1] != [prefix]:
     prefixes = found(directory)
     write_state(directory, prefixes[prefixes.index(prefix) :])
 

@@ -134,9 +134,10 @@ def trained_checkpoint(output_dir: str) -> Optional[str]:
   best, last = best_checkpoint(output_dir), checkpoint_files.latest(output_dir)
   if best is None and _keeps_best(output_dir):
     path = os.path.join(output_dir, BEST)
+    gone = (*checkpoint_files.named(path), os.path.join(path, "model.ckpt-*"))[0]
     raise files.InputError(
-      f"--output_dir: {path} has no .index of the best checkpoint any more; copy it again, or "
-      f"delete {path} to use {last or 'none'}"
+      f"--output_dir: the best checkpoint is gone, there is no {gone}{checkpoint_files.INDEX}; "
+      f"copy it again, or delete {path} to use {last or 'none'}"
     )
   return best or last
 

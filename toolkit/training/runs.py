@@ -278,7 +278,14 @@ def _found_checkpoint(settings):
   """Returns the last checkpoint for training, else the best one if it is kept; or None."""
   if settings.do_train:
     return checkpoint_files.newest_whole(settings.output_dir)
-  return model_directory.trained_checkpoint(settings.output_dir)
+  found = model_directory.trained_checkpoint(settings.output_dir)
+  if found:
+    checkpoint_files.check_whole(found, "output_dir", _is_needed)
+  return found
+
+
+def _is_needed(name):
+  return not checkpoints.is_training_state(name)
 
 
 def _adopt_directory(settings, script):
@@ -312,7 +319,8 @@ def _load_model(settings, checkpoint, flag):
   if flag == "output_dir":
     checkpoints.check_resumable(prefix, flag)
   if prefix:
-    checkpoint_files.check_whole(prefix, flag, lambda name: not checkpoints.is_training_state(name))
+    if flag != "output_dir":  # which is checked when its checkpoint is found
+      checkpoint_files.check_whole(prefix, flag, _is_needed)
     checkpoints.check_checkpoint(config, prefix, flag)
   else:
     logging.warning("No --init_checkpoint: the model starts from random weights.")
