@@ -99,6 +99,7 @@ def test_a_directory_of_an_awkward_name(plain, tmp_path):
     input_file=input_file,
     output_file=vectors_file,
     max_seq_length=16,
+    layers="-1",
   )
   assert len(vectors_file.read_text().splitlines()) == 1
   for mode, path in (("to_huggingface", place / "[h]"), ("strip", place / "s?")):
