@@ -73,7 +73,9 @@ def _links_to_checkpoint(prefix):
 
 def _new_directory():
   """Makes a directory for links, which is deleted at the end of the process."""
-  directory = tempfile.mkdtemp(prefix="bert_links_")
+  usual = tempfile.gettempdir()
+  parent = "/tmp" if _PATTERN_CHARACTERS & set(usual) else usual
+  directory = tempfile.mkdtemp(prefix="bert_links_", dir=parent)
   atexit.register(shutil.rmtree, directory, ignore_errors=True)
   return directory
 
