@@ -8,6 +8,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import pytest
 import tensorflow.compat.v1 as tf
 from hypothesis import HealthCheck, settings
+from tensorflow.python.framework import ops
 
 # No test may fail because other work slows the machine down.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -26,10 +27,16 @@ def _graph_mode():
 
 
 @pytest.fixture(autouse=True)
-def _no_writers_are_kept():
-  """Frees TensorFlow's writers of event files, which keep the graphs of all runs."""
+def _no_graphs_are_kept():
+  """Frees the graphs of a test's runs, which TensorFlow keeps as long as the process lives.
+
+  Its writers of event files have them, and its table of gradients, by their functions.
+  """
   yield
   tf.summary.FileWriterCache.clear()
+  gradients = ops.gradient_registry._registry
+  for name in [name for name in gradients if name.startswith("CustomGradient-")]:
+    del gradients[name]
 
 
 @pytest.fixture(name="log")
