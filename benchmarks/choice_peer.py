@@ -44,6 +44,7 @@ def collate(rows, tokenizer):
 
 
 def length(row):
+  """Returns the length of a question's longest choice, in word pieces."""
   return max(len(choice["input_ids"]) for choice in row[0])
 
 
@@ -73,6 +74,7 @@ def accuracy(model, rows, tokenizer):
 
 
 def make_optimizer(args, model, num_steps):
+  """Makes AdamW and its schedule, a tenth of warm-up and down to 0, for num_steps steps."""
   plain = [p for n, p in model.named_parameters() if n.endswith("bias") or "LayerNorm" in n]
   others = {id(p) for p in plain}
   decayed = [p for p in model.parameters() if id(p) not in others]
@@ -83,6 +85,7 @@ def make_optimizer(args, model, num_steps):
 
 
 def parse_arguments():
+  """The command line as argparse.Namespace; ends the process if it is wrong."""
   parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
   for name in ("model_dir", "data_dir", "work_dir"):
     parser.add_argument(f"--{name}", required=True)
