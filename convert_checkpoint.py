@@ -66,7 +66,7 @@ from toolkit.formats.checkpoints import (  # noqa: F401, public names of this mo
 from toolkit.formats.huggingface_files import SAFETENSORS, bad_type, read_object, read_weights
 from toolkit.formats.huggingface_names import BERT, DISTILBERT, HEADS, NO_HEAD, TOKEN_TYPES, Family
 from toolkit.formats.model_directory import CONFIG_FILE, LABEL_FILE, RUN_FILE, VOCAB_FILE
-from toolkit.support import command_line, files
+from toolkit.support import command_line, files, logs
 
 CHECKPOINT = "bert_model.ckpt"
 
@@ -254,7 +254,7 @@ def find_checkpoint(path: str) -> tuple[str, str]:
     files.InputError: there is no checkpoint; see checkpoints.resolve_checkpoint.
   """
   prefix = checkpoints.resolve_checkpoint(model_directory.trained_checkpoint(path) or path, "input")
-  logging.info("The checkpoint is %s", prefix)
+  logs.notice("The checkpoint is %s", prefix)
   directory = os.path.dirname(prefix)
   is_best = os.path.basename(directory) == model_directory.BEST
   if is_best and not files.exists(os.path.join(directory, CONFIG_FILE)):

@@ -24,7 +24,7 @@ import random  # noqa: F401
 from absl import logging
 
 import tokenization
-from toolkit.support import command_line, files
+from toolkit.support import command_line, files, logs
 from toolkit.tasks import pretraining
 from toolkit.tasks.pretraining import (  # noqa: F401, names that were always importable from here
   MaskedLmInstance,
@@ -164,7 +164,7 @@ def main(_):
   problem = run_files.fit().problem(job.settings.max_seq_length)
   if problem:
     logging.warning("%s", problem)
-  logging.info("Wrote %d total instances", totals["num_instances"])
+  logs.notice("Wrote %d total instances", totals["num_instances"])
 
 
 def prepare():
@@ -230,7 +230,7 @@ def read_through(paths):
   for path in paths:
     logging.info("  %s", path)
   corpus = pretraining.survey(paths)
-  logging.info("  %d documents, %d lines", corpus.num_documents, corpus.num_sentences)
+  logs.notice("  %d documents, %d lines", corpus.num_documents, corpus.num_sentences)
   problem = pretraining.layout_problem(corpus)
   if problem:
     logging.warning("No next-sentence signal: %s", problem)

@@ -37,7 +37,7 @@ from tokenization import _truncate_seq_pair  # noqa: F401
 from toolkit.formats import checkpoints, feature_files
 from toolkit.records import input_pipeline, tf_records
 from toolkit.serving.feature_extractor import FeatureExtractor, find_model, load_model
-from toolkit.support import command_line, files, precision, processes
+from toolkit.support import command_line, files, logs, precision, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import vectors
 from toolkit.tasks.vectors import (  # noqa: F401
@@ -389,7 +389,7 @@ def write(job, results):
       job.num_lines,
       settings.max_seq_length,
     )
-  logging.info("Wrote the vectors of %d lines to %s", job.num_lines, path)
+  logs.notice("Wrote the vectors of %d lines to %s", job.num_lines, path)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable
 from absl import logging
 
 import tokenization
-from toolkit.support import command_line, files
+from toolkit.support import command_line, files, logs
 
 try:
   import tokenizers
@@ -82,7 +82,7 @@ def main(_):
   check_output(settings.output_file, [*paths, *filter(None, [settings.fill_unused_of])])
   text = (fill if settings.fill_unused_of else learn)(settings, paths)
   files.write_text(settings.output_file, text)
-  logging.info("Wrote %s", settings.output_file)
+  logs.notice("Wrote %s", settings.output_file)
 
 
 def _refuse(settings, names):
@@ -135,7 +135,7 @@ def _read_words(settings, paths):
   )
   if not words:
     raise files.InputError(f"--input_file: no words in {settings.input_file}")
-  logging.info("%d words in the text, %d different ones", sum(words.values()), len(words))
+  logs.notice("%d words in the text, %d different ones", sum(words.values()), len(words))
   return words
 
 
@@ -163,7 +163,7 @@ def learn(settings, paths):
       settings.min_frequency,
       settings.vocab_size,
     )
-  logging.info(
+  logs.notice(
     '%d word pieces; write "vocab_size": %d in bert_config.json', len(pieces), len(pieces)
   )
   return "".join(f"{piece}\n" for piece in pieces)
@@ -258,7 +258,7 @@ def fill(settings, paths):
   if not num_filled:
     raise files.InputError(f"--fill_unused_of: {settings.fill_unused_of} has no [unused...] line")
   shown = ", ".join(words[: min(num_filled, 10)])
-  logging.info("%d unused lines became words: %s ...", num_filled, shown)
+  logs.notice("%d unused lines became words: %s ...", num_filled, shown)
   if num_filled < len(words):
     logging.warning("There is no unused line left for %d words", len(words) - num_filled)
   return text

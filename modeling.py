@@ -58,7 +58,8 @@ class BertConfig:
   def from_dict(cls, json_object: dict) -> "BertConfig":
     """Makes a configuration from a dict; missing keys have their defaults."""
     config = cls(vocab_size=None)
-    unknown = sorted(set(json_object) - set(config.__dict__))
+    # convert_checkpoint.py puts what else it knows of a model under "huggingface".
+    unknown = sorted(set(json_object) - set(config.__dict__) - {"huggingface"})
     config.__dict__.update(json_object)
     if unknown:
       logging.info("The configuration has keys that BERT does not use: %s", ", ".join(unknown))

@@ -27,7 +27,7 @@ from tokenization import _truncate_seq_pair  # noqa: F401
 from toolkit.formats import checkpoints
 from toolkit.serving import classifier
 from toolkit.serving.classifier import Classifier
-from toolkit.support import command_line, files
+from toolkit.support import command_line, files, logs
 from toolkit.support.command_line import AUTO
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import classification, classification_head
@@ -70,6 +70,7 @@ flags.DEFINE_bool("do_eval", False, "Whether to evaluate on the dev set.")
 flags.DEFINE_bool("do_predict", False, "Whether to predict the test set.")
 flags.DEFINE_integer("eval_batch_size", 8, "Examples in a batch of evaluation.", lower_bound=1)
 flags.DEFINE_integer("predict_batch_size", 8, "Examples in a batch of prediction.", lower_bound=1)
+flags.DEFINE_bool("predictions_with_text", False, "Write the texts to predictions.tsv as well.")
 flags.DEFINE_string("text", None, "Text to classify; its label is printed.")
 flags.DEFINE_string("text_b", None, "With --text: the second text of a pair.")
 classification.define_flags(flags)
@@ -201,7 +202,7 @@ def prepare():
       job = job._replace(class_weights=weights)
   shape = [job.num_outputs(), run.config.hidden_size]
   runs.check_head(run, "output_weights", shape, f"classifier of {job.num_outputs()} labels")
-  files.make_directory(settings.output_dir, "output_dir")
+  runs.make_directory(run)
   return job
 
 
@@ -349,10 +350,12 @@ def predict(job, set_name, suffix=""):
   predictions = kind.decide(probabilities, job.labels, threshold)
   logging.info("***** Predict results *****")
   rows = (examples, job.labels, probabilities, predictions, settings.label_separator)
-  written = classification.prediction_files(job.task, set_name, *rows, suffix=suffix)
+  written = classification.prediction_files(
+    job.task, set_name, *rows, suffix=suffix, with_text=settings.predictions_with_text
+  )
   for name, text in written.items():
     files.write_text(job.run.path(name), text)
-    logging.info("  %d predictions in %s", len(predictions), job.run.path(name))
+    logs.notice("%d predictions in %s", len(predictions), job.run.path(name))
 
 
 def classify_text(job):

@@ -29,7 +29,7 @@ from toolkit.formats import checkpoints
 from toolkit.records import tf_records
 from toolkit.serving import chooser
 from toolkit.serving.chooser import Chooser
-from toolkit.support import command_line, files
+from toolkit.support import command_line, files, logs
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import multiple_choice, multiple_choice_head
 from toolkit.tasks.multiple_choice_head import create_model
@@ -131,7 +131,7 @@ def prepare():
     runs.num_train_steps(run.settings, len(sets["train"]), "questions")  # refuses a number of 0
   shape = [1, run.config.hidden_size]
   runs.check_head(run, "cls/multiple_choice/output_weights", shape, "head for multiple choice")
-  files.make_directory(run.settings.output_dir, "output_dir")
+  runs.make_directory(run)
   return Job(run, sets)
 
 
@@ -227,7 +227,7 @@ def predict(job):
   rows = (questions, predictions, probabilities, run.settings.answer_form)
   path = run.path(PREDICTIONS_FILE)
   files.write_text(path, multiple_choice.prediction_table(*rows))
-  logging.info("  %d predictions in %s", len(predictions), path)
+  logs.notice("%d predictions in %s", len(predictions), path)
   steps.remove_results(run, "_test")  # those of a file before
   if questions[0].answer is not None:
     metrics = multiple_choice.score(questions, predictions)

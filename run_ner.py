@@ -30,7 +30,7 @@ from toolkit.formats import checkpoints, model_directory
 from toolkit.records import tf_records
 from toolkit.serving import tagger
 from toolkit.serving.tagger import Tagger
-from toolkit.support import command_line, files
+from toolkit.support import command_line, files, logs
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import tagging, tagging_head
 from toolkit.tasks.tagging_head import create_model
@@ -211,7 +211,7 @@ def prepare():
     tagging.check_labels(corpus, labels)
   shape = [len(labels), run.config.hidden_size]
   runs.check_head(run, "cls/ner/output_weights", shape, f"tagger of {len(labels)} labels")
-  files.make_directory(run.settings.output_dir, "output_dir")
+  runs.make_directory(run)
   return Job(run, labels, kind, corpora)
 
 
@@ -324,18 +324,18 @@ def overall(metrics):
 def log_metrics(metrics):
   """Logs a line per metric, and a line per type of entity, or per tag."""
   for name, value in overall(metrics).items():
-    logging.info("  %s = %s", name, value)
+    logs.notice("  %s = %s", name, value)
   for each in metrics.values():
     if isinstance(each, dict):
       for name, values in each.items():
-        logging.info("  %s: %s", name, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
+        logs.notice("  %s: %s", name, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
 
 
 def evaluate(job):
   """Evaluates on the dev set and writes eval_results.txt and eval_metrics.json."""
   logging.info("***** Running evaluation *****")
   metrics = measure(job)
-  logging.info("***** Eval results *****")
+  logs.notice("***** Eval results *****")
   log_metrics(metrics)
   steps.write_metrics(job.run, metrics, "dev")
 
@@ -346,7 +346,7 @@ def predict(job):
   run, corpus = job.run, job.corpora["test"]
   tags, _ = run_model(job, "test", "predict.tf_record", run.settings.predict_batch_size)
   if corpus.is_tagged():
-    logging.info("***** Predict results *****")
+    logs.notice("***** Predict results *****")
     log_metrics(score(job, "test", tags))
   text = tagging.format_corpus(corpus, tags, tagging.layout_of(run.settings).separator())
   files.write_text(run.path(PREDICTIONS_FILE), text)
@@ -354,7 +354,7 @@ def predict(job):
   lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in found)
   files.write_text(run.path(RECORDS_FILE), "".join(lines))
   paths = (run.path(PREDICTIONS_FILE), run.path(RECORDS_FILE))
-  logging.info("  %d sentences in %s and %s", len(tags), *paths)
+  logs.notice("%d sentences in %s and %s", len(tags), *paths)
 
 
 def tag_text(job):

@@ -182,7 +182,7 @@ def prepare():
     flag: pretraining_head.check_records(paths, expected, vocab_size)
     for flag, paths in found.items()
   }
-  files.make_directory(settings.output_dir, "output_dir")
+  runs.make_directory(run)
   return Job(run, sets, texts)
 
 
@@ -243,7 +243,7 @@ def train(job):
     return make_input_fn(run, train_set, True, run.trims_padding(), num_seen=step * batch_size)
 
   steps.log_training(run, {"Num records": train_set.num_records}, num_steps, done)
-  estimator = steps.make_estimator(run, make_model_fn(run, num_steps), is_training=True)
+  estimator = steps.make_estimator(run, make_model_fn(run, num_steps), num_steps)
   dev_metrics = functools.partial(measure_while_training, job)
   watch = steps.make_watch(run, num_steps, train_set.num_records, dev_metrics)
   # The steps count here, and not the epochs, which may be very short: no checkpoint after each.

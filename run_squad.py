@@ -37,7 +37,7 @@ from toolkit.serving.question_answerer import (  # noqa: F401
   answer_line,
   typed_questions,
 )
-from toolkit.support import command_line, files
+from toolkit.support import command_line, files, logs
 from toolkit.support.command_line import AUTO
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import squad, squad_answers, squad_head
@@ -206,7 +206,7 @@ def prepare():
     squad_scores.check_scorable(settings.predict_file)
   shape = [2, run.config.hidden_size]
   runs.check_head(run, "cls/squad/output_weights", shape, "question answering model")
-  files.make_directory(settings.output_dir, "output_dir")
+  runs.make_directory(run)
   if settings.cache_dir:
     files.make_directory(settings.cache_dir, "cache_dir")
   return Job(run, examples)
@@ -350,9 +350,9 @@ def finish(run, answers):
   if threshold == AUTO:
     saved = None if best else squad_answers.saved_threshold(settings.output_dir)
     threshold = best["best_f1_thresh"] if best else saved
-    logging.info("--null_score_diff_threshold=auto: %s", threshold)
+    logs.notice("--null_score_diff_threshold=auto: %s", threshold)
   predictions = squad_answers.apply_threshold(answers, threshold)
-  logging.info("Writing predictions to: %s", run.path(PREDICTIONS_FILE))
+  logs.notice("Writing predictions to: %s", run.path(PREDICTIONS_FILE))
   squad_answers.write(run.path(PREDICTIONS_FILE), predictions)
   if settings.do_eval:
     write_metrics(run, {**squad_scores.evaluate(dataset, predictions), **best}, threshold)
@@ -367,9 +367,9 @@ def write_metrics(run, metrics, threshold):
     threshold: float, the null_score_diff_threshold of the predictions.
   """
   step = steps.trained_step(run)
-  logging.info("***** Eval results *****")
+  logs.notice("***** Eval results *****")
   for name, value in metrics.items():
-    logging.info("  %s = %s", name, value)
+    logs.notice("  %s = %s", name, value)
   hooks.write_scalars(run.path("eval"), step, metrics)
   extra = {"global_step": step, "predict_file": run.settings.predict_file}
   if run.settings.version_2_with_negative:

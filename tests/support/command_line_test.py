@@ -222,7 +222,7 @@ import sys
 import tensorflow.compat.v1 as tf
 from absl import flags as absl_flags
 from absl import logging
-from toolkit.support import command_line, files
+from toolkit.support import command_line, files, logs
 from toolkit.training import run_flags
 
 flags = command_line.ScriptFlags()
@@ -231,7 +231,8 @@ flags.DEFINE_string("end", "well", "How to end.")
 run_flags.define_model_flags(flags, max_seq_length=5)
 
 def main(_):
-  logging.info("running to end %s", FLAGS.end)
+  logging.info("details of end %s", FLAGS.end)
+  logs.notice("running to end %s", FLAGS.end)
   if FLAGS.end == "input":
     raise files.InputError("--end: is wrong")
   if FLAGS.end == "interrupt":
@@ -310,7 +311,8 @@ def test_absls_own_flags_are_known(run):
     *("--nopdb_post_mortem", "--run_with_pdb=false", "--log_dir=/tmp"),
   ):
     status, _, stderr = run(flag)
-    assert status == 0 and "running to end well" in stderr, (flag, stderr)
+    assert status == 0, (flag, stderr)
+    assert "running to end well" in stderr, (flag, stderr)
   status, _, stderr = run("--verbosity=-1")
   assert status == 0 and "running to end" not in stderr
 

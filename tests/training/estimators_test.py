@@ -147,7 +147,8 @@ def test_evaluation_shows_its_progress(monkeypatch):
   monkeypatch.setattr(sys, "stderr", terminal)
   found = estimators.evaluate(_Evaluator(), [2.0, 4.0, 9.0], 2, "dev")
   assert found == {"loss": 3.0, "global_step": 7}
-  assert "dev: 100%" in terminal.getvalue() and "2/2" in terminal.getvalue()
+  assert "dev:   0%" in terminal.getvalue() and "0/2" in terminal.getvalue()
+  assert terminal.getvalue().endswith("\r") and "\n" not in terminal.getvalue()
 
 
 class _Estimator:

@@ -95,6 +95,24 @@ def test_the_best_checkpoint_is_kept(tmp_path):
   ]
 
 
+def test_ties_are_broken_by_the_loss(tmp_path):
+  past = opened(tmp_path, history.Goal("accuracy", keep_best=True))
+  for step, loss in ((10, 0.9), (20, 0.1), (30, math.nan), (40, 0.1), (50, 0.2)):
+    past.add(step, {"accuracy": 0.7, "loss": loss}, saved(tmp_path, step))
+  assert kept(tmp_path) == ({"accuracy": 0.7, "loss": 0.1, "metric": "accuracy", "step": 20}, 20)
+
+
+def test_a_kept_checkpoint_that_is_as_good_stays(tmp_path):
+  goal = history.Goal("accuracy", keep_best=True)
+  past = opened(tmp_path, goal)
+  past.add(10, {"accuracy": 0.7, "loss": 0.9}, saved(tmp_path, 10))
+  line = json.dumps({"accuracy": 0.7, "loss": 0.1, "step": 20}) + "\n"
+  with open(tmp_path / history.HISTORY_FILE, "a") as f:
+    f.write(line)
+  history.History(str(tmp_path), goal, 20).check_kept()  # whose checkpoint is gone
+  assert kept(tmp_path)[1] == 10
+
+
 def test_a_copy_that_was_interrupted_does_not_count(tmp_path, monkeypatch):
   past = opened(tmp_path, history.Goal("accuracy", keep_best=True))
   past.add(10, {"accuracy": 0.5}, saved(tmp_path, 10))

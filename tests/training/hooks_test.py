@@ -45,6 +45,16 @@ def train(losses, added_hooks, start=0, **progress):
           session.run(train_op)
 
 
+def event_points(directory):
+  """(step, tag, value) of each value in the event files of a directory."""
+  return [
+    (event.step, value.tag, value.simple_value)
+    for path in sorted(directory.glob("events.out.tfevents.*"))
+    for event in tf.train.summary_iterator(str(path))
+    for value in event.summary.value
+  ]
+
+
 def test_checkpoints_by_steps(tmp_path):
   train([1.0] * 5, [hooks.CheckpointHook(str(tmp_path), 2)])
   first = checkpoint_steps(tmp_path)
@@ -90,11 +100,54 @@ def test_the_time_of_evaluations_is_left_out_of_the_speed(tmp_path, monkeypatch)
   now = 100.0
   monkeypatch.setattr(time, "monotonic", lambda: now)
   progress = hooks.ProgressHook(str(tmp_path), 5, batch_size=4, every_steps=50)
-  progress._step, progress._values = 0, [{"loss": 1.0}]
-  progress._reported = progress._start = (0, now)
-  progress._step, now = 10, now + 25
+  progress._start = (0, now)
+  progress._last = hooks._LastSteps(10, progress._start)
+  now += 20
   progress.leave_out(20)
-  assert progress._scalars(None)["examples_per_second"] == 8.0
+  now += 5
+  progress._last.add((10, now), {"loss": 1.0})
+  assert progress._scalars()["examples_per_second"] == 8.0
+
+
+def test_means_are_of_the_last_steps():
+  last = hooks._LastSteps(2, (0, 0.0))
+  for step, loss in ((1, 9.0), (2, 3.0), (3, 1.0)):
+    last.add((step, step * 0.5), {"loss": loss, "learning_rate": loss / 10})
+  assert last.means() == {"loss": 2.0, "learning_rate": 0.1}
+  assert last.steps_per_second() == 2.0
+
+
+@pytest.mark.parametrize(
+  ("columns", "want"),
+  [
+    (99, "loss 0.5000  accuracy 0.2500  f1 0.1250  43.1 ex/s  learning rate 4.20e-05"),
+    (73, "loss 0.5000  accuracy 0.2500  f1 0.1250  43.1 ex/s"),
+    (49, "loss 0.5000  accuracy 0.2500  43.1 ex/s"),
+    (38, "loss 0.5000  43.1 ex/s"),
+    (3, "loss 0.5000  43.1 ex/s"),
+  ],
+)
+def test_what_does_not_fit_is_left_out(columns, want):
+  scalars = {"loss": 0.5, "learning_rate": 4.2e-5, "examples_per_second": 43.11}
+  assert hooks.status({**scalars, "accuracy": 0.25, "f1": 0.125}, columns) == want
+
+
+@pytest.mark.parametrize(("num_steps", "start", "every", "at_least"), [
+  (37, 0, 50, 20), (7, 0, 50, 7), (41, 7, 50, 20), (60, 0, 2, 30), (39, 0, 50, 20),
+])  # fmt: skip
+def test_a_training_gives_enough_points(tmp_path, num_steps, start, every, at_least):
+  hook = hooks.ProgressHook(str(tmp_path), num_steps, 1, every_steps=every)
+  train([1.0] * (num_steps - start), [hook], start=start)
+  rates = [value for _, tag, value in event_points(tmp_path) if tag == "learning_rate"]
+  assert len(rates) >= at_least and set(rates) == {0.5}
+
+
+def test_lines_that_other_programs_look_for(tmp_path, log):
+  hook = hooks.ProgressHook(str(tmp_path), 3, 4, every_steps=50)
+  train([3.0, 1.0, 5.0], [hook, hooks.CheckpointHook(str(tmp_path), 1000)])
+  for start in ("global_step/sec: ", "examples/sec: ", "loss = 3, step = 3"):
+    assert any(message.startswith(start) for message in log.messages), start
+  assert f"Saving checkpoints for 3 into {tmp_path}/model.ckpt." in log.messages
 
 
 def test_a_timer_of_both_kinds(monkeypatch):
@@ -122,43 +175,28 @@ def test_progress_without_a_terminal(tmp_path, log):
   lines = [message for message in log.messages if message.startswith("step ")]
   assert [line.split("  ")[:2] for line in lines] == [
     ["step 2/5", "loss 2.0000"],
-    ["step 4/5", "loss 6.0000"],
-    ["step 5/5", "loss 2.5000"],
+    ["step 4/5", "loss 4.0000"],
+    ["step 5/5", "loss 3.7000"],
   ]
-  assert all("examples/s" in line and line.endswith(" left") for line in lines)
+  assert all("ex/s" in line and len(line) <= 80 and line.endswith(" left") for line in lines)
   assert "learning rate 5.00e-01" in lines[0]
   assert any(m.startswith("Running on CPU (") for m in log.messages)
   assert any(m.startswith("Trained 5 steps in 0:0") for m in log.messages)
-
-  (events,) = tmp_path.glob("events.out.tfevents.*")
-  points = {
-    (event.step, value.tag): value.simple_value
-    for event in tf.train.summary_iterator(str(events))
-    for value in event.summary.value
-  }
-  assert [points[step, "loss"] for step in (2, 4, 5)] == [2.0, 6.0, 2.5]
+  points = {(step, tag): value for step, tag, value in event_points(tmp_path)}
+  assert [points[step, "loss"] for step in (1, 2, 4)] == [3.0, 2.0, 4.0]
   assert points[2, "learning_rate"] == 0.5 and points[5, "examples_per_second"] > 0
 
 
 def test_progress_shows_what_the_model_wants_beside_the_loss(tmp_path, log):
   hook = hooks.ProgressHook(str(tmp_path), 3, 4, every_steps=2)
   train([3.0, 1.0, 5.0], [hook], accuracy=[0.25, 0.75, 1.0], word_loss=[8.0, 6.0, 2.5])
-  lines = [message.split("  ")[1:5] for message in log.messages if message.startswith("step ")]
-  assert lines[0] == [
-    "loss 2.0000",
-    "accuracy 0.5000",
-    "word_loss 7.0000",
-    "learning rate 5.00e-01",
+  lines = [message.split("  ")[1:4] for message in log.messages if message.startswith("step ")]
+  assert lines == [
+    ["loss 2.0000", "accuracy 0.5000", "word_loss 7.0000"],
+    ["loss 3.0000", "accuracy 0.6667", "word_loss 5.5000"],
   ]
-  assert lines[1][:3] == ["loss 5.0000", "accuracy 1.0000", "word_loss 2.5000"]
-  (events,) = tmp_path.glob("events.out.tfevents.*")
-  points = [
-    (event.step, value.simple_value)
-    for event in tf.train.summary_iterator(str(events))
-    for value in event.summary.value
-    if value.tag == "accuracy"
-  ]
-  assert points == [(2, 0.5), (3, 1.0)]
+  points = [(step, value) for step, tag, value in event_points(tmp_path) if tag == "accuracy"]
+  assert points == [(1, 0.25), (2, 0.5), (3, pytest.approx(2 / 3))]
 
 
 def test_progress_of_a_training_that_goes_on(tmp_path, log):
@@ -172,7 +210,7 @@ def test_progress_in_a_terminal_is_one_line(tmp_path, log, monkeypatch):
   terminal.isatty = lambda: True
   monkeypatch.setattr(sys, "stderr", terminal)
   train([3.0, 1.0], [hooks.ProgressHook(str(tmp_path), 2, 1, every_steps=1)])
-  assert "Training: 100%" in terminal.getvalue() and "loss 1.0000" in terminal.getvalue()
+  assert "Training 100%" in terminal.getvalue() and "loss 2.0000" in terminal.getvalue()
   assert terminal.getvalue().count("\n") == 1
   assert not [message for message in log.messages if message.startswith("step ")]
 

@@ -19,19 +19,22 @@ FACTS = {
     "best": {"f1": 0.75, "step": 100},
     "last": {"f1": 0.7, "step": 150},
   },
+  "results": {"dev": {"f1": 0.75, "loss": 0.5}},
+  "checkpoints": {"kept": 2, "mib_each": 262.4},
   "checkpoint_in_use": "/tmp/out/best/model.ckpt-100",
 }
 
 
 def test_lines():
   assert report.lines(FACTS) == [
-    "model: 6 layers, 384 wide, 22.7 million parameters, from bert.ckpt",
-    "trained: 100 steps of 3200 examples in 2:40 on CPU (2 cores), 20.0 examples/s; "
-    "150 steps in all",
-    "evaluation meanwhile: 1:05",
+    "model: 6 layers, hidden size 384, 22.7 million parameters, from bert.ckpt",
+    "trained: 100 steps (150 in all), 3200 examples in 2:40 on CPU (2 cores), 20.0 examples/s",
     "peak memory: 2346 MiB",
+    "evaluation during training: 1:05",
     "best evaluation: f1 0.7500 at step 100",
     "last evaluation: f1 0.7000 at step 150",
+    "result on dev: f1 0.7500  loss 0.5000",
+    "checkpoints: 2 kept, 262 MiB each",
     "model in use: /tmp/out/best/model.ckpt-100",
   ]
 

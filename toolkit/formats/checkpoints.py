@@ -11,7 +11,7 @@ from absl import logging
 import modeling
 from toolkit.formats import checkpoint_files, model_directory, variable_names
 from toolkit.formats.variable_names import is_training_state
-from toolkit.support import files
+from toolkit.support import files, logs
 
 ENCODER_SCOPE = "bert/"
 POOLER = "bert/pooler/"
@@ -224,7 +224,7 @@ def variable_types(variables: Iterable[tf.Variable]) -> dict[str, tf.DType]:
 
 def report(coverage: Coverage, prefix: str):
   """Logs which variables come from a checkpoint, and warns of an incomplete encoder."""
-  logging.info(
+  logs.notice(
     "Loaded %d variables from %s; %d are new%s; %d in it are not used%s.",
     len(coverage.loaded),
     prefix,

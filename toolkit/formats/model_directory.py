@@ -19,7 +19,7 @@ from absl import logging
 import modeling
 import tokenization
 from toolkit.formats import checkpoint_files
-from toolkit.support import files
+from toolkit.support import files, log_output
 
 CONFIG_FILE = "bert_config.json"
 VOCAB_FILE = "vocab.txt"
@@ -52,6 +52,7 @@ WRITTEN = (
   "report.json",
   "report.png",
   "label_threshold.json",
+  log_output.LOG_FILE,
   *(f"{name}.tsv" for name in ("AX", "CoLA", "MNLI-m", "MNLI-mm", "MRPC", "QNLI", "QQP", "RTE")),
   *(f"{name}.tsv" for name in ("SST-2", "STS-B", "WNLI")),
   LABEL_FILE,

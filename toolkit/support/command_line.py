@@ -24,7 +24,7 @@ import sys
 
 from absl import app, flags, logging
 
-from toolkit.support import files
+from toolkit.support import files, log_output
 
 flags.disclaim_key_flags()  # the module that calls a DEFINE function here owns the flag
 
@@ -267,6 +267,10 @@ def _stray_remedy(known, before, rest):
   return "flags are written --name=value"
 
 
+# Flags of absl that select the lines on standard error; without any, notices alone are shown.
+_LOG_FLAGS = ("verbosity", "logtostderr", "alsologtostderr", "stderrthreshold")
+
+
 def run(main, script_flags: ScriptFlags):
   """Parses the command line and runs `main`, ending the process with its exit status.
 
@@ -286,6 +290,8 @@ def run(main, script_flags: ScriptFlags):
   def guarded(argv):
     if flags.FLAGS["stderrthreshold"].using_default_value:
       logging.set_stderrthreshold("info")
+    shows_all = any(flags.FLAGS[name].present for name in _LOG_FLAGS)
+    log_output.start(shows_all, has_file="output_dir" in script_flags.FLAGS)
     return main(argv)
 
   if isinstance(sys.stdout, io.TextIOWrapper):  # may be of an encoding without some letters
@@ -293,6 +299,7 @@ def run(main, script_flags: ScriptFlags):
   try:
     app.run(guarded, flags_parser=parser)
   except files.InputError as error:
+    log_output.write_error(str(error))
     sys.exit(f"{script}: error: {error}")
   except KeyboardInterrupt:
     sys.exit(130)

@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Iterator
 from typing import NamedTuple, Optional
 
-from absl import logging
+from toolkit.support import logs
 
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 
@@ -505,7 +505,7 @@ def table_format(path: str, usual: str) -> str:
   ending = os.path.splitext(path)[1][1:].lower()
   if ending not in TABLES or ending == usual:
     return usual
-  logging.info("%s is read as %s, by its name, and not as %s", path, ending, usual)
+  logs.notice("%s is read as %s, by its name, and not as %s", path, ending, usual)
   return ending
 
 

@@ -9,9 +9,8 @@ import time
 from typing import NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
-from absl import logging
 
-from toolkit.support import files
+from toolkit.support import files, logs
 
 FLOAT16, BFLOAT16 = "float16", "bfloat16"
 
@@ -46,7 +45,7 @@ class Plan(NamedTuple):
   def log(self):
     """Logs the lines."""
     for line in self.lines:
-      logging.info("%s", line)
+      logs.notice("%s", line)
 
   def loss_scale(self) -> float:
     """Returns the first loss scale, 0 for none."""

@@ -6,7 +6,7 @@ import os
 
 import tensorflow.compat.v1 as tf
 
-from toolkit.support import files, tensorflow_versions
+from toolkit.support import files, log_output, tensorflow_versions
 
 # Read once by TensorFlow. Each session then has threads of its own, as many as its configuration
 # sets, in place of those of the first session of the process.
@@ -17,7 +17,7 @@ _MALLOC_OPTIONS = {-1: 2**31 - 1, -2: 2**26, -3: 2**25}
 
 
 def prepare_process():
-  """Sets up the process of a script: graph mode, only TensorFlow's errors, reuse of memory.
+  """Sets up the process of a script: graph mode, TensorFlow's log, reuse of memory.
 
   Raises:
     files.InputError: see tensorflow_versions.check.
@@ -25,7 +25,8 @@ def prepare_process():
   tensorflow_versions.check()
   os.environ.setdefault(OWN_THREADS, "1")
   tf.disable_eager_execution()
-  tf.logging.set_verbosity(tf.logging.ERROR)
+  if not log_output.is_started():
+    tf.logging.set_verbosity(tf.logging.ERROR)
   _keep_freed_memory()
 
 

@@ -1334,20 +1334,23 @@ def known_threshold(output_dir, trained, is_kept=True):
 
 
 def prediction_files(
-  task, set_name, examples, label_list, probabilities, predictions, separator=",", *, suffix=""
-):
+  task, set_name, examples, label_list, probabilities, predictions, separator=",", *, suffix="",
+  with_text=False,
+):  # fmt: skip
   """Formats the files of predictions: test_results.tsv, predictions.tsv, the leaderboard's if any.
 
   Args:
     task: Task.
     set_name: str, the set that the examples are of.
-    examples, label_list, probabilities, predictions, separator: see prediction_table.
+    examples, label_list, probabilities, predictions, separator, with_text: see prediction_table.
     suffix: str, end of the files' names before the dot.
 
   Returns:
     Dict of file name -> text.
   """
-  table = prediction_table(examples, label_list, probabilities, predictions, separator)
+  table = prediction_table(
+    examples, label_list, probabilities, predictions, separator, with_text=with_text
+  )
   submission = task.submission(set_name, examples, predictions)
   return {
     f"test_results{suffix}.tsv": "".join("\t".join(map(str, row)) + "\n" for row in probabilities),
@@ -1356,7 +1359,9 @@ def prediction_files(
   }
 
 
-def prediction_table(examples, label_list, probabilities, predictions, separator=","):
+def prediction_table(
+  examples, label_list, probabilities, predictions, separator=",", *, with_text=False
+):
   """Formats predictions as tab-separated text with a header and one row per example.
 
     id  prediction  negative     positive
@@ -1368,11 +1373,16 @@ def prediction_table(examples, label_list, probabilities, predictions, separator
     probabilities: float32 [N, L]; for NUMBER [N, 1].
     predictions: list of N labels, tuples of labels, or numbers.
     separator: str between the labels of a tuple.
+    with_text: bool, whether a column `text`, and for pairs `text_b`, follows the id.
   """
   table = io.StringIO()
   writer = csv.writer(table, delimiter="\t", lineterminator="\n")
-  writer.writerow(["id", "prediction", *label_list])
-  for example, prediction, row in zip(examples, predictions, probabilities):
+  columns = {"text": [example.text_a for example in examples]} if with_text else {}
+  if with_text and any(example.text_b for example in examples):
+    columns["text_b"] = [example.text_b for example in examples]
+  texts = zip(*columns.values()) if columns else [()] * len(examples)
+  writer.writerow(["id", *columns, "prediction", *label_list])
+  for example, text, prediction, row in zip(examples, texts, predictions, probabilities):
     shown = separator.join(prediction) if isinstance(prediction, tuple) else prediction
-    writer.writerow([example.guid, shown, *row[: len(label_list)]])
+    writer.writerow([example.guid, *text, shown, *row[: len(label_list)]])
   return table.getvalue()

@@ -21,7 +21,7 @@ import numpy as np
 from absl import logging
 
 from toolkit.records import tf_records
-from toolkit.support import files
+from toolkit.support import files, logs
 from toolkit.tasks import text_pairs
 
 METRICS = ("accuracy", "loss")
@@ -224,7 +224,7 @@ def _log_columns(table, columns):
   ]
   rest = [str(name) for place, name in enumerate(names) if place not in columns.used()]
   unused = f"; not read: {', '.join(rest)}" if rest else ""
-  logging.info("%s: %s%s", table.path, "; ".join(shown), unused)
+  logs.notice("%s: %s%s", table.path, "; ".join(shown), unused)
 
 
 def read_questions(path, form, set_name, needs_answers=True):

@@ -25,11 +25,10 @@ from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 import numpy as np
-from absl import logging
 
 import tokenization
 from toolkit.records import tf_records
-from toolkit.support import files, workers
+from toolkit.support import files, logs, workers
 
 FORMAT_VERSION = 1  # of the records' metadata, and of the state of an interrupted run
 
@@ -717,7 +716,7 @@ def write_instance_to_example_files(
   finally:
     remove_parts(output_files)
   maker.log(map(maker.make, instances[:NUM_LOGGED_EXAMPLES]), tokenizer.inv_vocab)
-  logging.info("Wrote %d total instances", len(instances))
+  logs.notice("Wrote %d total instances", len(instances))
 
 
 def _write_part(output, path, records):

@@ -12,7 +12,7 @@ from absl import logging
 from tqdm import tqdm
 
 import tokenization
-from toolkit.support import files
+from toolkit.support import files, logs
 from toolkit.tasks import pretraining
 
 _SECONDS_BETWEEN_LINES = 60  # of the log, where there is no progress bar
@@ -64,7 +64,7 @@ class RunFiles:
     saved = self._load()
     if saved:
       self._state = saved
-      logging.info("Going on after %d finished shards", saved["num_shards"])
+      logs.notice("Going on after %d finished shards", saved["num_shards"])
     if not self.is_complete():
       self._cut_to_state()
     logging.info("*** Writing to output files ***")
@@ -267,7 +267,7 @@ class Progress:
 
   def _log(self):
     speed = (self._num_documents - self._first_document) / (self._last_line - self._start)
-    logging.info(
+    logs.notice(
       "%d of %d documents, %d instances, %.2f MB/s, %s left",
       round(self._num_documents),
       self._corpus.num_documents,

@@ -22,7 +22,7 @@ import numpy as np
 from absl import logging
 
 import tokenization
-from toolkit.support import files
+from toolkit.support import files, logs
 from toolkit.tasks import squad
 
 NBEST_FILE = "nbest_predictions.json"
@@ -116,9 +116,9 @@ def write_predictions(
     null_score_diff_threshold,
     verbose_logging,
   )
-  logging.info("Writing predictions to: %s", output_prediction_file)
+  logs.notice("Writing predictions to: %s", output_prediction_file)
   write(output_prediction_file, answers.predictions)
-  logging.info("Writing nbest to: %s", output_nbest_file)
+  logs.notice("Writing nbest to: %s", output_nbest_file)
   write(output_nbest_file, answers.nbest)
   if version_2_with_negative:
     write(output_null_log_odds_file, answers.null_odds)
@@ -266,7 +266,7 @@ def save(output_dir: str, answers: Answers, source: dict):
     source: all that the answers depend on, for `load`.
   """
   paths = _paths(output_dir)
-  logging.info("Writing nbest to: %s", paths[0])
+  logs.notice("Writing nbest to: %s", paths[0])
   write(paths[0], answers.nbest)
   if source["version_2_with_negative"]:
     write(paths[1], answers.null_odds)
@@ -278,7 +278,7 @@ def load(output_dir: str, source: dict) -> Optional[Answers]:
   paths = _paths(output_dir)
   if not files.exists(paths[2]) or files.read_json(paths[2]) != source:
     return None
-  logging.info("The model need not run: its answers are in %s.", paths[0])
+  logs.notice("The model need not run: its answers are in %s.", paths[0])
   nbest = files.read_json(paths[0])
   if source["version_2_with_negative"]:
     null_odds = files.read_json(paths[1])

@@ -26,7 +26,7 @@ import tokenization
 from toolkit.formats import checkpoint_files, checkpoints, model_directory
 from toolkit.records import input_pipeline, tf_records
 from toolkit.serving.predictor import Predictor
-from toolkit.support import files, processes
+from toolkit.support import files, logs, processes
 from toolkit.tasks.soft_targets import TEACHER_LOGITS
 
 # The directory, within an output directory, of a student's initial weights.
@@ -295,10 +295,10 @@ def compute_logits(teacher, build, rows, cache_dir):
   paths = [os.path.join(directory, f"{number:05}.npz") for number in range(len(chunks))]
   found = [_load_part(path, len(chunk)) for path, chunk in zip(paths, chunks)]
   missing = [number for number, part in enumerate(found) if part is None]
-  logging.info("***** What the teacher says of the training set *****")
-  logging.info("  Teacher = %s", teacher.checkpoint)
-  logging.info("  Num examples = %d", len(rows))
-  logging.info("  %d of %d parts are in %s", len(chunks) - len(missing), len(chunks), directory)
+  logs.notice("***** Logits of the teacher *****")
+  logs.notice("  Teacher = %s", teacher.checkpoint)
+  logs.notice("  Num examples = %d", len(rows))
+  logs.notice("  %d of %d parts are in %s", len(chunks) - len(missing), len(chunks), directory)
   if missing:
     files.make_directory(directory, "teacher_cache_dir")
     for number, part in _computed(teacher, build, rows, chunks, missing):

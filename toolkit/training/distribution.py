@@ -23,9 +23,8 @@ from typing import NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
-from absl import logging
 
-from toolkit.support import files
+from toolkit.support import files, logs
 from toolkit.training import hooks
 
 MIRRORED = "mirrored"
@@ -174,7 +173,7 @@ def find(strategy: Optional[str] = None, num_gpus: Optional[int] = None, use_tpu
   if (num_gpus or 1) > 1:
     raise files.InputError(f"--distribution_strategy=off: --num_gpus={num_gpus} needs {MIRRORED}")
   if len(found) > 1:
-    logging.info("%d GPUs found, 1 is used; --num_gpus=%d trains on all.", len(found), len(found))
+    logs.notice("%d GPUs found, 1 is used; --num_gpus=%d trains on all.", len(found), len(found))
   return Cluster()
 
 
@@ -331,7 +330,7 @@ class Workers(Cluster):
       raise files.InputError(
         f"TF_CONFIG: cannot listen at {self._addresses[self._number]}: {files.describe(error)}"
       ) from error
-    logging.info("This is worker %d of %d.", self._number, len(self._addresses))
+    logs.notice("This is worker %d of %d.", self._number, len(self._addresses))
     self._wait_for(self._others)
     watched = self._others if self.is_chief else [0]
     threading.Thread(target=self._watch, args=(watched,), daemon=True).start()
@@ -350,7 +349,7 @@ class Workers(Cluster):
   def leave(self):
     self.stop_watching()
     if not self.is_chief:
-      logging.info("This worker is done; the chief goes on alone.")
+      logs.notice("This worker is done; the chief goes on alone.")
       raise Finished
 
   # ---- The others ----
@@ -366,7 +365,7 @@ class Workers(Cluster):
       if not missing:
         return
       if waited % _SECONDS_BETWEEN_REMINDERS == 0:
-        logging.info("Waiting for %s ...", _listed(map(self._name, missing)))
+        logs.notice("Waiting for %s ...", _listed(map(self._name, missing)))
       waited += _SECONDS_BETWEEN_CHECKS
       self._left.wait(_SECONDS_BETWEEN_CHECKS)
 

@@ -19,7 +19,7 @@ import modeling
 import optimization
 from toolkit.formats import checkpoint_files, checkpoints
 from toolkit.records import input_pipeline
-from toolkit.support import files, processes
+from toolkit.support import files, logs, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.training import distribution, hooks, micro_batches
 
@@ -96,7 +96,7 @@ class Devices(NamedTuple):
     resolver = self.resolver()
     if resolver is None:
       return
-    logging.info("Connecting to the TPU %s ...", self.tpu_name)
+    logs.notice("Connecting to the TPU %s ...", self.tpu_name)
     with self._converted_tpu_errors("cannot be reached"):
       num_cores = resolver.get_tpu_system_metadata().num_cores
     if not num_cores:
@@ -476,6 +476,14 @@ def train(
 # ---- Evaluation and prediction ------------------------------------------------------------------
 
 
+def _bar(total, description, unit):
+  """Makes a progress bar, which leaves nothing behind; none without a terminal."""
+  disable = not sys.stderr.isatty()
+  return tqdm(
+    total=total, desc=description, unit=unit, disable=disable, leave=False, dynamic_ncols=True
+  )
+
+
 def evaluate(estimator, input_fn, num_batches, description, checkpoint=None):
   """Runs the model over batches and returns its metrics.
 
@@ -493,7 +501,7 @@ def evaluate(estimator, input_fn, num_batches, description, checkpoint=None):
   Raises:
     files.InputError: memory ran out.
   """
-  bar = tqdm(total=num_batches, desc=description, unit="batch", disable=not sys.stderr.isatty())
+  bar = _bar(num_batches, description, "batch")
   with bar, processes.converted_memory_errors("--eval_batch_size or --max_seq_length"):
     return estimator.evaluate(
       input_fn,
@@ -518,7 +526,7 @@ def predict(estimator, input_fn, num_examples, description, checkpoint=None):
   Raises:
     files.InputError: memory ran out.
   """
-  bar = tqdm(total=num_examples, desc=description, unit="ex", disable=not sys.stderr.isatty())
+  bar = _bar(num_examples, description, "ex")
   remedy = "--predict_batch_size, --eval_batch_size or --max_seq_length"
   with bar, processes.converted_memory_errors(remedy):
     path = checkpoint and checkpoint_files.for_tensorflow(checkpoint)

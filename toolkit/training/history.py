@@ -35,12 +35,14 @@ class Goal(NamedTuple):
   patience: Optional[int] = None
   smaller_is_better: bool = False
 
-  def score(self, entry: dict) -> float:
-    """Returns the score of an entry of the history; the larger, the better."""
-    value = entry[self.metric]
-    if math.isnan(value):
-      return -math.inf
-    return -value if self.smaller_is_better else value
+  def score(self, entry: dict) -> tuple[float, float]:
+    """Returns the score of an entry of the history; the larger, the better.
+
+    Of entries with equal metrics, the one with the smaller loss is better.
+    """
+    value, loss = entry[self.metric], entry.get("loss", 0.0)
+    value = -value if self.smaller_is_better else value
+    return tuple(-math.inf if math.isnan(each) else each for each in (value, -loss))
 
 
 class History:
@@ -80,7 +82,7 @@ class History:
     return any(entry["step"] == step for entry in self.entries)
 
   def best(self) -> Optional[dict]:
-    """Returns the entry with the best score, of equal ones the first, or None."""
+    """Returns the entry with the best score, of equal ones the first; None without entries."""
     return max(self.entries, key=self._goal.score, default=None)
 
   def check_kept(self):
@@ -90,8 +92,12 @@ class History:
       files.InputError: that checkpoint no longer exists.
     """
     best = self.best()
-    if not self._goal.keep_best or best is None or best_step(self._directory) == best["step"]:
+    if not self._goal.keep_best or best is None:
       return
+    kept = best_step(self._directory)
+    for entry in self.entries:  # one that is as good by the metric serves as well
+      if entry["step"] == kept and self._goal.score(entry)[0] == self._goal.score(best)[0]:
+        return
     checkpoint = os.path.join(self._directory, f"model.ckpt-{best['step']}")
     if not checkpoint_files.exists(checkpoint):
       raise files.InputError(
@@ -169,8 +175,12 @@ class Watch:
 
   def is_due(self, step: int) -> bool:
     """Returns whether a step is to be evaluated and is not yet."""
-    at_time = step % self._steps == 0 or step >= self._num_steps
-    return step > 0 and at_time and not self.history.has(step)
+    return step > 0 and self._is_stop(step) and not self.history.has(step)
+
+  def _is_stop(self, step):
+    """Returns whether a step is to be evaluated: not if the evaluation at the end is near."""
+    is_near = 0 < (self._num_steps - step) * 4 <= self._steps
+    return step >= self._num_steps or (step % self._steps == 0 and not is_near)
 
   def observe(self, step: int, checkpoint: Optional[str]) -> bool:
     """Evaluates a checkpoint, given by its prefix, if its step is due.
@@ -191,7 +201,7 @@ class Watch:
   def stops_after(self, step: int) -> list[int]:
     """Returns the steps to evaluate after a given one: every 50 steps of 120, 60 -> [100, 120]."""
     stops = range(step - step % self._steps + self._steps, self._num_steps, self._steps)
-    return [*stops, self._num_steps]
+    return [*filter(self._is_stop, stops), self._num_steps]
 
 
 def best_step(directory: str) -> Optional[int]:

@@ -1,7 +1,9 @@
 """Hooks of the steps of a training: checkpoints, progress, evaluations, stops."""
 
+import collections
 import contextlib
 import os
+import shutil
 import sys
 import time
 from typing import NamedTuple
@@ -12,11 +14,22 @@ from tqdm import tqdm
 
 import optimization
 from toolkit.formats import checkpoint_files
-from toolkit.support import files
+from toolkit.support import files, logs
 
 # Collection of (name, float32 scalar) pairs of a model_fn that ProgressHook shows beside the loss,
 # in training on CPU or GPU.
 PROGRESS = "progress"
+
+# Points that a training gives TensorBoard at least, if it has as many steps.
+_POINTS = 20
+
+# Steps that a mean is taken over at least.
+_MEAN_STEPS = 10
+
+# Columns of a line of progress, and in a terminal of all but the values and the numbers of steps:
+# the smallest bar, the percentage and the time that is left.
+_LINE_COLUMNS = 80
+_BAR_COLUMNS = 48
 
 
 class Trained(NamedTuple):
@@ -79,6 +92,7 @@ class CheckpointHook(tf.train.CheckpointSaverHook):
 
   def _save(self, session, step):
     """Saves a checkpoint; returns whether a listener wants the training to stop."""
+    logging.info("Saving checkpoints for %d into %s.", step, self._save_path)
     with self._writing():
       self._get_saver().save(session, self._save_path, global_step=step)
     return any(listener.after_save(session, step) for listener in self._listeners)
@@ -124,7 +138,9 @@ class _EvaluationListener(tf.train.CheckpointSaverListener):
 class ProgressHook(tf.train.SessionRunHook):
   """Shows the progress of a training, writes it to TensorBoard, and stops it at a NaN loss.
 
-  A terminal gets one line that updates; anything else a line every `every_steps` steps.
+  A terminal gets one line that updates; anything else a line every `every_steps` steps. Losses,
+  accuracies and speed are means over the last steps. A training of 20 steps or more gives
+  TensorBoard 20 points or more, a shorter one a point per step.
   """
 
   def __init__(self, output_dir, num_steps, batch_size, every_steps, devices=None):
@@ -134,14 +150,14 @@ class ProgressHook(tf.train.SessionRunHook):
       output_dir: str, where the event file goes; None to show the devices only.
       num_steps: int, the step at which the training ends.
       batch_size: int, examples per step.
-      every_steps: int, steps between two lines and two points.
+      every_steps: int, steps between two lines, and the most between two points.
       devices: str, description of the devices; default: see device_names.
     """
     self._devices = devices
     self._output_dir = output_dir
     self._num_steps = num_steps
     self._batch_size = batch_size
-    self._every_steps = every_steps
+    self._line_steps = every_steps
     self._left_out = 0.0  # seconds
     self._bar = None
 
@@ -157,17 +173,19 @@ class ProgressHook(tf.train.SessionRunHook):
 
   def after_create_session(self, session, coord):
     self._devices = self._devices or device_names(session)
-    logging.info("Running on %s.", self._devices)
+    logs.notice("Running on %s.", self._devices)
     self._step = int(session.run(self._tensors["step"]))
-    self._values = []  # dicts of name -> number, one per step since the last report
-    self._reported = self._start = (self._step, time.monotonic())
+    self._start = (self._step, time.monotonic())
+    self._point_steps = max(1, min(self._line_steps, (self._num_steps - self._step) // _POINTS))
+    self._last = _LastSteps(max(_MEAN_STEPS, self._point_steps), self._start)
+    self._last_point = self._last_line = self._step
     self._bar = tqdm(
       total=self._num_steps,
       initial=self._step,
       desc="Training",
-      unit="step",
       disable=self._output_dir is None or not sys.stderr.isatty(),
       dynamic_ncols=True,
+      bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}  {remaining} left{postfix}",
     )
 
   def before_run(self, run_context):
@@ -183,23 +201,27 @@ class ProgressHook(tf.train.SessionRunHook):
         f"the loss is NaN at step {step}; lower --learning_rate. The last checkpoint in "
         f"{self._output_dir or '--output_dir'} is from before that step"
       )
-    self._bar.update(step - self._step)
-    self._step = step
-    learning_rate = values.pop("learning_rate", None)
-    self._values.append(values)
-    scalars = self._scalars(learning_rate)
-    self._bar.set_postfix_str(_status(scalars), refresh=False)
-    if step % self._every_steps == 0 or step - self._reported[0] >= self._every_steps:
-      self._report(scalars)
+    made, self._step = step - self._step, step
+    self._last.add((step, time.monotonic()), values)
+    if not self._bar.disable:
+      columns = shutil.get_terminal_size().columns - _BAR_COLUMNS - 2 * len(str(self._num_steps))
+      self._bar.set_postfix_str(status(self._scalars(), columns), refresh=False)
+    self._bar.update(made)
+    if _is_due(step, self._last_point, self._point_steps):
+      self._add_point()
+    if _is_due(step, self._last_line, self._line_steps) or step >= self._num_steps:
+      self._add_line()
 
   def end(self, session):
-    if self._values:
-      self._report(self._scalars(None))
+    if self._step > self._last_point:
+      self._add_point()
+    if self._step > self._last_line:
+      self._add_line()
     self._bar.close()
     self._seconds = time.monotonic() - self._start[1]
     made = self.trained()
     speed = made.examples / max(made.seconds, 1e-9)
-    logging.info(
+    logs.notice(
       "Trained %d steps in %s, %.1f examples/s.", made.steps, duration(made.seconds), speed
     )
 
@@ -212,41 +234,91 @@ class ProgressHook(tf.train.SessionRunHook):
   def leave_out(self, seconds):
     """Excludes time of something else than training from the speed that is shown."""
     self._left_out += seconds
-    self._reported = (self._reported[0], self._reported[1] + seconds)
     self._start = (self._start[0], self._start[1] + seconds)
+    self._last.shift(seconds)
 
-  def _scalars(self, learning_rate):
-    """Returns means over the steps since the last report, the last learning rate, and the speed."""
-    step, since = self._reported
-    seconds = max(time.monotonic() - since, 1e-9)
-    scalars = {
-      name: float(sum(values[name] for values in self._values) / len(self._values))
-      for name in self._values[0]
-    }
-    if learning_rate is not None:
-      scalars["learning_rate"] = float(learning_rate)
-    scalars["examples_per_second"] = (self._step - step) * self._batch_size / seconds
+  def _scalars(self):
+    """Returns the means over the last steps, the last learning rate, and the speed."""
+    scalars = self._last.means()
+    scalars["examples_per_second"] = self._last.steps_per_second() * self._batch_size
     return scalars
 
-  def _report(self, scalars):
-    """Adds a point to TensorBoard, and a line where there is no terminal."""
-    now = time.monotonic()
-    self._values, self._reported = [], (self._step, now)
+  def _add_point(self):
+    """Adds a point to TensorBoard."""
+    self._last_point = self._step
     if self._output_dir is None:
       return
+    scalars = self._scalars()
     write_scalars(self._output_dir, self._step, scalars)
-    if self._bar.disable:
-      made, elapsed = self._step - self._start[0], now - self._start[1]
-      left = duration((self._num_steps - self._step) * elapsed / max(made, 1))
-      logging.info("step %d/%d  %s  %s left", self._step, self._num_steps, _status(scalars), left)
+    # The lines of an estimator's own hooks, which other programs look for.
+    logging.info("loss = %g, step = %d", scalars["loss"], self._step)
+    logging.info("global_step/sec: %g", self._last.steps_per_second())
+    logging.info("examples/sec: %g", scalars["examples_per_second"])
+
+  def _add_line(self):
+    """Logs the progress, above the bar of a terminal in the log file alone."""
+    self._last_line = self._step
+    if self._output_dir is None:
+      return
+    made, elapsed = self._step - self._start[0], time.monotonic() - self._start[1]
+    left = duration((self._num_steps - self._step) * elapsed / max(made, 1))
+    start, end = f"step {self._step}/{self._num_steps}  ", f"  {left} left"
+    text = status(self._scalars(), _LINE_COLUMNS - len(start) - len(end))
+    log = logs.notice if self._bar.disable else logging.info
+    log("%s", f"{start}{text}{end}")
 
 
-def _status(scalars):
-  """{"loss": 0.4123, ...} -> "loss 0.4123  learning rate 4.20e-05  43.1 examples/s"."""
-  forms = {"learning_rate": "learning rate {:.2e}", "examples_per_second": "{:.1f} examples/s"}
-  return "  ".join(
-    forms.get(name, f"{name} {{:.4f}}").format(value) for name, value in scalars.items()
-  )
+def _is_due(step, last, every):
+  """Returns whether a step is a multiple of `every`, or so far behind the last one that was due."""
+  return step % every == 0 or step - last >= every
+
+
+class _LastSteps:
+  """The values of the last steps of a training, and when each was made."""
+
+  def __init__(self, count, start):
+    """Makes it for `count` steps, from a pair of a step and its time in seconds."""
+    self._values = collections.deque(maxlen=count)  # of dicts of name -> number
+    self._times = collections.deque([start], maxlen=count + 1)  # of pairs
+
+  def add(self, time_of_step, values):
+    self._values.append(values)
+    self._times.append(time_of_step)
+
+  def shift(self, seconds):
+    self._times = collections.deque(
+      [(step, moment + seconds) for step, moment in self._times], self._times.maxlen
+    )
+
+  def steps_per_second(self):
+    (first, start), (last, end) = self._times[0], self._times[-1]
+    return (last - first) / max(end - start, 1e-9)
+
+  def means(self):
+    """Returns name -> mean; of the learning rate, the last value."""
+    means = {n: float(sum(v[n] for v in self._values)) / len(self._values) for n in self._values[0]}
+    for name in {optimization.LEARNING_RATE} & set(means):
+      means[name] = float(self._values[-1][name])
+    return means
+
+
+def status(scalars: dict, columns: int) -> str:
+  """Formats values, {"loss": 0.4123, ...} -> "loss 0.4123  43.1 ex/s  learning rate 4.20e-05".
+
+  Args:
+    scalars: name -> number.
+    columns: length of the result. The learning rate is left out first where there is more, and
+      then other values than loss and speed, the last one first.
+  """
+  rate, speed = optimization.LEARNING_RATE, "examples_per_second"
+  others = [name for name in scalars if name not in ("loss", rate, speed)]
+  names = [name for name in ("loss", *others, speed, rate) if name in scalars]
+  forms = {rate: "learning rate {:.2e}", speed: "{:.1f} ex/s"}
+  texts = {name: forms.get(name, f"{name} {{:.4f}}").format(scalars[name]) for name in names}
+  for name in [n for n in (rate, *reversed(others)) if n in texts]:
+    if len("  ".join(texts.values())) > columns:
+      del texts[name]
+  return "  ".join(texts.values())
 
 
 def write_scalars(directory, step, scalars):

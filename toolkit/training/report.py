@@ -12,10 +12,9 @@ import resource
 import sys
 
 import tensorflow.compat.v1 as tf
-from absl import logging
 
 from toolkit.formats import checkpoint_files, checkpoints, model_directory
-from toolkit.support import files
+from toolkit.support import files, logs
 from toolkit.training import history
 from toolkit.training.hooks import duration
 
@@ -27,29 +26,41 @@ except ImportError:
 REPORT_FILE = "report.json"
 PICTURE_FILE = "report.png"
 
+# The event files of a training, for TensorBoard.
+EVENTS = "events.out.tfevents.*"
+
+# Values of a result that a line of the log shows.
+_MOST_VALUES = 6
+
 
 def write(run, parts):
   """Logs a report and writes it into the output directory.
 
   Args:
     run: runs.Run.
-    parts: list of hooks.Trained, from the training; without any there is no report.
+    parts: list of hooks.Trained, from the training; without any only the picture is drawn, after
+      an evaluation.
   """
-  if not parts:
-    return
   directory = run.settings.output_dir
-  facts = _facts(run, parts)
-  files.write_json(os.path.join(directory, REPORT_FILE), facts)
-  logging.info("***** Report *****")
-  for line in lines(facts):
-    logging.info("  %s", line)
+  if parts:
+    facts = _facts(run, parts)
+    files.write_json(os.path.join(directory, REPORT_FILE), facts)
+    logs.notice("***** Report *****")
+    for line in lines(facts):
+      logs.notice("  %s", line)
+  if (parts or run.settings.do_eval) and files.list_paths(directory, EVENTS):
+    _write_picture(directory)
+
+
+def _write_picture(directory):
+  """Draws the curves of a directory into its picture, where matplotlib is installed."""
   if figures is None:
-    logging.info("  curves: for %s, pip install matplotlib", PICTURE_FILE)
+    logs.notice("  curves: for %s, pip install matplotlib", PICTURE_FILE)
     return
   picture = os.path.join(directory, PICTURE_FILE)
   with files.new_file(picture) as f:
     draw(directory).savefig(f, format="png", dpi=100)
-  logging.info("  curves: %s", picture)
+  logs.notice("  curves: %s", picture)
 
 
 def _facts(run, parts):
@@ -77,12 +88,38 @@ def _facts(run, parts):
     "peak_memory_mib": peak_memory_mib(),
     "last_checkpoint": last,
     "checkpoint_in_use": model_directory.trained_checkpoint(directory),
+    "checkpoints": {"mib_each": _checkpoint_mib(last), "kept": len(_kept(directory))},
   }
+  if run.settings.do_eval:
+    facts["results"] = _results(run)
   if evaluations:
     aim = history.Goal(goal, smaller_is_better=run.smaller_is_better)
     best = history.History(directory, aim, sys.maxsize).best()
     facts["evaluation"] = {"metric": goal, "best": best, "last": evaluations[-1]}
   return facts
+
+
+def _kept(directory):
+  """Returns the paths of the checkpoints that training has left in a directory."""
+  return files.list_paths(directory, "model.ckpt-*.index")
+
+
+def _checkpoint_mib(prefix):
+  parts = files.list_paths(os.path.dirname(prefix), "*")
+  sizes = [files.size_and_time(path)[0] for path in parts if path.startswith(f"{prefix}.")]
+  return sum(sizes) / 2**20
+
+
+def _results(run):
+  """Returns the numbers that --do_eval has found: name of the set -> metric -> number."""
+  results = {}
+  for path in files.list_paths(run.settings.output_dir, "eval_metrics*.json"):
+    metrics = files.read_json(path)
+    if metrics["global_step"] == checkpoints.checkpoint_step(run.checkpoint()):
+      results[metrics.get("set", "dev")] = {
+        name: value for name, value in metrics.items() if isinstance(value, float)
+      }
+  return results
 
 
 def _sum(parts, name):
@@ -100,19 +137,24 @@ def lines(facts: dict) -> list[str]:
   model, steps, seconds = facts["model"], facts["steps"], facts["seconds"]
   start = model["started_from"] or "random weights"
   result = [
-    f"model: {model['layers']} layers, {model['hidden_size']} wide, "
+    f"model: {model['layers']} layers, hidden size {model['hidden_size']}, "
     f"{model['parameters'] / 1e6:.1f} million parameters, from {start}",
-    f"trained: {steps['this_run']} steps of {facts['examples_this_run']} examples in "
-    f"{duration(seconds['training'])} on {facts['devices']}, {facts['examples_per_second']:.1f} "
-    f"examples/s; {steps['in_all']} steps in all",
-    f"evaluation meanwhile: {duration(seconds['evaluation'])}",
+    f"trained: {steps['this_run']} steps ({steps['in_all']} in all), {facts['examples_this_run']} "
+    f"examples in {duration(seconds['training'])} on {facts['devices']}, "
+    f"{facts['examples_per_second']:.1f} examples/s",
     f"peak memory: {facts['peak_memory_mib']:.0f} MiB",
   ]
   if "evaluation" in facts:
     metric = facts["evaluation"]["metric"]
+    result.append(f"evaluation during training: {duration(seconds['evaluation'])}")
     for which in ("best", "last"):
       entry = facts["evaluation"][which]
       result.append(f"{which} evaluation: {metric} {entry[metric]:.4f} at step {entry['step']}")
+  for name, metrics in facts.get("results", {}).items():
+    shown = "  ".join(f"{n} {v:.4f}" for n, v in list(metrics.items())[:_MOST_VALUES])
+    result.append(f"result on {name}: {shown}")
+  size = facts["checkpoints"]
+  result.append(f"checkpoints: {size['kept']} kept, {size['mib_each']:.0f} MiB each")
   return [*result, f"model in use: {facts['checkpoint_in_use']}"]
 
 
@@ -126,7 +168,7 @@ def read_scalars(directory: str) -> dict[str, dict[int, float]]:
     Name -> step -> value. Of a step that was made twice, the later value counts.
   """
   curves = {}
-  for path in files.list_paths(directory, "events.out.tfevents.*"):
+  for path in files.list_paths(directory, EVENTS):
     # The end of a file that is being written, or was cut off, is left out.
     with contextlib.suppress(tf.errors.DataLossError):
       for event in tf.train.summary_iterator(path):
@@ -160,12 +202,14 @@ def draw(directory: str):
   }
   panels = {title: curves for title, curves in panels.items() if any(n in c for c, n, _ in curves)}
   confusion, labels = _confusion(directory)
-  columns = len(panels) + bool(confusion)
-  figure = figures.Figure(figsize=(5 * max(columns, 1), 4), layout="constrained")
+  count = max(len(panels) + bool(confusion), 1)
+  columns = min(count, 2)  # so that a notebook shows them in nearly their full size
+  rows = -(-count // columns)
+  figure = figures.Figure(figsize=(4.5 * columns, 3.5 * rows), layout="constrained")
   for place, (title, curves) in enumerate(panels.items()):
-    _draw_curves(figure.add_subplot(1, columns, place + 1), title, curves)
+    _draw_curves(figure.add_subplot(rows, columns, place + 1), title, curves)
   if confusion:
-    _draw_confusion(figure.add_subplot(1, columns, columns), confusion, labels)
+    _draw_confusion(figure.add_subplot(rows, columns, count), confusion, labels)
   return figure
 
 

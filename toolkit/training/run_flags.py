@@ -11,6 +11,9 @@ STRATEGIES = ("off", "mirrored", "multi_worker")
 # Seconds between two checkpoints, unless their interval is given in steps.
 CHECKPOINT_SECONDS = 600.0
 
+# A training of so many steps keeps so many checkpoints, unless the number is given.
+SHORT_STEPS, SHORT_KEPT = 1000, 2
+
 # The value of --eval_steps for as many steps as an epoch has.
 EPOCH = "epoch"
 
@@ -234,8 +237,8 @@ def define_checkpoint_flags(flags):
   flags.DEFINE_integer(
     "log_every_steps",
     50,
-    "Steps between two progress lines when the output is no terminal, and between two points in "
-    "TensorBoard.",
+    "Steps between two progress lines when the output is no terminal, and the most between two "
+    "points in TensorBoard. Unless given, a training has 10 lines or more.",
     lower_bound=1,
   )
   flags.DEFINE_bool(
@@ -279,7 +282,8 @@ def define_evaluation_flags(flags):
   flags.DEFINE_integer(
     "keep_checkpoint_max",
     5,
-    "How many of the last checkpoints are kept; 0 for all of them.",
+    "Number of the last checkpoints that are kept; 0 for all of them. Unless given, trainings of "
+    "at most 1000 steps keep 2.",
     lower_bound=0,
   )
 
@@ -351,6 +355,19 @@ def checkpoint_interval(settings, num_examples: int):
     return settings.save_checkpoints_steps, None
   epoch = max(1, num_examples // settings.train_batch_size)
   return min(settings.save_checkpoints_steps, epoch), CHECKPOINT_SECONDS
+
+
+def log_interval(settings, num_steps: int) -> int:
+  """Returns the steps between two lines of progress in a training of num_steps steps."""
+  if settings.is_given("log_every_steps"):
+    return settings.log_every_steps
+  return max(1, min(settings.log_every_steps, num_steps // 10))
+
+
+def num_kept_checkpoints(settings, num_steps: int) -> int:
+  """Returns the number of the last checkpoints that a training keeps; 0 for all."""
+  is_short = num_steps <= SHORT_STEPS and not settings.is_given("keep_checkpoint_max")
+  return SHORT_KEPT if is_short else settings.keep_checkpoint_max
 
 
 def evaluation_interval(settings, num_examples: int) -> int:

@@ -10,7 +10,7 @@ import modeling
 import optimization
 import tokenization
 from toolkit.formats import checkpoint_files, checkpoints, model_directory
-from toolkit.support import command_line, files, precision, processes
+from toolkit.support import command_line, files, log_output, precision, processes
 from toolkit.tasks import soft_targets
 from toolkit.training import distillation, distribution, estimators, micro_batches, run_flags
 
@@ -375,6 +375,13 @@ def _lacking_slots(run):
   ]
   slots = checkpoints.SLOT_SUFFIXES
   return [name for name in trained if not all(name + slot in saved for slot in slots)]
+
+
+def make_directory(run: Run):
+  """Makes the output directory; a run that does not train logs to the file there from now on."""
+  files.make_directory(run.settings.output_dir, "output_dir")
+  if not run.settings.do_train:
+    log_output.write_to(run.settings.output_dir)
 
 
 def check_head(run: Run, variable: str, shape: list, what: str):

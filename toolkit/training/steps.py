@@ -22,7 +22,7 @@ from absl import logging
 
 from toolkit.formats import checkpoint_files, checkpoints, model_directory
 from toolkit.records import input_pipeline, tf_records
-from toolkit.support import files
+from toolkit.support import files, log_output, logs
 from toolkit.training import (
   directory_lock,
   distillation,
@@ -68,6 +68,7 @@ def open_directory(run: Run, num_steps: int, labels=None) -> Optional[int]:
     finally:
       if done is None:  # there is no training
         directory_lock.release(directory)
+    log_output.write_to(directory)
   step = cluster.from_chief(-1 if done is None else done)
   if step < 0:
     cluster.leave()
@@ -91,7 +92,7 @@ def _open_as_chief(run, num_steps, labels):
     checkpoint_files.select(directory, run.resumed)
   done = checkpoints.saved_step(directory)
   if _is_finished(run, done, num_steps):
-    logging.info("Skipping training: %s is at step %d of %d.", directory, done, num_steps)
+    logs.notice("Skipping training: %s is at step %d of %d.", directory, done, num_steps)
     return None
   if history.best_step(directory) is not None and not settings.keep_best:
     logging.warning(
@@ -144,15 +145,19 @@ def add_teacher_logits(run: Run, build, train_file: str, table):
 
 def log_training(run: Run, counts: dict, num_steps: int, done: int):
   """Logs a training's counts, a dict of description -> int, its options, and the step `done`."""
+  counted = ", ".join(f"{count} {what.removeprefix('Num ')}" for what, count in counts.items())
+  size = run.settings.train_batch_size
+  logs.notice("Training: %s, %d steps, batch size %d", counted, num_steps, size)
+  for line in _option_lines(run):
+    logs.notice("%s", line)
+  if done:
+    logs.notice("Going on from step %d", done)
+  # The lines of the classic scripts, which other programs look for.
   logging.info("***** Running training *****")
   for what, count in counts.items():
     logging.info("  %s = %s", what, count)
-  logging.info("  Batch size = %s", run.settings.train_batch_size)
+  logging.info("  Batch size = %s", size)
   logging.info("  Num steps = %s", num_steps)
-  for line in _option_lines(run):
-    logging.info("  %s", line)
-  if done:
-    logging.info("  Going on from step %d", done)
 
 
 def _option_lines(run):
@@ -201,7 +206,7 @@ def fine_tune(run: Run, model_fn, table, train_file, num_steps, num_examples, ev
       bucket_by_length=settings.bucket_by_length,
     )
 
-  estimator = make_estimator(run, model_fn, is_training=True)
+  estimator = make_estimator(run, model_fn, num_steps)
   watch = make_watch(run, num_steps, num_examples, evaluate)
   return train(run, estimator, make_input_fn, num_steps, num_examples, watch)
 
@@ -233,7 +238,7 @@ def train(run: Run, estimator, make_input_fn, num_steps, save_examples, watch=No
       batch_size=settings.train_batch_size,
       save_steps=save_steps,
       save_seconds=save_seconds,
-      log_steps=settings.log_every_steps,
+      log_steps=run_flags.log_interval(settings, num_steps),
       watch=watch,
       in_segments=settings.use_tpu,
       cluster=run.cluster,
@@ -260,7 +265,7 @@ def make_watch(run: Run, num_steps: int, num_examples: int, evaluate):
 
   def report(step, metrics, best):
     metric = settings.best_metric
-    logging.info(
+    logs.notice(
       "step %d/%d  evaluation: %s  (best %s %.4f at step %d)",
       step,
       num_steps,
@@ -332,22 +337,23 @@ def predict_set(
   return predict(run, model_fn, table, path, num_examples=num_rows, **options)
 
 
-def make_estimator(run: Run, model_fn, is_training=False, **batch_sizes):
+def make_estimator(run: Run, model_fn, num_steps=None, **batch_sizes):
   """Makes the tf.estimator.tpu.TPUEstimator of a run.
 
   Args:
     model_fn: function of (features, labels, mode, params) to a TPUEstimatorSpec.
-    is_training: bool, whether it trains, on all devices of the run.
+    num_steps: int, the step at which it ends a training on all devices of the run; None if it does
+      not train.
     **batch_sizes: eval_batch_size or predict_batch_size, int.
   """
-  settings = run.settings
+  settings, is_training = run.settings, num_steps is not None
   return estimators.make_estimator(
     model_fn,
     settings.output_dir,
     run.devices,
     seed=settings.random_seed,
     batch_sizes={"train_batch_size": settings.train_batch_size, **batch_sizes},
-    keep_checkpoint_max=settings.keep_checkpoint_max,
+    keep_checkpoint_max=run_flags.num_kept_checkpoints(settings, num_steps or 0),
     cluster=run.cluster if is_training else None,
     session_config=run.plan.session_config(is_training=is_training),
   )
@@ -364,9 +370,9 @@ def trained_step(run: Run) -> int:
 
 def log_results(results: dict):
   """Logs the results of an evaluation, sorted by name."""
-  logging.info("***** Eval results *****")
+  logs.notice("***** Eval results *****")
   for name in sorted(results):
-    logging.info("  %s = %s", name, results[name])
+    logs.notice("  %s = %s", name, results[name])
 
 
 def write_metrics(run: Run, metrics: dict, set_name: str, suffix: str = "") -> dict:
