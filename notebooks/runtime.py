@@ -1,4 +1,4 @@
-"""Shared functions of the notebooks: missing packages, the device, commands with short output."""
+"""Shared functions of the notebooks: missing packages, the device, commands of the shell."""
 
 import glob
 import importlib
@@ -11,16 +11,6 @@ import subprocess
 import sys
 
 from packaging.requirements import Requirement
-
-LOG = "quickstart/notebooks/log.txt"
-
-# Of the informative lines of the scripts' log, these are shown in a notebook. Warnings,
-# errors and all other output of a command are always shown.
-_LOGGED = re.compile(r"([IWEF])\d{4} [\d:.]+ +\d+ [\w.]+:\d+\] (.*)")
-_SHOWN = re.compile(
-  r"step \d|Running on|Loaded \d|Trained \d|\*+ (Report|(Eval|Predict) results) |"
-  r"  (?!name = |Num |Batch )"
-)
 
 # Names of the package tensorflow in its builds for different devices.
 _TENSORFLOWS = ("tensorflow", "tensorflow-tpu", "tensorflow-cpu")
@@ -43,8 +33,7 @@ def prepare(shell, tpu=None):
   """Installs missing packages, finds the device, and adds the cell magic %%command.
 
   `%%command` runs its cell in bash with the values of Python's variables in place of $NAME (see
-  fill_in), shows the important lines of the output, keeps all of it in LOG, and stops the notebook
-  when a command fails.
+  fill_in), shows its output, and stops the notebook when a command fails.
 
   Args:
     shell: IPython's InteractiveShell, from get_ipython().
@@ -173,7 +162,6 @@ def run(command):
   Raises:
     RuntimeError: a command failed.
   """
-  os.makedirs(os.path.dirname(LOG), exist_ok=True)
   process = subprocess.Popen(
     ["bash", "-eu", "-o", "pipefail", "-c", command],
     stdin=subprocess.DEVNULL,
@@ -184,33 +172,12 @@ def run(command):
     start_new_session=True,  # a group of its own, to be stopped as a whole
   )
   try:
-    with process, open(LOG, "a", 1, encoding="utf-8") as log:
+    with process:
       for line in process.stdout:
-        log.write(line)
-        shown = brief(line)
-        if shown is not None:
-          print(shown, end="", flush=True)
+        print(line, end="", flush=True)
   except KeyboardInterrupt:
     os.killpg(process.pid, signal.SIGINT)  # the scripts then save a checkpoint
     process.wait()
     raise
   if process.returncode:
-    raise RuntimeError(f"The command has failed. All that it printed is in {LOG}.")
-
-
-def brief(line):
-  """Returns the part of a line of output that is shown.
-
-    "I0102 03:04:05.678901 1234 hooks.py:10] step 50/100  loss 0.5\\n" -> "step 50/100  loss 0.5\\n"
-
-  Args:
-    line: str.
-
-  Returns:
-    str, or None for nothing.
-  """
-  match = _LOGGED.match(line)
-  if match is None:
-    return line
-  level, text = match.groups()
-  return text + "\n" if level != "I" or _SHOWN.match(text) else None
+    raise RuntimeError("The command has failed; its last lines tell why.")

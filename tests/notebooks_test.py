@@ -84,37 +84,20 @@ def test_badges_and_addresses_agree(stored):
 # ---- Shared code --------------------------------------------------------------------------------
 
 
-def test_brief():
-  log = "I0102 03:04:05.678901 1234 some_file.py:10] "
-  for line, shown in (
-    (log + "step 50/100  loss 0.5\n", "step 50/100  loss 0.5\n"),
-    (log + "***** Eval results *****\n", "***** Eval results *****\n"),
-    (log + "  eval_accuracy = 0.5\n", "  eval_accuracy = 0.5\n"),
-    (log + "input_ids: 1 2 3\n", None),
-    (log + "  name = bert/pooler/dense/bias:0, shape = (2,)\n", None),
-    (log.replace("I", "W", 1) + "3 examples were cut\n", "3 examples were cut\n"),
-    ("run_squad.py: error: --train_file: no\n", "run_squad.py: error: --train_file: no\n"),
-  ):
-    assert runtime.brief(line) == shown
-
-
 def test_fill_in():
   command = "ls $WORK/$x --n=$N $WORKED"
   assert runtime.fill_in(command, {"WORK": "w", "N": 3, "x": 1}) == "ls w/$x --n=3 $WORKED"
 
 
-def test_run_shows_what_matters_and_keeps_the_rest(tmp_path, monkeypatch, capfd):
-  monkeypatch.chdir(tmp_path)
-  lines = "I0102 03:04:05.6 1 a.py:1] guid: 1\nI0102 03:04:05.6 1 a.py:1] step 1/2\nplain\n"
-  runtime.run(f"printf '%s' '{lines}'")
-  assert capfd.readouterr().out == "step 1/2\nplain\n"
-  assert (tmp_path / runtime.LOG).read_text() == lines
+def test_run_shows_all_output(capfd):
+  runtime.run("echo to stdout; echo to stderr >&2")
+  assert capfd.readouterr().out == "to stdout\nto stderr\n"
 
 
 @pytest.mark.parametrize("command", ["false\necho on", "false | cat", "echo $UNSET_NAME"])
 def test_run_stops_at_a_failure(tmp_path, monkeypatch, command):
   monkeypatch.chdir(tmp_path)
-  with pytest.raises(RuntimeError, match=r"has failed.*log.txt"):
+  with pytest.raises(RuntimeError, match="has failed"):
     runtime.run(command)
 
 

@@ -224,14 +224,15 @@ def variable_types(variables: Iterable[tf.Variable]) -> dict[str, tf.DType]:
 
 def report(coverage: Coverage, prefix: str):
   """Logs which variables come from a checkpoint, and warns of an incomplete encoder."""
+  num_new = len(coverage.missing) + len(coverage.reshaped)
+  unused = f"; {len(coverage.unused)} in it are not used{_listed(coverage.unused)}"
   logs.notice(
-    "Loaded %d variables from %s; %d are new%s; %d in it are not used%s.",
+    "Loaded %d variables from %s; %d are new%s%s.",
     len(coverage.loaded),
     prefix,
-    len(coverage.missing) + len(coverage.reshaped),
+    num_new,
     _listed(coverage.missing),
-    len(coverage.unused),
-    _listed(coverage.unused),
+    unused if coverage.unused else "",
   )
   for name, shape, saved_shape in coverage.reshaped:
     logging.warning(

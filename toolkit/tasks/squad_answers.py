@@ -116,9 +116,9 @@ def write_predictions(
     null_score_diff_threshold,
     verbose_logging,
   )
-  logs.notice("Writing predictions to: %s", output_prediction_file)
+  logging.info("Writing predictions to: %s", output_prediction_file)
   write(output_prediction_file, answers.predictions)
-  logs.notice("Writing nbest to: %s", output_nbest_file)
+  logging.info("Writing nbest to: %s", output_nbest_file)
   write(output_nbest_file, answers.nbest)
   if version_2_with_negative:
     write(output_null_log_odds_file, answers.null_odds)
@@ -266,7 +266,7 @@ def save(output_dir: str, answers: Answers, source: dict):
     source: all that the answers depend on, for `load`.
   """
   paths = _paths(output_dir)
-  logs.notice("Writing nbest to: %s", paths[0])
+  logging.info("Writing nbest to: %s", paths[0])
   write(paths[0], answers.nbest)
   if source["version_2_with_negative"]:
     write(paths[1], answers.null_odds)

@@ -534,4 +534,6 @@ def predict(estimator, input_fn, num_examples, description, checkpoint=None):
     for place, row in enumerate(input_pipeline.in_input_order(rows)):
       if place < num_examples:
         bar.update()
+        if place % 1000 == 0:
+          logging.info("Processing example: %d", place)
         yield row
