@@ -4,12 +4,18 @@ Undefined numbers (the precision of a class that was never predicted, the correl
 constant) are 0.0, so that results are comparable.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 from sklearn import metrics
 
 
-def classification_metrics(label_ids, predictions, label_names) -> dict:
+def classification_metrics(
+  label_ids: ArrayLike, predictions: ArrayLike, label_names: Sequence[str]
+) -> dict[str, Any]:
   """Compares predicted classes with true ones.
 
   Args:
@@ -64,7 +70,9 @@ def _mean_f1(per_label):
   return float(np.mean([each["f1"] for each in per_label]))
 
 
-def multi_label_metrics(truth, predictions, label_names) -> dict:
+def multi_label_metrics(
+  truth: ArrayLike, predictions: ArrayLike, label_names: Sequence[str]
+) -> dict[str, Any]:
   """Compares predicted sets of labels with true ones.
 
     truth {a, b} {}, predicted {a} {c}: micro F1 2 * 1 / (2 + 2), exact match 0 of 2
@@ -98,7 +106,7 @@ def multi_label_metrics(truth, predictions, label_names) -> dict:
   }
 
 
-def best_threshold(truth, probabilities) -> float:
+def best_threshold(truth: ArrayLike, probabilities: ArrayLike) -> float:
   """Returns the threshold with the best micro F1; of equally good ones the highest.
 
   It is the same for all labels, in the middle between the lowest predicted probability and the next
@@ -120,7 +128,7 @@ def best_threshold(truth, probabilities) -> float:
   return (float(found[best]) + float(next_lower)) / 2
 
 
-def regression_metrics(scores, predictions) -> dict:
+def regression_metrics(scores: ArrayLike, predictions: ArrayLike) -> dict[str, Any]:
   """Compares predicted numbers, float [N] or [N, 1], with true ones, float [N].
 
   Returns:

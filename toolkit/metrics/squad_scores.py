@@ -273,7 +273,7 @@ def best_thresholds(dataset: dict, predictions: dict, null_odds: dict) -> dict:
   return best
 
 
-def check_scorable(path: str):
+def check_scorable(path: str) -> None:
   """Checks that a file has the answers that --do_eval compares with.
 
   Raises:

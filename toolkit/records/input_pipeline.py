@@ -7,7 +7,8 @@ feature that is written is also read.
 import contextlib
 import functools
 import itertools
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -22,7 +23,12 @@ BUCKET_WINDOW = 64  # batches within which training with buckets sorts by length
 LENGTH_MULTIPLE = 8  # of the lengths of cut batches, so that few different shapes occur
 
 
-def add_features(input_path: str, output_path: str, rows: Iterable[dict], features: list):
+def add_features(
+  input_path: str,
+  output_path: str,
+  rows: Iterable[dict[str, Any]],
+  features: list[tf_records.Feature],
+) -> None:
   """Copies a TFRecord file, whole or not at all, and adds features to each of its records.
 
   Args:
@@ -91,7 +97,7 @@ def _row(record, features, place):
 
 
 @contextlib.contextmanager
-def converted_data_loss(paths: Iterable[str]):
+def converted_data_loss(paths: Iterable[str]) -> Iterator[None]:
   """Converts TensorFlow's error about a damaged record in files to that of count_records."""
   try:
     yield
@@ -111,16 +117,16 @@ def parse_records(serialized: tf.Tensor, features: list) -> dict[str, tf.Tensor]
 
 
 def read_input_fn(
-  path,
-  features,
-  is_training,
-  drop_remainder,
+  path: str,
+  features: Sequence[tf_records.Feature],
+  is_training: bool,
+  drop_remainder: bool,
   *,
-  trim_padding=False,
-  seed=None,
-  num_seen=0,
-  bucket_by_length=False,
-):
+  trim_padding: bool = False,
+  seed: Optional[int] = None,
+  num_seen: int = 0,
+  bucket_by_length: bool = False,
+) -> InputFn:
   """Returns the input_fn of an estimator that reads a TFRecord file.
 
   Args:
@@ -162,16 +168,16 @@ def read_input_fn(
 
 
 def corpus_input_fn(
-  paths,
-  features,
-  is_training,
+  paths: Sequence[str],
+  features: Sequence[tf_records.Feature],
+  is_training: bool,
   *,
-  num_parallel_files=4,
-  trim_padding=False,
-  seed=None,
-  num_seen=0,
-  num_records=None,
-):
+  num_parallel_files: int = 4,
+  trim_padding: bool = False,
+  seed: Optional[int] = None,
+  num_seen: int = 0,
+  num_records: Optional[int] = None,
+) -> InputFn:
   """Returns the input_fn of an estimator for a set of any size, in any number of files.
 
   Training reads the files in a new order per epoch, several at a time, a record from each in turn,
@@ -232,7 +238,12 @@ def _corpus_in_epochs(paths, num_parallel_files, seed, num_seen, num_records):
   return _in_epochs(epoch, num_records or 1, num_seen)
 
 
-def slices_input_fn(rows, features, is_training, drop_remainder):
+def slices_input_fn(
+  rows: Sequence[dict[str, Any]],
+  features: Sequence[tf_records.Feature],
+  is_training: bool,
+  drop_remainder: bool,
+) -> InputFn:
   """Returns an input_fn like read_input_fn's, of dicts of name -> number or list of numbers."""
   columns = {
     f.name: np.array([row[f.name] for row in rows], f.dtype).reshape(-1, *f.shape) for f in features
@@ -252,19 +263,19 @@ def slices_input_fn(rows, features, is_training, drop_remainder):
 
 
 def training_batches(
-  records,
-  num_records,
-  batch_size,
-  features,
-  decode,
+  records: tf.data.Dataset,
+  num_records: int,
+  batch_size: int,
+  features: Sequence[tf_records.Feature],
+  decode: Decode,
   *,
-  drop_remainder=True,
-  trim_padding=False,
-  seed=None,
-  num_seen=0,
-  bucket_by_length=False,
-  input_context=None,
-):
+  drop_remainder: bool = True,
+  trim_padding: bool = False,
+  seed: Optional[int] = None,
+  num_seen: int = 0,
+  bucket_by_length: bool = False,
+  input_context: Optional[tf.distribute.InputContext] = None,
+) -> tf.data.Dataset:
   """Returns batches without end, the set in a new order per epoch; a batch may span two epochs.
 
   Args:
@@ -320,7 +331,9 @@ def _part_size(batch_size, input_context):
   return input_context.get_per_replica_batch_size(batch_size)
 
 
-def own_parts(parts: tf.data.Dataset, input_context) -> tf.data.Dataset:
+def own_parts(
+  parts: tf.data.Dataset, input_context: Optional[tf.distribute.InputContext]
+) -> tf.data.Dataset:
   """Selects the parts of batches for the replicas of this process.
 
   With 2 processes of 2 replicas each, parts 0 1 2 3, 4 5 6 7 of two batches: 0 1 4 5 and 2 3 6 7.
@@ -375,8 +388,13 @@ def _batched(
 
 
 def ordered_batches(
-  records, batch_size, features, decode, drop_remainder=False, trim_padding=False
-):
+  records: tf.data.Dataset,
+  batch_size: int,
+  features: Sequence[tf_records.Feature],
+  decode: Decode,
+  drop_remainder: bool = False,
+  trim_padding: bool = False,
+) -> tf.data.Dataset:
   """Returns batches of each record once; see training_batches for the arguments.
 
   With trim_padding they are sorted by length within SORT_WINDOW records, and have EXAMPLE_INDEX.

@@ -8,6 +8,7 @@ import functools
 import os
 import struct
 from collections.abc import Iterable, Sequence
+from types import TracebackType
 from typing import NamedTuple, Optional
 
 import google_crc32c
@@ -40,7 +41,9 @@ class Feature(NamedTuple):
 INPUTS = ("input_ids", "input_mask", "segment_ids")
 
 
-def token_features(seq_length: int, names=INPUTS, width: Optional[int] = None) -> list[Feature]:
+def token_features(
+  seq_length: int, names: Sequence[str] = INPUTS, width: Optional[int] = None
+) -> list[Feature]:
   """Returns the columns of records with an int32 per word piece, of one text or of `width` texts.
 
   Their shape is [S] or [S, width].
@@ -49,7 +52,7 @@ def token_features(seq_length: int, names=INPUTS, width: Optional[int] = None) -
   return [Feature(name, np.int32, shape, per_token=True) for name in names]
 
 
-def log_example(**values):
+def log_example(**values: object) -> None:
   """Logs an example, one line per value; the items of a list or dict are joined by spaces."""
   logging.info("*** Example ***")
   for name, value in values.items():
@@ -201,7 +204,7 @@ class RecordWriter:
   Each method raises files.InputError if the file cannot be written.
   """
 
-  def __init__(self, path: str, features: Sequence[Feature] = ()):
+  def __init__(self, path: str, features: Sequence[Feature] = ()) -> None:
     """Opens the file; `features` are the table for `write`."""
     self._path = path
     self._features = features
@@ -211,17 +214,17 @@ class RecordWriter:
       self._file = files.open_binary(self._temporary, "w")
       self._file.write(b"")  # a remote file is opened no earlier
 
-  def write(self, row: dict):
+  def write(self, row: dict) -> None:
     """Appends a row: feature name -> number, list of numbers, or Packed."""
     self.write_serialized(serialize(row, self._features))
 
-  def write_serialized(self, example: bytes):
+  def write_serialized(self, example: bytes) -> None:
     """Appends a row of `serialize`."""
     record = framed(example)
     with self._converted_errors():
       self._file.write(record)
 
-  def close(self):
+  def close(self) -> None:
     """Completes the file."""
     with self._converted_errors():
       self._file.close()
@@ -231,10 +234,15 @@ class RecordWriter:
   def _converted_errors(self):
     return files.converted_write_errors(self._path, Exception)
 
-  def __enter__(self):
+  def __enter__(self) -> "RecordWriter":
     return self
 
-  def __exit__(self, error_type, error, traceback):
+  def __exit__(
+    self,
+    error_type: Optional[type[BaseException]],
+    error: Optional[BaseException],
+    traceback: Optional[TracebackType],
+  ) -> None:
     if error_type is None:
       self.close()
       return
@@ -243,7 +251,7 @@ class RecordWriter:
     files.remove(self._temporary)
 
 
-def write_records(path: str, rows: Iterable[dict], features: Sequence[Feature]):
+def write_records(path: str, rows: Iterable[dict], features: Sequence[Feature]) -> None:
   """Writes a TFRecord file whole or not at all; see serialize for the rows.
 
   Raises:

@@ -44,7 +44,7 @@ class Classifier:
     max_seq_length: int = 128,
     kind: classification.OneLabel = classification.CLASSES,
     threshold: float = 0.5,
-  ):
+  ) -> None:
     """Loads the model.
 
     Args:

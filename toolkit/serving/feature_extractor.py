@@ -3,7 +3,7 @@
 import collections
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Callable, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
@@ -41,7 +41,7 @@ class FeatureExtractor:
     batch_size: int = 32,
     use_one_hot_embeddings: bool = False,
     amp: bool = False,
-  ):
+  ) -> None:
     """Loads a model.
 
     Args:
@@ -86,7 +86,7 @@ class FeatureExtractor:
     self._window_tokens = _WINDOW_BYTES // (4 * num_values) if pooling == "none" else np.inf
 
   @classmethod
-  def from_directory(cls, model_dir: str, **options) -> "FeatureExtractor":
+  def from_directory(cls, model_dir: str, **options: Any) -> "FeatureExtractor":
     """Loads the model of a directory with bert_config.json, vocab.txt and a checkpoint.
 
     Args:

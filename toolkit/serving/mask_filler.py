@@ -87,7 +87,7 @@ class MaskFiller:
     do_lower_case: bool = True,
     max_seq_length: int = 128,
     top_k: int = 5,
-  ):
+  ) -> None:
     """Loads the model.
 
     Args:

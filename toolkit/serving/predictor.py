@@ -1,6 +1,8 @@
 """A trained model, loaded once for many calls: in a prompt, a notebook or a server."""
 
 import os
+from collections.abc import Callable, Sequence
+from typing import Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -25,7 +27,14 @@ class Predictor:
   model is loaded a second time for short ones, in a session of one thread.
   """
 
-  def __init__(self, build, checkpoint, batch_size=8, flag="output_dir", session_config=None):
+  def __init__(
+    self,
+    build: Build,
+    checkpoint: str,
+    batch_size: int = 8,
+    flag: str = "output_dir",
+    session_config: Optional[tf.ConfigProto] = None,
+  ) -> None:
     """Builds the graph and restores the weights.
 
     Args:
@@ -64,7 +73,11 @@ class Predictor:
       self._short_session = _restored_session(graph, one_thread, saver, sources, prefix)
     graph.finalize()
 
-  def run(self, rows, on_batch=None):
+  def run(
+    self,
+    rows: Sequence[tuple[list[int], list[int]]],
+    on_batch: Optional[Callable[[int], object]] = None,
+  ) -> list[dict[str, np.ndarray]]:
     """Runs the model.
 
     Args:
@@ -106,7 +119,7 @@ class Predictor:
       segments[number, : len(input_ids)] = segment_ids
     return session.run(self._outputs, dict(zip(self._inputs, (ids, mask, segments))))
 
-  def close(self):
+  def close(self) -> None:
     """Frees the memory of the weights."""
     self._session.close()
     self._short_session.close()

@@ -26,7 +26,7 @@ class QuestionAnswerer:
     settings: squad.Settings,
     threshold: float = 0.0,
     max_answer_length: int = 30,
-  ):
+  ) -> None:
     """Loads the model.
 
     Args:
@@ -86,7 +86,7 @@ class QuestionAnswerer:
     )
 
 
-def converse(answerer: QuestionAnswerer, question: Optional[str], context: Optional[str]):
+def converse(answerer: QuestionAnswerer, question: Optional[str], context: Optional[str]) -> None:
   """Prints the answer to a question about a paragraph, the context.
 
   Without a question it reads questions from standard input, and without a context the paragraph.

@@ -31,7 +31,7 @@ class Tagger:
     labels: Sequence[str],
     max_seq_length: int = 128,
     tag_scheme: str = tagging.AUTO,
-  ):
+  ) -> None:
     """Loads the model.
 
     Args:

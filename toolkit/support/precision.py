@@ -42,7 +42,7 @@ class Plan(NamedTuple):
   xla: bool = False
   lines: tuple = ()
 
-  def log(self):
+  def log(self) -> None:
     """Logs the lines."""
     for line in self.lines:
       logs.notice("%s", line)

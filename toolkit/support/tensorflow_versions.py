@@ -24,7 +24,7 @@ NEWEST = (2, 21)  # the newest in which the tests have run
 _PACKAGE = "tensorflow-estimator==2.15.0"
 
 
-def check():
+def check() -> None:
   """Checks the version of TensorFlow; warns of one newer than NEWEST.
 
   Raises:
