@@ -1041,8 +1041,8 @@ def get_assignment_map_from_checkpoint(
     init_checkpoint: prefix of a checkpoint.
 
   Returns:
-    A pair: name in the checkpoint -> name in the graph, for tf.train.init_from_checkpoint; and 1 for
-    each of these names, with and without ":0".
+    Name in the checkpoint -> name in the graph, for tf.train.init_from_checkpoint; and 1 for each
+    of these names, with and without ":0".
   """
   graph_names = {re.sub(r":\d+$", "", variable.name) for variable in tvars}
   assignment_map = collections.OrderedDict(

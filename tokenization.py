@@ -359,8 +359,8 @@ class FullTokenizer:
     one character, a syllable of Hangul, have its place in common.
 
     Returns:
-      tokenize(text), and a (start, end) per piece, in characters of the text; None if parts of other
-      classes than this module's make pieces that are not spelled like the text.
+      tokenize(text), and (start, end) of each piece, in characters of the text; None if parts of
+      other classes than this module's make pieces that are not spelled like the text.
     """
     text = convert_to_unicode(text)
     pieces = self.tokenize(text)

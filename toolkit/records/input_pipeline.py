@@ -7,7 +7,8 @@ feature that is written is also read.
 import contextlib
 import functools
 import itertools
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import secrets
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -22,12 +23,16 @@ SORT_WINDOW = 4096  # examples within which evaluation and prediction sort by le
 BUCKET_WINDOW = 64  # batches within which training with buckets sorts by length
 LENGTH_MULTIPLE = 8  # of the lengths of cut batches, so that few different shapes occur
 
+Features = Sequence[tf_records.Feature]  # the table of a record's features
+InputFn = Callable[..., tf.data.Dataset]  # see read_input_fn
+Decode = Callable[[tf.Tensor], dict[str, tf.Tensor]]  # of a batch of records
+
 
 def add_features(
   input_path: str,
   output_path: str,
   rows: Iterable[dict[str, Any]],
-  features: list[tf_records.Feature],
+  features: Features,
 ) -> None:
   """Copies a TFRecord file, whole or not at all, and adds features to each of its records.
 
@@ -65,7 +70,7 @@ def _iterate(path):
     ) from error
 
 
-def read_some(path: str, features: list, limit: int = 100) -> list[dict[str, list]]:
+def read_some(path: str, features: Features, limit: int = 100) -> list[dict[str, list[Any]]]:
   """Reads the first `limit` records of a file, and checks that they match a table.
 
   Raises:
@@ -106,7 +111,7 @@ def converted_data_loss(paths: Iterable[str]) -> Iterator[None]:
     raise
 
 
-def parse_records(serialized: tf.Tensor, features: list) -> dict[str, tf.Tensor]:
+def parse_records(serialized: tf.Tensor, features: Features) -> dict[str, tf.Tensor]:
   """Decodes a batch of records, string [B], to name -> int32 or float32 [B, ...]."""
   stored = {
     f.name: tf.FixedLenFeature(f.shape, tf.float32 if f.dtype is np.float32 else tf.int64)
@@ -118,7 +123,7 @@ def parse_records(serialized: tf.Tensor, features: list) -> dict[str, tf.Tensor]
 
 def read_input_fn(
   path: str,
-  features: Sequence[tf_records.Feature],
+  features: Features,
   is_training: bool,
   drop_remainder: bool,
   *,
@@ -131,16 +136,16 @@ def read_input_fn(
 
   Args:
     path: the file.
-    features: table of Feature.
-    is_training: bool; the examples come shuffled and without end, or once and in order.
-    drop_remainder: bool, leave out a last batch that is not full.
-    trim_padding: bool, cut batches to their longest sequence. Examples that are not for training
-      then come sorted by length, with their place in the input as EXAMPLE_INDEX.
+    features: its table.
+    is_training: the examples come shuffled and without end, or once and in order.
+    drop_remainder: leave out a last batch that is not full.
+    trim_padding: cut batches to their longest sequence. Examples that are not for training then
+      come sorted by length, with their place in the input as EXAMPLE_INDEX.
     seed, num_seen, bucket_by_length: see training_batches.
 
   Returns:
-    Function of params, a dict with "batch_size", to a tf.data.Dataset of batches. Its second
-    parameter is the input_context of a training on several replicas, see own_parts.
+    Function of params, a dict with "batch_size", to batches. Its second parameter is the
+    input_context of a training on several replicas, see own_parts.
   """
   decode = functools.partial(parse_records, features=features)
 
@@ -169,7 +174,7 @@ def read_input_fn(
 
 def corpus_input_fn(
   paths: Sequence[str],
-  features: Sequence[tf_records.Feature],
+  features: Features,
   is_training: bool,
   *,
   num_parallel_files: int = 4,
@@ -184,15 +189,15 @@ def corpus_input_fn(
   and shuffles within SHUFFLE_BUFFER records. Otherwise each record comes once, in order.
 
   Args:
-    paths: list of str, TFRecord files.
-    features: table of Feature, input_mask among them.
-    is_training: bool.
-    num_parallel_files: int, files that are read at a time; the order of training depends on it.
-    trim_padding: bool, cut batches to their longest sequence, and the last one of evaluation to
-      the remaining examples. Otherwise all have the same shape: the last one is filled up with
-      examples that are 0 throughout, input_mask and weights included.
+    paths: TFRecord files.
+    features: their table, input_mask in it.
+    is_training: see read_input_fn.
+    num_parallel_files: files that are read at a time; the order of training depends on it.
+    trim_padding: cut batches to their longest sequence, and the last one of evaluation to the
+      remaining examples. Otherwise all have the same shape: the last one is filled up with examples
+      that are 0 throughout, input_mask and weights included.
     seed, num_seen: see training_batches.
-    num_records: int; None to count the records where the number is needed.
+    num_records: in all files; None to count them where the number is needed.
 
   Returns:
     Function like read_input_fn's.
@@ -207,7 +212,7 @@ def corpus_input_fn(
     else:
       ordered = tf.data.TFRecordDataset(paths)
       if not trim_padding:
-        zeros = {f.name: np.zeros(f.shape, f.dtype) for f in features}
+        zeros: dict[str, Any] = {f.name: np.zeros(f.shape, f.dtype) for f in features}
         blank = tf.data.Dataset.from_tensors(tf_records.serialize(zeros, features))
         ordered = ordered.concatenate(blank.repeat(batch_size - 1))
     drop_remainder = is_training or not trim_padding
@@ -240,24 +245,22 @@ def _corpus_in_epochs(paths, num_parallel_files, seed, num_seen, num_records):
 
 def slices_input_fn(
   rows: Sequence[dict[str, Any]],
-  features: Sequence[tf_records.Feature],
+  features: Features,
   is_training: bool,
   drop_remainder: bool,
 ) -> InputFn:
   """Returns an input_fn like read_input_fn's, of dicts of name -> number or list of numbers."""
-  columns = {
+  columns: dict[str, np.ndarray] = {
     f.name: np.array([row[f.name] for row in rows], f.dtype).reshape(-1, *f.shape) for f in features
   }
 
   def input_fn(params, input_context=None):
     dataset = tf.data.Dataset.from_tensor_slices(columns)
     arguments = (params["batch_size"], features, lambda batch: batch)
-    options = {"drop_remainder": drop_remainder}
     if is_training:
-      return training_batches(
-        dataset, len(rows), *arguments, **options, input_context=input_context
-      )
-    return ordered_batches(dataset, *arguments, **options)
+      options = {"drop_remainder": drop_remainder, "input_context": input_context}
+      return training_batches(dataset, len(rows), *arguments, **options)
+    return ordered_batches(dataset, *arguments, drop_remainder)
 
   return input_fn
 
@@ -266,7 +269,7 @@ def training_batches(
   records: tf.data.Dataset,
   num_records: int,
   batch_size: int,
-  features: Sequence[tf_records.Feature],
+  features: Features,
   decode: Decode,
   *,
   drop_remainder: bool = True,
@@ -279,23 +282,23 @@ def training_batches(
   """Returns batches without end, the set in a new order per epoch; a batch may span two epochs.
 
   Args:
-    records: tf.data.Dataset of single records.
-    num_records: int, their number.
-    batch_size: int, examples of an optimizer step, over all replicas together.
-    features: table of Feature.
-    decode: function of a batch of records to a dict of name -> tensor [B, ...].
-    drop_remainder: bool, give the batches a static shape; none is shorter in either case.
-    trim_padding: bool, cut batches to their longest sequence.
-    seed: int or None; with a seed, the order depends on it and on the epoch alone.
-    num_seen: int, examples at the beginning of the order to skip: those of an earlier run. A
-      multiple of batch_size with bucket_by_length.
-    bucket_by_length: bool, sort the examples of BUCKET_WINDOW batches by length, so that those of
-      a batch have similar lengths. The batches come in random order.
-    input_context: None, or the tf.distribute.InputContext of a training on several replicas, whose
-      parts of each batch come one after the other; see own_parts.
+    records: single records.
+    num_records: their number.
+    batch_size: examples of an optimizer step, over all replicas together.
+    features: table of the records.
+    decode: decodes a batch of records to name -> tensor [B, ...].
+    drop_remainder: give the batches a static shape; none is shorter in either case.
+    trim_padding: cut batches to their longest sequence.
+    seed: the order depends on it and on the epoch alone; None for a random order.
+    num_seen: examples at the beginning of the order to skip: those of an earlier run. A multiple of
+      batch_size with bucket_by_length.
+    bucket_by_length: sort the examples of BUCKET_WINDOW batches by length, so that those of a batch
+      have similar lengths. The batches come in random order.
+    input_context: that of a training on several replicas, whose parts of each batch come one after
+      the other; see own_parts.
 
   Returns:
-    tf.data.Dataset of dicts of name -> tensor [B, ...].
+    Dicts of name -> tensor [B, ...].
   """
 
   def epoch(number):
@@ -321,7 +324,7 @@ def _seed_or_random(seed, input_context):
     return seed
   if input_context is not None and input_context.num_input_pipelines > 1:
     raise ValueError("several workers need a seed, so that all go by the same order")
-  return np.random.SeedSequence().entropy % 2**31
+  return secrets.randbits(31)
 
 
 def _part_size(batch_size, input_context):
@@ -340,7 +343,7 @@ def own_parts(
 
   Args:
     parts: each batch is as many elements as there are replicas.
-    input_context: tf.distribute.InputContext, or None.
+    input_context: None for one replica.
   """
   if input_context is None or input_context.num_input_pipelines == 1:
     return parts
@@ -390,7 +393,7 @@ def _batched(
 def ordered_batches(
   records: tf.data.Dataset,
   batch_size: int,
-  features: Sequence[tf_records.Feature],
+  features: Features,
   decode: Decode,
   drop_remainder: bool = False,
   trim_padding: bool = False,
@@ -427,7 +430,7 @@ def _cut(batches, features, trim_padding):
   return batches.map(lambda batch: cut_to_longest(batch, names), tf.data.AUTOTUNE)
 
 
-def cut_to_longest(batch: dict, names: Collection[str]) -> dict:
+def cut_to_longest(batch: dict[str, tf.Tensor], names: Collection[str]) -> dict[str, tf.Tensor]:
   """Removes the columns that are padding in each row.
 
   With sequences of 5 and 11 tokens, padded to 128, a batch becomes 16 columns wide.
@@ -444,7 +447,7 @@ def cut_to_longest(batch: dict, names: Collection[str]) -> dict:
   return {name: v[:, :columns] if name in names else v for name, v in batch.items()}
 
 
-def in_input_order(rows: Iterable[dict]) -> Iterator[dict]:
+def in_input_order(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
   """Yields predictions in the order of the input, by EXAMPLE_INDEX, which it removes.
 
   Rows without EXAMPLE_INDEX are in order. At most a window of examples is kept in memory.

@@ -9,7 +9,7 @@ import os
 import struct
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import google_crc32c
 import numpy as np
@@ -33,7 +33,7 @@ class Feature(NamedTuple):
 
   name: str
   dtype: type
-  shape: tuple = ()
+  shape: tuple[int, ...] = ()
   per_token: bool = False
 
 
@@ -109,14 +109,14 @@ def _before_values(name, dtype, size):
   return entry[: len(entry) - size]
 
 
-def serialize(row: dict, features: Sequence[Feature]) -> bytes:
+def serialize(row: dict[str, Any], features: Sequence[Feature]) -> bytes:
   """Serializes a tf.train.Example as TensorFlow's deterministic serialization does.
 
   Args:
     row: feature name -> number, list of numbers, or Packed.
     features: the table of the row.
   """
-  parts = []
+  parts: list[bytes] = []
   for feature in sorted(features):
     values = row[feature.name] if feature.shape else [row[feature.name]]
     if type(values) is not Packed:
@@ -125,7 +125,7 @@ def serialize(row: dict, features: Sequence[Feature]) -> bytes:
   return _field(1, b"".join(parts))
 
 
-def parse(data: bytes) -> dict[str, list]:
+def parse(data: bytes) -> dict[str, list[Any]]:
   """Parses a tf.train.Example of serialize or TensorFlow to its lists of int or float.
 
   Names are in their order in the message: sorted in those of serialize.
@@ -214,7 +214,7 @@ class RecordWriter:
       self._file = files.open_binary(self._temporary, "w")
       self._file.write(b"")  # a remote file is opened no earlier
 
-  def write(self, row: dict) -> None:
+  def write(self, row: dict[str, Any]) -> None:
     """Appends a row: feature name -> number, list of numbers, or Packed."""
     self.write_serialized(serialize(row, self._features))
 
@@ -251,7 +251,7 @@ class RecordWriter:
     files.remove(self._temporary)
 
 
-def write_records(path: str, rows: Iterable[dict], features: Sequence[Feature]) -> None:
+def write_records(path: str, rows: Iterable[dict[str, Any]], features: Sequence[Feature]) -> None:
   """Writes a TFRecord file whole or not at all; see serialize for the rows.
 
   Raises:
