@@ -115,9 +115,9 @@ def check_flags(
   """Checks the texts of one question, those of the flags of the same names.
 
   Args:
-    context, question: str or None.
-    choices: list of str.
-    needs_choices: bool, whether no choice at all is an error, too.
+    context, question: None if not given.
+    choices: empty if none is given.
+    needs_choices: True if no choice at all is an error, too.
 
   Raises:
     files.InputError: there is a text without choices, one choice, or choices without a text.

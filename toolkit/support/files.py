@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple, Optional, Union
 
 from toolkit.support import logs
@@ -188,7 +188,9 @@ def describe(error: Exception) -> str:
 
 def open_binary(path: str, mode: str = "r") -> BinaryIO:
   """Opens a file for bytes; mode is "r" or "w"."""
-  return _gfile().GFile(path, mode + "b") if is_remote(path) else open(path, mode + "b")
+  if is_remote(path):
+    return _gfile().GFile(path, mode + "b")
+  return open(path, "rb" if mode == "r" else "wb")
 
 
 def read_bytes(path: str) -> bytes:
@@ -335,7 +337,7 @@ def parse_json(text: str, path: str, first_line: int = 1) -> Any:
 TABLES = ("tsv", "csv", "jsonl")
 
 
-class Row(list):
+class Row(list[Any]):
   """The columns of a row; `source` is "file:line" of its beginning."""
 
   __slots__ = ("source",)
@@ -558,7 +560,7 @@ def unknown_column(table: Table, flag: str, problem: str) -> InputError:
   )
 
 
-def listed(names: list, most: int = 20) -> str:
+def listed(names: Sequence[object], most: int = 20) -> str:
   """Lists names, ["a", 1] -> "'a', 1"; of many names the first ones and the number of all."""
   shown = ", ".join(map(repr, names[:most]))
   return shown if len(names) <= most else f"{shown}, ... ({len(names)} in all)"
@@ -609,7 +611,7 @@ def converted_write_errors(
 
   Args:
     path: the file or directory.
-    kinds: an exception class, or a tuple of them.
+    kinds: the exceptions.
     remedy: what to do, for the message.
   """
   try:

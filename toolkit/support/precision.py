@@ -35,12 +35,12 @@ class Plan(NamedTuple):
 
   Attributes:
     precision: FLOAT16, BFLOAT16, or None for float32 throughout.
-    lines: one str for each flag that was given: on or off, and the reason.
+    lines: one per flag that was given: on or off, and the reason.
   """
 
   precision: Optional[str] = None
   xla: bool = False
-  lines: tuple = ()
+  lines: tuple[str, ...] = ()
 
   def log(self) -> None:
     """Logs the lines."""
