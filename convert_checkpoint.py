@@ -157,7 +157,7 @@ def from_huggingface(
   family, described = huggingface_config.origin_of(config)
   vocab = _read_vocab(vocab_file or _find_vocab(directory), config.vocab_size)
   tokenizer = huggingface_config.read_tokenizer_config(directory, do_lower_case)
-  config.huggingface["tokenizer_config"] = tokenizer
+  vars(config)["huggingface"]["tokenizer_config"] = tokenizer
   path, tensors = _read_huggingface(directory)
   ignored = _drop_copies(tensors, family, path)
   plan = _plan_from_huggingface(tensors, config)

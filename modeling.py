@@ -23,7 +23,9 @@ import functools
 import json
 import math
 import re
-from typing import Callable, NamedTuple, Optional, Union
+import secrets
+from collections.abc import Iterator
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -34,6 +36,7 @@ MASKED_SCORE = -10000.0
 LAYER_NORM_EPSILON = 1e-12
 
 Activation = Optional[Callable[[tf.Tensor], tf.Tensor]]
+Shape = list[Union[int, tf.Tensor]]  # an int32 scalar for a size that is not known yet
 
 # ---- Configuration ------------------------------------------------------------------------------
 
@@ -42,7 +45,7 @@ Activation = Optional[Callable[[tf.Tensor], tf.Tensor]]
 class BertConfig:
   """The architecture of a model. Other keys of a configuration file are kept as attributes."""
 
-  vocab_size: Optional[int]  # word pieces in the vocabulary
+  vocab_size: int  # word pieces in the vocabulary
   hidden_size: int = 768  # width of the model
   num_hidden_layers: int = 12  # Transformer blocks
   num_attention_heads: int = 12  # of each block; divides hidden_size
@@ -55,9 +58,10 @@ class BertConfig:
   initializer_range: float = 0.02  # standard deviation of new weights
 
   @classmethod
-  def from_dict(cls, json_object: dict) -> "BertConfig":
+  def from_dict(cls, json_object: dict[str, Any]) -> "BertConfig":
     """Makes a configuration from a dict; missing keys have their defaults."""
-    config = cls(vocab_size=None)
+    vocab_size: Any = json_object.get("vocab_size")  # `validate` reports that it is missing
+    config = cls(vocab_size)
     # convert_checkpoint.py puts what else it knows of a model under "huggingface".
     unknown = sorted(set(json_object) - set(config.__dict__) - {"huggingface"})
     config.__dict__.update(json_object)
@@ -102,7 +106,7 @@ class BertConfig:
     _check_heads(self.hidden_size, self.num_attention_heads)
     get_activation(self.hidden_act)
 
-  def to_dict(self) -> dict:
+  def to_dict(self) -> dict[str, Any]:
     """Copies all attributes deeply into a dict."""
     return copy.deepcopy(self.__dict__)
 
@@ -147,7 +151,7 @@ class BertModel:
     token_type_ids: Optional[tf.Tensor] = None,
     use_one_hot_embeddings: bool = False,
     scope: Optional[str] = None,
-  ):
+  ) -> None:
     """Builds the model.
 
     Args:
@@ -178,7 +182,8 @@ class BertModel:
     self._fast_encoder = None
     with tf.variable_scope(scope, default_name="bert"):
       self._embed(config, input_ids, token_type_ids, use_one_hot_embeddings)
-      if type(self) is __class__ and _builds_fast_forms():  # a subclass may override methods
+      own = __class__  # type: ignore[name-defined] # a subclass may override methods
+      if type(self) is own and _builds_fast_forms():
         self._fast_encoder = _FastEncoder(
           config, is_training, input_ids, input_mask, self.embedding_output
         )
@@ -250,8 +255,8 @@ class BertModel:
     """Returns float32 [B, S, H]: the output of the last block."""
     return self.sequence_output
 
-  def get_all_encoder_layers(self) -> list:
-    """Returns a list of float32 [B, S, H]: the output of each block, the first one first."""
+  def get_all_encoder_layers(self) -> list[tf.Tensor]:
+    """Returns float32 [B, S, H] of each block: its output, the first block first."""
     return self.all_encoder_layers
 
   def get_embedding_output(self) -> tf.Tensor:
@@ -277,7 +282,7 @@ def _dense(matrix, units, initializer_range, activation=None, name="dense"):
     return output if activation is None else activation(output)
 
 
-def create_initializer(initializer_range: float = 0.02):
+def create_initializer(initializer_range: float = 0.02) -> Callable[..., tf.Tensor]:
   """Makes the initializer of new weights: a normal distribution cut at two standard deviations."""
   return tf.truncated_normal_initializer(stddev=initializer_range)
 
@@ -353,7 +358,7 @@ def embedding_lookup(
   initializer_range: float = 0.02,
   word_embedding_name: str = "word_embeddings",
   use_one_hot_embeddings: bool = False,
-) -> tuple:
+) -> tuple[tf.Tensor, tf.Variable]:
   """Looks up the vectors of word pieces.
 
   Args:
@@ -667,18 +672,19 @@ PROJECTIONS = ("query", "key", "value")
 
 
 class _FastForms(NamedTuple):
-  micro_batch: Optional[tf.Tensor]
-  recompute: bool
-  join_projections: bool
+  micro_batch: Optional[tf.Tensor] = None
+  recompute: bool = False
+  join_projections: bool = False
 
 
-_FAST_FORMS = contextvars.ContextVar("fast_forms", default=None)
+_NO_FAST_FORMS = _FastForms()
+_FAST_FORMS = contextvars.ContextVar("fast_forms", default=_NO_FAST_FORMS)
 
 
 @contextlib.contextmanager
 def fast_forms(
   micro_batch: Optional[tf.Tensor] = None, recompute: bool = False, join_projections: bool = False
-):
+) -> Iterator[None]:
   """Gives the models that are built within it their fast forms.
 
   The sequence output is 0 at padding in training. The pooled output does not depend on the sequence
@@ -704,7 +710,7 @@ def fast_forms(
 def _builds_fast_forms():
   """Returns True within fast_forms(), unless a function that they bypass is replaced."""
   is_replaced = any(globals()[name] is not function for name, function in _ORIGINALS.items())
-  return _FAST_FORMS.get() is not None and not is_replaced
+  return _FAST_FORMS.get() is not _NO_FAST_FORMS and not is_replaced
 
 
 class _FastEncoder:
@@ -773,7 +779,8 @@ class _FastEncoder:
       width = 3 * block.hidden_size
       heads = _dense(rows, width, block.initializer_range, name=JOINED_PROJECTIONS)
       heads = tf.transpose(tf.reshape(heads, shape), [2, 0, 3, 1, 4])  # [3, B, N, S, D]
-      return reshape_to_matrix(_attend(*tf.unstack(heads), block.attention_mask, 0.0))
+      query, key, value = tf.unstack(heads)
+      return reshape_to_matrix(_attend(query, key, value, block.attention_mask, 0.0))
 
   def output_at(self, positions):
     """Computes the last block at some positions; see BertModel.get_output_at.
@@ -787,12 +794,10 @@ class _FastEncoder:
     # The variables are there already, but for those of the projections where these are joined.
     with tf.variable_scope(self._last_scope, reuse=tf.AUTO_REUSE):
       with tf.variable_scope("attention"), tf.variable_scope("self"):
-        context = _attend(
-          self._project(rows, "query", num_positions),
-          *self._key_and_value,
-          self._block.attention_mask,
-          self._block.attention_probs_dropout_prob,
-        )
+        query = self._project(rows, "query", num_positions)
+        key, value = self._key_and_value
+        mask, dropout_prob = self._block.attention_mask, self._block.attention_probs_dropout_prob
+        context = _attend(query, key, value, mask, dropout_prob)
       output = self._after_attention(reshape_to_matrix(context), rows)
     return tf.reshape(output, [self._batch_size, num_positions, self._block.hidden_size])
 
@@ -936,7 +941,7 @@ def _dropout_seed():
   """
   graph_seed, place = tf.random.get_seed(None)
   if graph_seed is None:
-    place = np.random.SeedSequence().entropy % 2**62
+    place = secrets.randbits(62)
   else:
     place += graph_seed << 31
   step = tf.train.get_global_step()
@@ -946,8 +951,9 @@ def _dropout_seed():
   context = tf.distribute.get_replica_context()
   if context is not None and context.num_replicas_in_sync > 1:
     step += tf.cast(context.replica_id_in_sync_group, tf.int64) * 2**40
-  if _FAST_FORMS.get() is not None and _FAST_FORMS.get().micro_batch is not None:
-    step = step + tf.cast(_FAST_FORMS.get().micro_batch, tf.int64) * 2**52
+  micro_batch = _FAST_FORMS.get().micro_batch
+  if micro_batch is not None:
+    step = step + tf.cast(micro_batch, tf.int64) * 2**52
   return tf.stack([tf.constant(place, tf.int64), step])
 
 
@@ -1025,7 +1031,9 @@ def _read_json(path):
     ) from error
 
 
-def get_assignment_map_from_checkpoint(tvars: list, init_checkpoint: str) -> tuple:
+def get_assignment_map_from_checkpoint(
+  tvars: list[tf.Variable], init_checkpoint: str
+) -> tuple[collections.OrderedDict[str, str], dict[str, int]]:
   """Matches variables with those of a checkpoint by name; shapes are not compared.
 
   Args:
@@ -1033,8 +1041,8 @@ def get_assignment_map_from_checkpoint(tvars: list, init_checkpoint: str) -> tup
     init_checkpoint: prefix of a checkpoint.
 
   Returns:
-    A pair: OrderedDict of name in the checkpoint -> name in the graph, for
-    tf.train.init_from_checkpoint; and a dict of 1 for these names, with and without ":0".
+    Name in the checkpoint -> name in the graph, for tf.train.init_from_checkpoint; and 1 for each
+    of these names, with and without ":0".
   """
   graph_names = {re.sub(r":\d+$", "", variable.name) for variable in tvars}
   assignment_map = collections.OrderedDict(
@@ -1052,8 +1060,10 @@ def _matmul_last_axis(tensor, matrix):
 
 
 def get_shape_list(
-  tensor: tf.Tensor, expected_rank: Union[int, list, None] = None, name: Optional[str] = None
-) -> list:
+  tensor: tf.Tensor,
+  expected_rank: Union[int, list[int], None] = None,
+  name: Optional[str] = None,
+) -> Shape:
   """Finds the shape of a tensor, as far as it is known when the graph is built.
 
   Args:
@@ -1061,7 +1071,7 @@ def get_shape_list(
     expected_rank, name: see assert_rank; without a rank nothing is checked.
 
   Returns:
-    List with an int for each known size and an int32 scalar tensor for each other.
+    An int for each known size and an int32 scalar tensor for each other.
   """
   if expected_rank is not None:
     assert_rank(tensor, expected_rank, name)
@@ -1086,7 +1096,7 @@ def reshape_to_matrix(input_tensor: tf.Tensor) -> tf.Tensor:
   return tf.reshape(input_tensor, [-1, input_tensor.shape[-1]])
 
 
-def reshape_from_matrix(output_tensor: tf.Tensor, orig_shape_list: list) -> tf.Tensor:
+def reshape_from_matrix(output_tensor: tf.Tensor, orig_shape_list: Shape) -> tf.Tensor:
   """Undoes reshape_to_matrix: [rows, H] -> the axes of a get_shape_list, the last one being H."""
   if len(orig_shape_list) == 2:
     return output_tensor
@@ -1095,7 +1105,7 @@ def reshape_from_matrix(output_tensor: tf.Tensor, orig_shape_list: list) -> tf.T
 
 
 def assert_rank(
-  tensor: tf.Tensor, expected_rank: Union[int, list], name: Optional[str] = None
+  tensor: tf.Tensor, expected_rank: Union[int, list[int]], name: Optional[str] = None
 ) -> None:
   """Checks that a tensor has one of the expected ranks.
 

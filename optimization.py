@@ -7,7 +7,8 @@ sources of everything else.
 
 import math
 import re
-from typing import NamedTuple, Optional
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Optional, Protocol, Union
 
 import tensorflow.compat.v1 as tf
 
@@ -56,12 +57,12 @@ class Step(NamedTuple):
     train_op: operation that updates all trainable variables but the frozen ones, and adds 1 to the
       global step.
     loss: float32 scalar, this replica's share of the mean loss over all replicas.
-    shown: dict of name -> float32 scalar, the means over all replicas of Objective.shown.
+    shown: name -> float32 scalar, the means over all replicas of Objective.shown.
   """
 
   train_op: tf.Operation
   loss: tf.Tensor
-  shown: dict
+  shown: dict[str, tf.Tensor]
 
 
 # ---- The loss -----------------------------------------------------------------------------------
@@ -72,14 +73,14 @@ class Mean(NamedTuple):
 
   Attributes:
     value: float32 scalar.
-    count: float or float32 scalar, above 0: the divisor of the mean. It depends on the data alone,
-      not on the model.
+    count: float32 scalar, above 0: the divisor of the mean. It depends on the data alone, not on
+      the model.
   """
 
   value: tf.Tensor
-  count: tf.Tensor
+  count: Union[float, tf.Tensor]  # type: ignore[assignment] # hides tuple.count
 
-  def share(self, whole_count):
+  def share(self, whole_count: Union[float, tf.Tensor]) -> tf.Tensor:
     """Computes the part's contribution, float32 scalar, to the mean over `whole_count` items."""
     return self.value * (self.count / whole_count)
 
@@ -98,46 +99,62 @@ class Objective(NamedTuple):
   A loss is a sum of means over the scored items of a batch: examples, masked words, tagged words.
 
   Attributes:
-    loss: list of Mean; the loss is the sum of their values.
-    shown: dict of name -> Mean, shown beside the loss, or None.
+    loss: the terms; the loss is the sum of their values.
+    shown: name -> value that is shown beside the loss.
     sees_padding: True if the loss depends on the length that sequences are padded to.
   """
 
-  loss: list
-  shown: Optional[dict] = None
+  loss: list[Mean]
+  shown: Optional[dict[str, Mean]] = None
   sees_padding: bool = False
 
-  def loss_value(self):
+  def loss_value(self) -> tf.Tensor:
     """Adds up the loss, float32 scalar."""
     return sum(mean.value for mean in self.loss)
 
-  def means(self):
+  def means(self) -> list[Mean]:
     """Lists each Mean of the loss, then those that are shown."""
     return [*self.loss, *(self.shown or {}).values()]
+
+
+Gradients = list[Optional[tf.Tensor]]  # dense; None for a variable without part in the loss
+
+
+class Batch(Protocol):
+  """The batch of a replica, for train_step."""
+
+  objective: Objective
+
+  def gradients(
+    self, to_lower: Callable[[Objective], tf.Tensor], variables: list[tf.Variable]
+  ) -> tuple[Gradients, Objective]:
+    """Differentiates a loss; see WholeBatch.gradients."""
+    ...
 
 
 class WholeBatch:
   """A batch that is computed at once."""
 
-  def __init__(self, objective: Objective):
+  def __init__(self, objective: Objective) -> None:
     """Keeps the Objective of the batch."""
     self.objective = objective
 
-  def gradients(self, to_lower, variables):
+  def gradients(
+    self, to_lower: Callable[[Objective], tf.Tensor], variables: list[tf.Variable]
+  ) -> tuple[Gradients, Objective]:
     """Differentiates a loss.
 
     Args:
-      to_lower: function of an Objective to a float32 scalar, a sum of shares; see Mean.share.
-      variables: list of variables.
+      to_lower: computes the loss, float32 scalar, a sum of shares; see Mean.share.
+      variables: those to differentiate by.
 
     Returns:
-      A pair: list of dense gradients, None for a variable that has no part in the loss; and the
-      Objective of the batch.
+      The gradients, and the objective of the batch.
     """
     return dense_gradients(to_lower(self.objective), variables), self.objective
 
 
-def dense_gradients(loss: tf.Tensor, variables: list) -> list:
+def dense_gradients(loss: tf.Tensor, variables: list[tf.Variable]) -> Gradients:
   """Computes the gradients of a scalar as dense tensors; None for a variable without part in it.
 
   Slices of an embedding table may name a row twice: only the dense sum has the right norm.
@@ -182,16 +199,19 @@ def create_optimizer(
   return train_step(batch, *arguments).train_op
 
 
-def train_step(batch, init_lr, num_train_steps, num_warmup_steps, use_tpu, options=DEFAULTS):
+def train_step(
+  batch: Batch,
+  init_lr: float,
+  num_train_steps: int,
+  num_warmup_steps: Optional[int],
+  use_tpu: bool,
+  options: Options = DEFAULTS,
+) -> Step:
   """Builds one training step of a batch; see create_optimizer.
 
   Args:
-    batch: WholeBatch of this replica, or an object with the same members. The means of its loss
-      are taken over all replicas.
+    batch: this replica's. The means of its loss are taken over all replicas.
     init_lr, num_train_steps, num_warmup_steps, use_tpu, options: see create_optimizer.
-
-  Returns:
-    Step.
 
   Raises:
     ValueError: the schedule is unknown.
@@ -223,7 +243,7 @@ def train_step(batch, init_lr, num_train_steps, num_warmup_steps, use_tpu, optio
     exclude_from_weight_decay=["LayerNorm", "layer_norm", "bias"],
     **more,
   )
-  is_summed = {"sum_over_replicas": False} if tf.distribute.has_strategy() else {}
+  is_summed: dict[str, Any] = {"sum_over_replicas": False} if tf.distribute.has_strategy() else {}
   update = optimizer.apply_gradients(zip(gradients, variables), **is_summed)
   updates = [update, scale.adapt(is_applied)] if scale else [update]
   with tf.control_dependencies(updates):
@@ -274,7 +294,13 @@ def _cosine(step, total, warmup):
 SCHEDULES = {"linear": _linear, "constant": _constant, "cosine": _cosine}
 
 
-def learning_rate_schedule(init_lr, num_train_steps, num_warmup_steps, step, schedule="linear"):
+def learning_rate_schedule(
+  init_lr: float,
+  num_train_steps: int,
+  num_warmup_steps: Optional[int],
+  step: tf.Tensor,
+  schedule: str = "linear",
+) -> tf.Tensor:
   """Computes the learning rate of a step: a linear warm-up, then the schedule.
 
   n is the step, N the number of all steps, w the number of warm-up steps:
@@ -290,11 +316,11 @@ def learning_rate_schedule(init_lr, num_train_steps, num_warmup_steps, step, sch
     cosine    .25 .5 .75 1  .93 .75 .5 .25  .07 0
 
   Args:
-    init_lr: float, factor of the values above.
-    num_train_steps: int, the last step; later ones have its rate.
-    num_warmup_steps: int or None, steps of warm-up.
+    init_lr: factor of the values above.
+    num_train_steps: the last step; later ones have its rate.
+    num_warmup_steps: steps of warm-up; None for none.
     step: int64 scalar, the number of the step, from 1.
-    schedule: str, a key of SCHEDULES.
+    schedule: a key of SCHEDULES.
 
   Returns:
     float32 scalar.
@@ -315,8 +341,8 @@ def learning_rate_schedule(init_lr, num_train_steps, num_warmup_steps, step, sch
 # ---- Replicas -----------------------------------------------------------------------------------
 
 
-def replica_sum(tensors, use_tpu=False):
-  """Sums each of a list of tensors over all replicas; each replica has the sums, in a list."""
+def replica_sum(tensors: list[tf.Tensor], use_tpu: bool = False) -> list[tf.Tensor]:
+  """Sums each tensor over all replicas; each replica has the sums."""
   if use_tpu:
     return [tf.tpu.cross_replica_sum(t) for t in tensors]
   context = tf.distribute.get_replica_context()
@@ -352,8 +378,10 @@ def _over_replicas(batch, variables, use_tpu, scale):
 
   gradients, objective = batch.gradients(to_lower, variables)
   summed = replica_sum([g for g in gradients if g is not None], use_tpu)
-  summed = iter(summed if scale is None else [gradient / scale.value for gradient in summed])
-  gradients = [None if g is None else next(summed) for g in gradients]
+  if scale is not None:
+    summed = [gradient / scale.value for gradient in summed]
+  unused = iter(summed)
+  gradients = [None if g is None else next(unused) for g in gradients]
   shown, num_terms = objective.shown or {}, len(objective.loss)
   shares = [mean.share(count) for mean, count in zip(shown.values(), counts[num_terms:])]
   return gradients, loss_share(objective), dict(zip(shown, replica_sum(shares, use_tpu)))
@@ -366,8 +394,8 @@ class LossScale:
   A resumed run searches its scale anew.
   """
 
-  def __init__(self, start):
-    """Makes a scale that begins with the float `start`."""
+  def __init__(self, start: float) -> None:
+    """Makes a scale that begins with `start`."""
     self._value = self._variable("loss_scale", start)
     self._good_steps = self._variable("loss_scale_good_steps", 0.0)
     self.value = self._value.read_value()  # float32 scalar, that of this step
@@ -383,8 +411,8 @@ class LossScale:
       aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
     )
 
-  def adapt(self, is_finite):
-    """Builds the operation after a step; the bool scalar tells if its gradients were finite."""
+  def adapt(self, is_finite: tf.Tensor) -> tf.Operation:
+    """Builds the operation after a step; bool scalar, True if its gradients were finite."""
     good_steps = tf.where(is_finite, self._good_steps.read_value() + 1.0, 0.0)
     grows = good_steps >= LOSS_SCALE_STEPS
     good_scale = tf.where(grows, 2.0 * self.value, self.value)
@@ -407,31 +435,30 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
 
   def __init__(
     self,
-    learning_rate,
-    weight_decay_rate=0.0,
-    beta_1=0.9,
-    beta_2=0.999,
-    epsilon=1e-6,
-    exclude_from_weight_decay=None,
-    name="AdamWeightDecayOptimizer",
-    rate_factor=None,
-    is_applied=None,
-  ):
+    learning_rate: Union[float, tf.Tensor],
+    weight_decay_rate: float = 0.0,
+    beta_1: float = 0.9,
+    beta_2: float = 0.999,
+    epsilon: float = 1e-6,
+    exclude_from_weight_decay: Optional[list[str]] = None,
+    name: str = "AdamWeightDecayOptimizer",
+    rate_factor: Optional[Callable[[str], float]] = None,
+    is_applied: Optional[tf.Tensor] = None,
+  ) -> None:
     """Makes an optimizer.
 
     Args:
-      learning_rate: float or float32 scalar tensor.
-      weight_decay_rate: float.
-      beta_1: float, decay of the gradients' running mean.
-      beta_2: float, decay of the squared gradients' running mean.
-      epsilon: float, added to the root of the second moment.
-      exclude_from_weight_decay: list of regular expressions; a variable whose name contains a match
-        is not decayed.
-      name: str, scope of the optimizer's operations.
-      rate_factor: function of a variable's name to a factor of its learning rate, float; default: 1
-        for all.
-      is_applied: bool scalar tensor. If it is False and the gradients are finite, no variable
-        changes.
+      learning_rate: float32 scalar.
+      weight_decay_rate: per step, times the learning rate.
+      beta_1: decay of the gradients' running mean.
+      beta_2: decay of the squared gradients' running mean.
+      epsilon: added to the root of the second moment.
+      exclude_from_weight_decay: regular expressions; a variable whose name contains a match is not
+        decayed.
+      name: scope of the optimizer's operations.
+      rate_factor: returns the factor of the learning rate for a variable's name; default: 1 for
+        all.
+      is_applied: bool scalar. If it is False and the gradients are finite, no variable changes.
     """
     super().__init__(use_locking=False, name=name)
     self.learning_rate = learning_rate
@@ -443,17 +470,20 @@ class AdamWeightDecayOptimizer(tf.train.Optimizer):
     self.rate_factor = rate_factor or (lambda name: 1.0)
     self.is_applied = is_applied
 
-  def apply_gradients(self, grads_and_vars, global_step=None, name=None, sum_over_replicas=True):
+  def apply_gradients(
+    self,
+    grads_and_vars: Iterable[tuple[Optional[tf.Tensor], tf.Variable]],
+    global_step: Optional[tf.Variable] = None,
+    name: Optional[str] = None,
+    sum_over_replicas: bool = True,
+  ) -> tf.Operation:
     """Updates variables.
 
     Args:
-      grads_and_vars: (gradient, variable) pairs; those without a gradient are left alone.
+      grads_and_vars: gradients with their variables; those without a gradient are left alone.
       global_step: ignored; it is there because tf.train.Optimizer has it.
-      name: str, name of the operation.
-      sum_over_replicas: bool; False if the gradients are already summed over the replicas.
-
-    Returns:
-      An operation.
+      name: that of the operation.
+      sum_over_replicas: False if the gradients are already summed over the replicas.
     """
     del global_step
     pairs = [(tf.convert_to_tensor(g), v) for g, v in grads_and_vars if g is not None]

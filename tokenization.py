@@ -11,10 +11,13 @@ import itertools
 import logging
 import re
 import unicodedata
-from collections.abc import Iterable
-from typing import NamedTuple, Optional, Union
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple, Optional, TypeVar, Union
 
 _logger = logging.getLogger(__name__)
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
 
 SPECIAL_TOKENS = ("[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]")
 
@@ -132,12 +135,11 @@ def _read_tokens(vocab_file):
   return [line.strip() for line in lines]
 
 
-def load_vocab(vocab_file: str) -> collections.OrderedDict:
+def load_vocab(vocab_file: str) -> collections.OrderedDict[str, int]:
   """Reads a vocabulary, one word piece per line, without checking it (see validate_vocab).
 
   Returns:
-    OrderedDict of word piece to id, which is the line's index from 0. A piece on several lines has
-    the last index.
+    Word piece -> id, which is the line's index from 0. A piece on several lines has the last index.
 
   Raises:
     ValueError: the file cannot be read, or is not UTF-8 (file:line).
@@ -189,13 +191,13 @@ def validate_vocab(
     )
 
 
-def num_ids(vocab: dict) -> int:
+def num_ids(vocab: Mapping[str, int]) -> int:
   """Returns the number of ids, from 0, up to the last one of a word piece that is not empty.
 
   {"[UNK]": 0, "the": 3, "": 9} -> 4
 
   Args:
-    vocab: dict of word piece to id, such as the result of load_vocab.
+    vocab: word piece -> id, such as the result of load_vocab.
   """
   return 1 + max((index for token, index in vocab.items() if token), default=-1)
 
@@ -224,8 +226,8 @@ def guess_lower_case(vocab: Iterable[str]) -> Optional[bool]:
   return upper * 100 <= lower + upper
 
 
-def convert_by_vocab(vocab, items):
-  """Looks up each item: list of vocab[item].
+def convert_by_vocab(vocab: Mapping[Key, Value], items: Iterable[Key]) -> list[Value]:
+  """Looks up each item: vocab[item].
 
   Raises:
     KeyError: an item is not in the vocabulary.
@@ -233,17 +235,17 @@ def convert_by_vocab(vocab, items):
   return [vocab[item] for item in items]
 
 
-def convert_tokens_to_ids(vocab, tokens):
-  """Looks up the ids, list of int, of tokens; KeyError for an unknown one."""
+def convert_tokens_to_ids(vocab: Mapping[str, int], tokens: Iterable[str]) -> list[int]:
+  """Looks up the ids of tokens; KeyError for an unknown one."""
   return convert_by_vocab(vocab, tokens)
 
 
-def convert_ids_to_tokens(inv_vocab, ids):
-  """Looks up the tokens, list of str, of ids; KeyError for an unknown one."""
+def convert_ids_to_tokens(inv_vocab: Mapping[int, str], ids: Iterable[int]) -> list[str]:
+  """Looks up the tokens of ids; KeyError for an unknown one."""
   return convert_by_vocab(inv_vocab, ids)
 
 
-def whitespace_tokenize(text: str) -> list:
+def whitespace_tokenize(text: str) -> list[str]:
   """Splits at runs of whitespace, as str.split() defines it: " a\\u2028b " -> ["a", "b"]."""
   return text.split()
 
@@ -283,8 +285,8 @@ class FullTokenizer:
   Several threads may share an instance. A pickled copy has an empty cache.
 
   Attributes:
-    vocab: OrderedDict of word piece to int id.
-    inv_vocab: dict of int id to word piece.
+    vocab: word piece -> id.
+    inv_vocab: id -> word piece.
     basic_tokenizer: the BasicTokenizer.
     wordpiece_tokenizer: the WordpieceTokenizer.
   """
@@ -297,7 +299,7 @@ class FullTokenizer:
     do_lower_case: bool = True,
     keep_special_tokens: bool = False,
     strip_accents: Optional[bool] = None,
-  ):
+  ) -> None:
     """Reads the vocabulary.
 
     Args:
@@ -319,15 +321,15 @@ class FullTokenizer:
     if kept:
       self._kept_tokens = re.compile("(%s)" % "|".join(map(re.escape, kept)))
 
-  def __setattr__(self, name, value):
+  def __setattr__(self, name: str, value: Any) -> None:
     super().__setattr__(name, value)
     if name in {"vocab", "basic_tokenizer", "wordpiece_tokenizer"}:
       self._forget()
 
-  def __getstate__(self):
+  def __getstate__(self) -> dict[str, Any]:
     return {k: v for k, v in vars(self).items() if not isinstance(v, _ChunkCache)}
 
-  def __setstate__(self, state):
+  def __setstate__(self, state: dict[str, Any]) -> None:
     vars(self).update(state)
     self._forget()
 
@@ -336,21 +338,18 @@ class FullTokenizer:
     self._chunk_ids = _ChunkCache(self._encode_chunk)
     self._char_sizes = _ChunkCache(self._count_char)
 
-  def tokenize(self, text: Union[str, bytes]) -> list:
+  def tokenize(self, text: Union[str, bytes]) -> list[str]:
     """Splits text into word pieces.
 
     Args:
       text: str, or bytes of UTF-8.
-
-    Returns:
-      List of str.
 
     Raises:
       ValueError: text is neither str nor bytes.
     """
     return self._look_up(text, self._chunk_tokens)
 
-  def tokenize_with_spans(self, text: str) -> tuple:
+  def tokenize_with_spans(self, text: str) -> tuple[list[str], Optional[list[tuple[int, int]]]]:
     """Splits text into word pieces, and finds the characters that each of them was made of.
 
       "It\u200b naïve's" -> ["it", "naive", "'", "s"], [(0, 2), (4, 9), (9, 10), (10, 11)]
@@ -359,13 +358,9 @@ class FullTokenizer:
     before them (accents, vowel signs, joiners) belong to its piece, the others to none. Pieces of
     one character, a syllable of Hangul, have its place in common.
 
-    Args:
-      text: str.
-
     Returns:
-      Pair of tokenize(text) and a list of a (start, end) per piece, in characters of the text; the
-      list is None if parts of other classes than this module's make pieces that are not spelled
-      like the text.
+      tokenize(text), and (start, end) of each piece, in characters of the text; None if parts of
+      other classes than this module's make pieces that are not spelled like the text.
     """
     text = convert_to_unicode(text)
     pieces = self.tokenize(text)
@@ -377,14 +372,11 @@ class FullTokenizer:
     aligned, spans = self._align(text)
     return pieces, _with_marks(spans, text) if aligned == pieces else None
 
-  def encode(self, text: Union[str, bytes]) -> list:
+  def encode(self, text: Union[str, bytes]) -> list[int]:
     """Computes convert_tokens_to_ids(tokenize(text)), but faster.
 
     Args:
       text: str, or bytes of UTF-8.
-
-    Returns:
-      List of int.
 
     Raises:
       ValueError: text is neither str nor bytes.
@@ -392,12 +384,12 @@ class FullTokenizer:
     """
     return self._look_up(text, self._chunk_ids)
 
-  def convert_tokens_to_ids(self, tokens):
-    """Looks up the ids, list of int, of word pieces; KeyError for an unknown one."""
+  def convert_tokens_to_ids(self, tokens: Iterable[str]) -> list[int]:
+    """Looks up the ids of word pieces; KeyError for an unknown one."""
     return convert_by_vocab(self.vocab, tokens)
 
-  def convert_ids_to_tokens(self, ids):
-    """Looks up the word pieces, list of str, of ids; KeyError for an unknown one."""
+  def convert_ids_to_tokens(self, ids: Iterable[int]) -> list[str]:
+    """Looks up the word pieces of ids; KeyError for an unknown one."""
     return convert_by_vocab(self.inv_vocab, ids)
 
   def _look_up(self, text, cache):
@@ -416,7 +408,7 @@ class FullTokenizer:
     """Splits text without the cache; returns a tuple of word pieces."""
     if not self._kept_tokens:
       return tuple(self._split(text))
-    pieces = []
+    pieces: list[str] = []
     for i, part in enumerate(self._kept_tokens.split(text)):
       # split() alternates between unmatched and matched text.
       pieces += [part] if i % 2 else self._split(part)
@@ -476,7 +468,7 @@ def _with_marks(spans, text):
 class BasicTokenizer:
   """Cleans text and splits it at whitespace, Chinese characters and punctuation."""
 
-  def __init__(self, do_lower_case: bool = True, strip_accents: Optional[bool] = None):
+  def __init__(self, do_lower_case: bool = True, strip_accents: Optional[bool] = None) -> None:
     """Sets the treatment of letters.
 
     Args:
@@ -486,14 +478,14 @@ class BasicTokenizer:
     self.do_lower_case = do_lower_case
     self.strip_accents = strip_accents
 
-  def tokenize(self, text: Union[str, bytes]) -> list:
+  def tokenize(self, text: Union[str, bytes]) -> list[str]:
     """Splits text into words and punctuation marks.
 
     Args:
       text: str, or bytes of UTF-8.
 
     Returns:
-      List of str: "Où est-il?" -> ["ou", "est", "-", "il", "?"].
+      "Où est-il?" -> ["ou", "est", "-", "il", "?"].
 
     Raises:
       ValueError: text is neither str nor bytes.
@@ -554,12 +546,12 @@ class WordpieceTokenizer:
   """Splits words into the longest pieces of a vocabulary, from left to right."""
 
   def __init__(
-    self, vocab: Iterable[str], unk_token: str = "[UNK]", max_input_chars_per_word: int = 200
-  ):
+    self, vocab: Collection[str], unk_token: str = "[UNK]", max_input_chars_per_word: int = 200
+  ) -> None:
     """Keeps the vocabulary.
 
     Args:
-      vocab: the word pieces, in an iterable with a fast `in` (dict, set). Pieces that are added
+      vocab: the word pieces, in a collection with a fast `in` (dict, set). Pieces that are added
         later may go unnoticed.
       unk_token: replaces a word that the pieces cannot spell.
       max_input_chars_per_word: limit in characters; a longer word becomes unk_token.
@@ -569,14 +561,14 @@ class WordpieceTokenizer:
     self.max_input_chars_per_word = max_input_chars_per_word
     self._longest = _longest_pieces(vocab)
 
-  def tokenize(self, text: Union[str, bytes]) -> list:
+  def tokenize(self, text: Union[str, bytes]) -> list[str]:
     """Splits words into word pieces.
 
     Args:
       text: str, or bytes of UTF-8: words with whitespace between them, from a BasicTokenizer.
 
     Returns:
-      List of str: "unaffable" -> ["una", "##ffa", "##ble"], "##" marking the pieces within a word.
+      "unaffable" -> ["una", "##ffa", "##ble"], "##" marking the pieces within a word.
 
     Raises:
       ValueError: text is neither str nor bytes.
@@ -614,7 +606,7 @@ def _longest_pieces(vocab):
 
   Pieces that begin with any other three characters have at most two characters.
   """
-  longest = {}
+  longest: dict[str, int] = {}
   for piece in vocab:
     length = len(piece)
     for start in (piece[:3], piece[:5]) if piece[:2] == "##" else (piece[:3],):
@@ -627,21 +619,23 @@ class Encoded(NamedTuple):
   """A text, or a pair of texts, as the model takes it.
 
   Attributes:
-    tokens: list of str, the word pieces with [CLS] and [SEP], without padding.
-    input_ids: list of max_length int, ids of the word pieces, then 0.
-    input_mask: list of max_length int, 1 for a word piece, 0 for padding.
-    segment_ids: list of max_length int, 1 for the second text and its [SEP], else 0.
-    is_truncated: bool, whether the texts were longer and lost their ends.
+    tokens: the word pieces with [CLS] and [SEP], without padding.
+    input_ids: max_length ids of the word pieces, then 0.
+    input_mask: max_length numbers, 1 for a word piece, 0 for padding.
+    segment_ids: max_length numbers, 1 for the second text and its [SEP], else 0.
+    is_truncated: True if the texts were longer and lost their ends.
   """
 
-  tokens: list
-  input_ids: list
-  input_mask: list
-  segment_ids: list
+  tokens: list[str]
+  input_ids: list[int]
+  input_mask: list[int]
+  segment_ids: list[int]
   is_truncated: bool
 
 
-def encode_pair(tokenizer: FullTokenizer, text_a: str, text_b: Optional[str], max_length: int):
+def encode_pair(
+  tokenizer: FullTokenizer, text_a: str, text_b: Optional[str], max_length: int
+) -> Encoded:
   """Encodes one or two texts in max_length word pieces, [CLS] and [SEP] included, as Encoded."""
   tokens_a = tokenizer.tokenize(text_a)
   tokens_b = tokenizer.tokenize(text_b) if text_b else []

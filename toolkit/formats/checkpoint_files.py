@@ -15,8 +15,8 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
-from typing import Optional
+from collections.abc import Callable, Iterable
+from typing import Any, Optional
 
 import tensorflow.compat.v1 as tf
 from absl import logging
@@ -113,7 +113,7 @@ def named(directory: str) -> list[str]:
   if not files.exists(path):
     return []
   text = files.read_bytes(path).decode("utf-8", "replace")
-  prefixes = {True: [], False: []}
+  prefixes: dict[bool, list[str]] = {True: [], False: []}
   for is_rest, named in _NAMED.findall(text):
     inside = os.path.join(directory, os.path.basename(named))
     is_elsewhere = os.path.isabs(named) and not exists(inside) and exists(named)
@@ -126,7 +126,7 @@ def latest(directory: str) -> Optional[str]:
   return next(iter(found(directory)), None)
 
 
-def write_state(directory: str, prefixes: Iterable[str]):
+def write_state(directory: str, prefixes: Iterable[str]) -> None:
   """Writes the file `checkpoint`; `prefixes` are in the order of `found`."""
   names = [os.path.basename(prefix) for prefix in prefixes]
   lines = [f'model_checkpoint_path: "{names[0]}"']
@@ -134,7 +134,7 @@ def write_state(directory: str, prefixes: Iterable[str]):
   files.write_text(os.path.join(directory, STATE_FILE), "\n".join(lines) + "\n")
 
 
-def select(directory: str, prefix: str):
+def select(directory: str, prefix: str) -> None:
   """Makes a checkpoint in a directory the one that a training goes on from.
 
   It is the first in the file `checkpoint`, with those behind it in the order of `found`.
@@ -147,12 +147,12 @@ def select(directory: str, prefix: str):
 # ---- Damage -------------------------------------------------------------------------------------
 
 
-def damage(prefix: str, is_needed=lambda name: True) -> Optional[str]:
+def damage(prefix: str, is_needed: Callable[[str], bool] = lambda name: True) -> Optional[str]:
   """Reads a checkpoint with its checksums.
 
   Args:
     prefix: of the checkpoint.
-    is_needed: function of a variable's name to bool, whether to read it.
+    is_needed: called with a variable's name; True to read the variable.
 
   Returns:
     None for a whole checkpoint, else a line with the damaged file and the reason.
@@ -177,7 +177,7 @@ def newest_whole(directory: str) -> Optional[str]:
   Raises:
     files.InputError: all of them are damaged.
   """
-  reasons = []
+  reasons: list[str] = []
   for prefix in found(directory):
     reason = damage(prefix)
     if reason is None:
@@ -193,7 +193,9 @@ def newest_whole(directory: str) -> Optional[str]:
   )
 
 
-def check_whole(prefix: str, flag: str, is_needed=lambda name: True):
+def check_whole(
+  prefix: str, flag: str, is_needed: Callable[[str], bool] = lambda name: True
+) -> None:
   """Checks that a checkpoint is not damaged; `is_needed` is that of `damage`.
 
   Raises:
@@ -214,17 +216,17 @@ def check_whole(prefix: str, flag: str, is_needed=lambda name: True):
 # ---- TensorFlow's functions ---------------------------------------------------------------------
 
 
-def open_reader(prefix: str):
-  """Returns TensorFlow's reader of a checkpoint."""
+def open_reader(prefix: str) -> Any:
+  """Returns TensorFlow's reader of a checkpoint, that of tf.train.load_checkpoint."""
   return tf.train.load_checkpoint(for_tensorflow(prefix))
 
 
-def restore(saver: tf.train.Saver, session: tf.Session, prefix: str):
+def restore(saver: tf.train.Saver, session: tf.Session, prefix: str) -> None:
   """Restores the variables of a saver."""
   saver.restore(session, for_tensorflow(prefix))
 
 
-def init_from(prefix: str, assignment: dict[str, str]):
+def init_from(prefix: str, assignment: dict[str, str]) -> None:
   """Initializes variables of the current graph from a checkpoint, see init_from_checkpoint."""
   tf.train.init_from_checkpoint(for_tensorflow(prefix), assignment)
 

@@ -46,14 +46,14 @@ def resolve_checkpoint(path: str, flag: str = "init_checkpoint") -> str:
   """
   prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path)
   if files.is_directory(path):
-    prefix = model_directory.trained_checkpoint(path)
+    trained = model_directory.trained_checkpoint(path)
     found = [each[: -len(".index")] for each in files.list_paths(path, "*.index")]
-    if prefix is None and len(found) != 1:
+    if trained is None and len(found) != 1:
       what = "several checkpoints, name one of them" if found else "no checkpoint"
       raise files.InputError(
         f"--{flag}: the directory {path} has {what} {' '.join(found)}".rstrip()
       )
-    prefix = prefix or found[0]
+    prefix = trained or found[0]
   if not checkpoint_files.exists(prefix):
     raise files.InputError(f"--{flag}: there is no checkpoint {path} (no file {prefix}.index)")
   return prefix
@@ -185,7 +185,7 @@ def _other_shape(name, shape, saved_shape, prefix, flag):
   )
 
 
-def check_checkpoint(config: modeling.BertConfig, checkpoint: str, flag: str):
+def check_checkpoint(config: modeling.BertConfig, checkpoint: str, flag: str) -> None:
   """Compares an encoder with a checkpoint, a path as in resolve_checkpoint, before a run.
 
   Raises:
@@ -198,7 +198,7 @@ def check_checkpoint(config: modeling.BertConfig, checkpoint: str, flag: str):
     saved.compare(variable_shapes(variables), variable_types(variables))
 
 
-def check_resumable(prefix: str, flag: str = "output_dir"):
+def check_resumable(prefix: str, flag: str = "output_dir") -> None:
   """Checks that a checkpoint has the scripts' names, by which tf.estimator goes on from it.
 
   Raises:
@@ -222,7 +222,7 @@ def variable_types(variables: Iterable[tf.Variable]) -> dict[str, tf.DType]:
   return {re.sub(r":\d+$", "", v.name): v.dtype.base_dtype for v in variables}
 
 
-def report(coverage: Coverage, prefix: str):
+def report(coverage: Coverage, prefix: str) -> None:
   """Logs which variables come from a checkpoint, and warns of an incomplete encoder."""
   num_new = len(coverage.missing) + len(coverage.reshaped)
   unused = f"; {len(coverage.unused)} in it are not used{_listed(coverage.unused)}"
@@ -282,7 +282,7 @@ def read_checkpoint(prefix: str) -> tuple[dict[str, np.ndarray], int]:
   return renamed, len(in_file) - len(kept)
 
 
-def save_checkpoint(prefix: str, tensors: dict[str, np.ndarray]):
+def save_checkpoint(prefix: str, tensors: dict[str, np.ndarray]) -> None:
   """Writes a checkpoint in TensorFlow's format V2. It appears when it is complete."""
   with tf.Graph().as_default(), files.converted_write_errors(prefix, checkpoint_files.WRITE_ERRORS):
     values = [tf.placeholder(value.dtype, value.shape) for value in tensors.values()]
@@ -308,7 +308,7 @@ def checkpoint_step(checkpoint: str) -> int:
   return int(reader.get_tensor("global_step")) if reader.has_tensor("global_step") else 0
 
 
-def check_finite(values: Iterable[np.ndarray], directory: str):
+def check_finite(values: Iterable[np.ndarray], directory: str) -> None:
   """Checks the outputs of a model whose checkpoint is in a directory.
 
   Raises:

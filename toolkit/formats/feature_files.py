@@ -20,6 +20,9 @@ import os
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Optional
 
 import numpy as np
 
@@ -35,18 +38,18 @@ class JsonLinesWriter:
     writer.write(0, ["[CLS]", "a", "[SEP]"], values)
   """
 
-  def __init__(self, path, layers):
+  def __init__(self, path: str, layers: Sequence[int]) -> None:
     self._layers = layers
     self._context = files.new_file(path)
 
-  def __enter__(self):
+  def __enter__(self) -> "JsonLinesWriter":
     self._file = self._context.__enter__()
     return self
 
-  def __exit__(self, *error):
+  def __exit__(self, *error: Any) -> Optional[bool]:
     return self._context.__exit__(*error)
 
-  def write(self, number: int, tokens: list[str], values: np.ndarray):
+  def write(self, number: int, tokens: list[str], values: np.ndarray) -> None:
     """Appends a line.
 
     Args:
@@ -114,7 +117,9 @@ class NpzWriter:
   `is_half` stores values as float16.
   """
 
-  def __init__(self, path, layers, num_lines, shard_size, is_half=False):
+  def __init__(
+    self, path: str, layers: Sequence[int], num_lines: int, shard_size: int, is_half: bool = False
+  ) -> None:
     self._path = path
     self._layers = layers
     self._shard_size = shard_size
@@ -128,16 +133,21 @@ class NpzWriter:
     self._spools = []  # files with the values so far: one per layer, or one of pooled vectors
     self._width = None  # numbers in a vector
 
-  def __enter__(self):
+  def __enter__(self) -> "NpzWriter":
     return self
 
-  def __exit__(self, error_type, error, traceback):
+  def __exit__(
+    self,
+    error_type: Optional[type[BaseException]],
+    error: Optional[BaseException],
+    traceback: Optional[TracebackType],
+  ) -> None:
     if error_type is None and self._numbers:
       self._write_shard()
     for spool in self._spools:
       spool.close()
 
-  def write(self, number, tokens, values):
+  def write(self, number: int, tokens: list[str], values: np.ndarray) -> None:
     """Appends a line; see JsonLinesWriter.write."""
     layers = values if values.ndim == 3 else [values]
     with files.converted_write_errors(self._path):

@@ -7,7 +7,7 @@ attribute `huggingface`, {"config": {...}, "tokenizer_config": {...}}.
 """
 
 import os
-from typing import Optional
+from typing import Any, Optional
 
 from absl import logging
 
@@ -61,7 +61,7 @@ def read_config(path: str) -> modeling.BertConfig:
   except ValueError as error:
     raise files.InputError(f"{path}: {error}") from error
   others = {key: value for key, value in values.items() if key not in keys.values()}
-  config.huggingface = {"config": {**others, "hidden_act": activation}}
+  vars(config)["huggingface"] = {"config": {**others, "hidden_act": activation}}
   return config
 
 
@@ -95,28 +95,35 @@ def _activation(activation, path):
     ) from None
 
 
-def origin_of(config: modeling.BertConfig) -> tuple[Family, dict]:
+def origin_of(config: modeling.BertConfig) -> tuple[Family, dict[str, Any]]:
   """Returns the family of a converted model, BERT by default, and the kept part of config.json."""
   described = getattr(config, "huggingface", {}).get("config", {})
   return FAMILIES.get(described.get("model_type"), BERT), described
 
 
-def architectures(described: dict) -> list[str]:
+def architectures(described: dict[str, Any]) -> list[str]:
   """Returns the architectures in config.json."""
   names = described.get("architectures")
   return [str(name) for name in names] if isinstance(names, list) else []
 
 
-def make_config(config, family=BERT, head=NO_HEAD, num_labels=None, labels=None, trained=None):
+def make_config(
+  config: modeling.BertConfig,
+  family: Family = BERT,
+  head: str = NO_HEAD,
+  num_labels: Optional[int] = None,
+  labels: Optional[list[str]] = None,
+  trained: Optional[dict[str, Any]] = None,
+) -> dict[str, Any]:
   """Returns the content of config.json for a model, with the kept keys of its original.
 
   Args:
-    config: modeling.BertConfig.
-    family: huggingface_names.Family.
+    config: the model's.
+    family: the kind of model to write.
     head: key of huggingface_names.HEADS.
-    num_labels: int, of the head; None for a head that has no labels.
-    labels: list of str, None where they are not known.
-    trained: dict, the flags of a script that has trained the model since; None or empty without.
+    num_labels: of the head; None for a head that has no labels.
+    labels: None where they are not known.
+    trained: flags of a script that has trained the model since; None or empty without.
   """
   values = config.to_dict()
   original = values.pop("huggingface", {}).get("config", {})
@@ -131,9 +138,8 @@ def make_config(config, family=BERT, head=NO_HEAD, num_labels=None, labels=None,
     _set_labels(values, num_labels, labels, is_same)
   if head == "ForSequenceClassification" and trained:
     values["problem_type"] = _problem_type(num_labels, trained)
-  values = {family.keys.get(key, key): value for key, value in values.items()}
-  values.pop(None, None)
-  return values
+  named = {family.keys.get(key, key): value for key, value in values.items()}
+  return {key: value for key, value in named.items() if key is not None}
 
 
 def _architectures_now(original, family, head):
@@ -168,7 +174,9 @@ MULTI_LABEL = "multi_label_classification"  # a problem_type
 LABEL_KEYS = ("id2label", "label2id", "num_labels", "_num_labels", "problem_type")
 
 
-def find_labels(values: dict, num_labels: Optional[int], path: str) -> Optional[list[str]]:
+def find_labels(
+  values: dict[str, Any], num_labels: Optional[int], path: str
+) -> Optional[list[str]]:
   """Returns the labels of a head in the order of their ids.
 
   {"id2label": {"0": "no", "1": "yes"}} -> ["no", "yes"]
@@ -245,8 +253,10 @@ def _set_labels(values, num_labels, labels, is_same):
 # ---- Tokenizers ---------------------------------------------------------------------------------
 
 
-def make_tokenizer_config(config, family=BERT, do_lower_case=None):
-  """Returns the content of tokenizer_config.json, a dict, empty when nothing is known.
+def make_tokenizer_config(
+  config: modeling.BertConfig, family: Family = BERT, do_lower_case: Optional[bool] = None
+) -> dict[str, Any]:
+  """Returns the content of tokenizer_config.json, empty when nothing is known.
 
   `do_lower_case`, unless it is None, overrides the original of the configuration.
   """
@@ -260,7 +270,7 @@ def make_tokenizer_config(config, family=BERT, do_lower_case=None):
   return values
 
 
-def read_tokenizer_config(directory: str, do_lower_case: Optional[bool] = None) -> dict:
+def read_tokenizer_config(directory: str, do_lower_case: Optional[bool] = None) -> dict[str, Any]:
   """Reads tokenizer_config.json, and warns of settings that the scripts' tokenizer lacks.
 
   Args:

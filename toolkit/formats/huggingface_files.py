@@ -2,6 +2,7 @@
 
 import io
 import os
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -125,12 +126,12 @@ def _import_pytorch(path):
   return torch
 
 
-def bad_type(place: str, name) -> files.InputError:
+def bad_type(place: str, name: str) -> files.InputError:
   """Returns the error about a tensor at a place whose type cannot be converted."""
   return files.InputError(f"{place} is of type {name}; only 32- and 16-bit floats can be converted")
 
 
-def read_object(path: str) -> dict:
+def read_object(path: str) -> dict[str, Any]:
   """Reads a JSON file with an object.
 
   Raises:

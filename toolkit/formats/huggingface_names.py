@@ -9,7 +9,9 @@ Names on HuggingFace's side are BERT's with the prefix "bert."; Family.rename re
 
 import re
 from collections.abc import Collection
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
+
+import modeling
 
 
 class Tensor(NamedTuple):
@@ -145,11 +147,11 @@ class Family(NamedTuple):
 
   model_type: str
   prefix: str
-  heads: tuple
-  keys: dict
-  defaults: dict
-  parts: tuple
-  lacks: tuple
+  heads: tuple[str, ...]
+  keys: dict[str, Optional[str]]
+  defaults: dict[str, Any]
+  parts: tuple[tuple[str, str], ...]
+  lacks: tuple[str, ...]
 
   def rename(self, name: str) -> str:
     """Returns the family's name for a HuggingFace name of BERT."""
@@ -170,7 +172,7 @@ class Family(NamedTuple):
       name,
     )
 
-  def copies(self) -> dict:
+  def copies(self) -> dict[str, str]:
     """Returns COPIES by the family's names."""
     pairs = [(self.rename(copy), self.rename(name)) for copy, name in COPIES.items()]
     return {copy: name for copy, name in pairs if copy != name}
@@ -187,12 +189,14 @@ class Family(NamedTuple):
     head = _head_with(scopes - (_SAME_NAMES - declared))
     return head if head in self.heads else NO_HEAD
 
-  def scopes_of(self, architecture: str) -> Optional[tuple]:
+  def scopes_of(self, architecture: str) -> Optional[tuple[str, ...]]:
     """Returns the scopes of a head: BertForMaskedLM -> (masked_lm,); None for an unknown one."""
     begins = architecture.startswith(self.prefix)
     return HEADS.get(architecture[len(self.prefix) :]) if begins else None
 
-  def routes(self, config, head, num_labels):
+  def routes(
+    self, config: modeling.BertConfig, head: str, num_labels: Optional[int]
+  ) -> "list[Route]":
     """Returns the routes of a model's tensors to HuggingFace; see the function routes."""
     return [
       route._replace(target=self.rename(route.target))
@@ -246,16 +250,18 @@ class Route(NamedTuple):
 
   source: str
   target: str
-  shape: tuple
+  shape: tuple[int, ...]
   transposed: bool
 
-  def reversed(self):
+  def reversed(self) -> "Route":
     """Returns the inverse conversion."""
     shape = self.shape[::-1] if self.transposed else self.shape
     return Route(self.target, self.source, shape, self.transposed)
 
 
-def routes(config, head=NO_HEAD, num_labels=None):
+def routes(
+  config: modeling.BertConfig, head: str = NO_HEAD, num_labels: Optional[int] = None
+) -> list[Route]:
   """Returns the Route of each tensor of a BERT from TensorFlow to HuggingFace, embeddings first.
 
   `num_labels` are those of the head, a key of HEADS; None for a head without labels.

@@ -9,8 +9,8 @@ best/              the same for the best checkpoint, where one is kept
 
 import os
 import platform
-from collections.abc import Iterable
-from typing import NamedTuple, Optional
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -69,14 +69,21 @@ HEADS = {
 }
 
 
-def save(output_dir, config_file, vocab_file, labels, script, flags):
+def save(
+  output_dir: str,
+  config_file: str,
+  vocab_file: Optional[str],
+  labels: Optional[Sequence[str]],
+  script: str,
+  flags: dict[str, Any],
+) -> None:
   """Writes the files that describe the model of an existing directory.
 
   Args:
     output_dir, config_file, vocab_file: paths; None for no vocabulary.
-    labels: list of labels, or None.
-    script: str, name of the script, without .py.
-    flags: dict of flag name -> value.
+    labels: in the order of their ids; None for a task without labels.
+    script: name of the script, without .py.
+    flags: flag name -> value.
   """
   for source, name in ((config_file, CONFIG_FILE), (vocab_file, VOCAB_FILE)):
     if source is not None:
@@ -93,7 +100,7 @@ def save(output_dir, config_file, vocab_file, labels, script, flags):
   files.write_json(os.path.join(output_dir, RUN_FILE), run)
 
 
-def load_flags(output_dir: str, script: str, flag: str = "output_dir") -> dict:
+def load_flags(output_dir: str, script: str, flag: str = "output_dir") -> dict[str, Any]:
   """Reads the flags of the training in a directory; an empty dict without run.json.
 
   Args:
@@ -162,7 +169,7 @@ def description_files(output_dir: str) -> list[str]:
   return [path for path in paths if files.exists(path)]
 
 
-def check_head(output_dir: str, script: str):
+def check_head(output_dir: str, script: str) -> None:
   """Checks that the checkpoint in a directory is not another task's, by its variables.
 
   Directories of older toolkits have no run.json.
@@ -182,7 +189,7 @@ def check_head(output_dir: str, script: str):
       )
 
 
-def check_length(max_seq_length: int, config: modeling.BertConfig):
+def check_length(max_seq_length: int, config: modeling.BertConfig) -> None:
   """Checks that a model has positions for the longest input, in word pieces.
 
   Raises:
@@ -205,7 +212,7 @@ def read_config(path: str) -> modeling.BertConfig:
     return modeling.BertConfig.from_json_file(path)
 
 
-def vocab_problem(vocab: dict, vocab_size: int) -> Optional[tuple[str, str]]:
+def vocab_problem(vocab: dict[str, int], vocab_size: int) -> Optional[tuple[str, str]]:
   """Finds out whether a model has an embedding for each word piece of a vocabulary.
 
   Blank lines behind the last piece do no harm.
@@ -241,10 +248,10 @@ class Trained(NamedTuple):
   directory: str
   config: modeling.BertConfig
   vocab_file: str
-  flags: dict
+  flags: dict[str, Any]
   labels: Optional[list[str]]
 
-  def flags_among(self, names: Iterable[str]) -> dict:
+  def flags_among(self, names: Iterable[str]) -> dict[str, Any]:
     """Selects the flags that have one of the names."""
     return {name: self.flags[name] for name in names if name in self.flags}
 
@@ -275,17 +282,23 @@ def load_trained(directory: str, script: str) -> Trained:
   return Trained(directory, config, vocab_file, flags, read_labels(directory))
 
 
-def load_model(config_file, vocab_file, do_lower_case, max_seq_length, init_checkpoint):
+def load_model(
+  config_file: str,
+  vocab_file: Optional[str],
+  do_lower_case: bool,
+  max_seq_length: int,
+  init_checkpoint: Optional[str],
+) -> tuple[modeling.BertConfig, Optional[tokenization.FullTokenizer]]:
   """Reads a model's configuration and vocabulary, and checks that they belong together.
 
   Args:
     config_file, vocab_file: paths; None for no vocabulary.
-    do_lower_case: bool, casing of the tokenizer.
-    max_seq_length: int, the longest input in word pieces.
-    init_checkpoint: str or None; a known name must agree with the casing.
+    do_lower_case: casing of the tokenizer.
+    max_seq_length: the longest input in word pieces.
+    init_checkpoint: a path; a known name must agree with the casing.
 
   Returns:
-    modeling.BertConfig, and tokenization.FullTokenizer or, without a vocabulary, None.
+    The configuration, and the tokenizer; None without a vocabulary.
 
   Raises:
     files.InputError: a file cannot be used, or they do not belong together.
@@ -316,7 +329,7 @@ def load_model(config_file, vocab_file, do_lower_case, max_seq_length, init_chec
   return config, tokenizer
 
 
-def clear(output_dir: str, init_checkpoint: Optional[str]):
+def clear(output_dir: str, init_checkpoint: Optional[str]) -> None:
   """Deletes the files of an earlier run in a directory, and nothing else.
 
   Raises:

@@ -56,7 +56,7 @@ class Names(NamedTuple):
   sources: dict[str, str]
   scope: str
 
-  def log(self, path: str):
+  def log(self, path: str) -> None:
     """Logs the scope that the names of a file are in, if there is one."""
     number = sum(source.startswith(self.scope) for source in self.sources.values())
     if self.scope:
@@ -84,7 +84,7 @@ def resolve(names: Iterable[str], separator: str, place: str) -> Names:
   """
   names = list(names)
   scope = _find_scope(names, separator, place)
-  sources = {}
+  sources: dict[str, str] = {}
   for source in names:
     name = source.removeprefix(scope)
     if separator == TENSORFLOW:
@@ -102,7 +102,7 @@ def resolve(names: Iterable[str], separator: str, place: str) -> Names:
 
 def _find_scope(names, separator, place):
   """Returns the scope that the names of the encoder have in common; "" if some have none."""
-  found = {}
+  found: dict[str, str] = {}
   for name in sorted(names):
     match = _ENCODER[separator].match(name)
     if match and not is_training_state(name) and not name.endswith(_OBJECT):

@@ -4,19 +4,25 @@ Undefined numbers (the precision of a class that was never predicted, the correl
 constant) are 0.0, so that results are comparable.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
 from sklearn import metrics
 
 
-def classification_metrics(label_ids, predictions, label_names) -> dict:
+def classification_metrics(
+  label_ids: ArrayLike, predictions: ArrayLike, label_names: Sequence[str]
+) -> dict[str, Any]:
   """Compares predicted classes with true ones.
 
   Args:
     label_ids: int [N], true classes.
     predictions: int [N], predicted classes; or float [N, L], probabilities or logits, of which the
       first largest counts.
-    label_names: list of L names in the order of their ids.
+    label_names: L names in the order of their ids.
 
   Returns:
     Dict of int, float, str and lists of them, ready for JSON:
@@ -32,16 +38,16 @@ def classification_metrics(label_ids, predictions, label_names) -> dict:
     ValueError: there is no example, numbers of examples differ, a class is out of range, or a
       probability is NaN.
   """
-  label_ids, predictions = _checked_classes(label_ids, predictions, len(label_names))
+  truth, found = _checked_classes(label_ids, predictions, len(label_names))
   classes = list(range(len(label_names)))
-  per_class = _per_label(label_ids, predictions, label_names)
+  per_class = _per_label(truth, found, label_names)
   result = {
-    "examples": len(label_ids),
-    "accuracy": float(metrics.accuracy_score(label_ids, predictions)),
+    "examples": len(truth),
+    "accuracy": float(metrics.accuracy_score(truth, found)),
     "macro_f1": _mean_f1(per_class),
-    "matthews": float(metrics.matthews_corrcoef(label_ids, predictions)),
+    "matthews": float(metrics.matthews_corrcoef(truth, found)),
     "per_class": per_class,
-    "confusion_matrix": metrics.confusion_matrix(label_ids, predictions, labels=classes).tolist(),
+    "confusion_matrix": metrics.confusion_matrix(truth, found, labels=classes).tolist(),
   }
   if len(label_names) == 2:
     result["f1"] = per_class[1]["f1"]
@@ -64,14 +70,16 @@ def _mean_f1(per_label):
   return float(np.mean([each["f1"] for each in per_label]))
 
 
-def multi_label_metrics(truth, predictions, label_names) -> dict:
+def multi_label_metrics(
+  truth: ArrayLike, predictions: ArrayLike, label_names: Sequence[str]
+) -> dict[str, Any]:
   """Compares predicted sets of labels with true ones.
 
     truth {a, b} {}, predicted {a} {c}: micro F1 2 * 1 / (2 + 2), exact match 0 of 2
 
   Args:
     truth, predictions: multi-hot [N, L].
-    label_names: list of L names, two or more.
+    label_names: L names, two or more.
 
   Returns:
     Dict, ready for JSON:
@@ -84,21 +92,21 @@ def multi_label_metrics(truth, predictions, label_names) -> dict:
   Raises:
     ValueError: there is no example, there are fewer than two labels, or shapes differ.
   """
-  truth, predictions = _checked_multi_hot(truth, predictions, len(label_names))
+  expected, found = _checked_multi_hot(truth, predictions, len(label_names))
   _, _, micro_f1, _ = metrics.precision_recall_fscore_support(
-    truth, predictions, average="micro", zero_division=0.0
+    expected, found, average="micro", zero_division=0.0
   )
-  per_label = _per_label(truth, predictions, label_names)
+  per_label = _per_label(expected, found, label_names)
   return {
-    "examples": len(truth),
+    "examples": len(expected),
     "micro_f1": float(micro_f1),
     "macro_f1": _mean_f1(per_label),
-    "exact_match": float(metrics.accuracy_score(truth, predictions)),
+    "exact_match": float(metrics.accuracy_score(expected, found)),
     "per_label": per_label,
   }
 
 
-def best_threshold(truth, probabilities) -> float:
+def best_threshold(truth: ArrayLike, probabilities: ArrayLike) -> float:
   """Returns the threshold with the best micro F1; of equally good ones the highest.
 
   It is the same for all labels, in the middle between the lowest predicted probability and the next
@@ -120,7 +128,7 @@ def best_threshold(truth, probabilities) -> float:
   return (float(found[best]) + float(next_lower)) / 2
 
 
-def regression_metrics(scores, predictions) -> dict:
+def regression_metrics(scores: ArrayLike, predictions: ArrayLike) -> dict[str, Any]:
   """Compares predicted numbers, float [N] or [N, 1], with true ones, float [N].
 
   Returns:

@@ -8,7 +8,7 @@ A predicted entity is right if its type and both its ends are. Tags that are no 
 parts of speech, are compared word by word.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seqeval.metrics.sequence_labeling import (
   accuracy_score,
@@ -36,7 +36,7 @@ def entities(tags: list[str]) -> list[Entity]:
   return [Entity(name, start, last + 1) for name, start, last in get_entities(tags)]
 
 
-def entity_metrics(gold: list[list[str]], predicted: list[list[str]]) -> dict:
+def entity_metrics(gold: list[list[str]], predicted: list[list[str]]) -> dict[str, Any]:
   """Compares predicted entities with true ones, given by the tags of N sentences.
 
   Returns:
@@ -68,14 +68,14 @@ def entity_metrics(gold: list[list[str]], predicted: list[list[str]]) -> dict:
   }
 
 
-def tag_metrics(gold: list[list[str]], predicted: list[list[str]]) -> dict:
+def tag_metrics(gold: list[list[str]], predicted: list[list[str]]) -> dict[str, Any]:
   """Compares predicted tags with true ones, word by word; no tag has a meaning of its own.
 
     gold       NOUN VERB NOUN    accuracy 2/3
     predicted  NOUN VERB VERB -> F1 of NOUN 2/3, of VERB 2/3, macro F1 2/3
 
   Args:
-    gold, predicted: lists of N lists of str, a tag for each word of each sentence.
+    gold, predicted: a tag per word of each of N sentences.
 
   Returns:
     Dict, ready for JSON, of numbers from 0 to 1; an undefined one is 0.0:

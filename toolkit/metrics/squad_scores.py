@@ -9,7 +9,7 @@ import collections
 import itertools
 import re
 import string
-from typing import Optional
+from typing import Any, Optional
 
 from absl import logging
 
@@ -42,10 +42,10 @@ def f1_score(prediction: str, answer: str) -> float:
   """
   predicted, expected = normalize_answer(prediction).split(), normalize_answer(answer).split()
   if not predicted or not expected:
-    return int(predicted == expected)
+    return float(predicted == expected)
   common = sum((collections.Counter(predicted) & collections.Counter(expected)).values())
   if not common:
-    return 0
+    return 0.0
   precision, recall = common / len(predicted), common / len(expected)
   return 2 * precision * recall / (precision + recall)
 
@@ -54,15 +54,18 @@ def f1_score(prediction: str, answer: str) -> float:
 
 
 def evaluate(
-  dataset: dict, predictions: dict, na_probs: Optional[dict] = None, na_prob_thresh: float = 1.0
-) -> dict:
+  dataset: dict[str, Any],
+  predictions: dict[str, str],
+  na_probs: Optional[dict[str, float]] = None,
+  na_prob_thresh: float = 1.0,
+) -> dict[str, Any]:
   """Evaluates predictions by evaluate_v2 or evaluate_v1, according to the data set."""
   if is_version_2(dataset):
     return evaluate_v2(dataset, predictions, na_probs, na_prob_thresh)
   return evaluate_v1(dataset, predictions)
 
 
-def is_version_2(dataset: dict) -> bool:
+def is_version_2(dataset: dict[str, Any]) -> bool:
   """Returns True for a SQuAD file's content with questions that may have no answer.
 
   Raises:
@@ -71,7 +74,7 @@ def is_version_2(dataset: dict) -> bool:
   return any("is_impossible" in qa or not qa["answers"] for qa in _questions(dataset))
 
 
-def evaluate_v1(dataset: dict, predictions: dict) -> dict:
+def evaluate_v1(dataset: dict[str, Any], predictions: dict[str, str]) -> dict[str, Any]:
   """Computes the metrics of SQuAD 1.1. A question without a prediction counts as wrong.
 
   Args:
@@ -87,7 +90,7 @@ def evaluate_v1(dataset: dict, predictions: dict) -> dict:
   """
   questions = _questions(dataset)
   scored = _with_predictions(questions, predictions, "count as wrong")
-  exact = f1 = 0
+  exact = f1 = 0.0
   for qa in scored:
     prediction, answers = predictions[qa["id"]], _texts(qa)
     if not answers:
@@ -99,8 +102,11 @@ def evaluate_v1(dataset: dict, predictions: dict) -> dict:
 
 
 def evaluate_v2(
-  dataset: dict, predictions: dict, na_probs: Optional[dict] = None, na_prob_thresh: float = 1.0
-) -> dict:
+  dataset: dict[str, Any],
+  predictions: dict[str, str],
+  na_probs: Optional[dict[str, float]] = None,
+  na_prob_thresh: float = 1.0,
+) -> dict[str, Any]:
   """Computes the metrics of SQuAD 2.0. Questions without a prediction are left out.
 
   Args:
@@ -143,7 +149,10 @@ def evaluate_v2(
 
 
 def find_best_threshold(
-  predictions: dict, scores: dict, na_probs: dict, has_answer: dict
+  predictions: dict[str, str],
+  scores: dict[str, float],
+  na_probs: dict[str, float],
+  has_answer: dict[str, bool],
 ) -> tuple[float, float]:
   """Finds the threshold above which the prediction should be no answer.
 
@@ -154,15 +163,15 @@ def find_best_threshold(
 
   Args:
     predictions: question id -> text, "" for no answer.
-    scores: question id -> float, 0 to 1, of the predictions; these questions count.
-    na_probs: question id -> float.
-    has_answer: question id -> bool.
+    scores: question id -> score of the prediction, 0 to 1; these questions count.
+    na_probs: question id -> number, higher for one that more likely has no answer.
+    has_answer: question id -> True if it has an answer.
 
   Returns:
     The average score with the best threshold, in percent, and the threshold: one of na_probs, or
     0.0 if no question should be answered.
   """
-  ids = [i for i in sorted(na_probs, key=na_probs.get) if i in scores]
+  ids = [i for i in sorted(na_probs, key=na_probs.__getitem__) if i in scores]
   gains = (scores[i] if has_answer[i] else -bool(predictions[i]) for i in ids)
   none_answered = sum(not has_answer[i] for i in scores)
   totals = list(itertools.accumulate(gains, initial=none_answered))
@@ -258,7 +267,9 @@ def _averages(scores, ids, prefix):
   return {**result, prefix + "total": len(ids)}
 
 
-def best_thresholds(dataset: dict, predictions: dict, null_odds: dict) -> dict:
+def best_thresholds(
+  dataset: dict[str, Any], predictions: dict[str, str], null_odds: dict[str, float]
+) -> dict[str, Any]:
   """Returns best_exact, best_exact_thresh, best_f1 and best_f1_thresh of evaluate_v2.
 
   `predictions` are answers, also where the null odds, question id -> float, are high.
@@ -273,7 +284,7 @@ def best_thresholds(dataset: dict, predictions: dict, null_odds: dict) -> dict:
   return best
 
 
-def check_scorable(path: str):
+def check_scorable(path: str) -> None:
   """Checks that a file has the answers that --do_eval compares with.
 
   Raises:

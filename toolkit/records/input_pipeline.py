@@ -7,7 +7,9 @@ feature that is written is also read.
 import contextlib
 import functools
 import itertools
-from collections.abc import Collection, Iterable, Iterator
+import secrets
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -21,8 +23,17 @@ SORT_WINDOW = 4096  # examples within which evaluation and prediction sort by le
 BUCKET_WINDOW = 64  # batches within which training with buckets sorts by length
 LENGTH_MULTIPLE = 8  # of the lengths of cut batches, so that few different shapes occur
 
+Features = Sequence[tf_records.Feature]  # the table of a record's features
+InputFn = Callable[..., tf.data.Dataset]  # see read_input_fn
+Decode = Callable[[tf.Tensor], dict[str, tf.Tensor]]  # of a batch of records
 
-def add_features(input_path: str, output_path: str, rows: Iterable[dict], features: list):
+
+def add_features(
+  input_path: str,
+  output_path: str,
+  rows: Iterable[dict[str, Any]],
+  features: Features,
+) -> None:
   """Copies a TFRecord file, whole or not at all, and adds features to each of its records.
 
   Args:
@@ -59,7 +70,7 @@ def _iterate(path):
     ) from error
 
 
-def read_some(path: str, features: list, limit: int = 100) -> list[dict[str, list]]:
+def read_some(path: str, features: Features, limit: int = 100) -> list[dict[str, list[Any]]]:
   """Reads the first `limit` records of a file, and checks that they match a table.
 
   Raises:
@@ -91,7 +102,7 @@ def _row(record, features, place):
 
 
 @contextlib.contextmanager
-def converted_data_loss(paths: Iterable[str]):
+def converted_data_loss(paths: Iterable[str]) -> Iterator[None]:
   """Converts TensorFlow's error about a damaged record in files to that of count_records."""
   try:
     yield
@@ -100,7 +111,7 @@ def converted_data_loss(paths: Iterable[str]):
     raise
 
 
-def parse_records(serialized: tf.Tensor, features: list) -> dict[str, tf.Tensor]:
+def parse_records(serialized: tf.Tensor, features: Features) -> dict[str, tf.Tensor]:
   """Decodes a batch of records, string [B], to name -> int32 or float32 [B, ...]."""
   stored = {
     f.name: tf.FixedLenFeature(f.shape, tf.float32 if f.dtype is np.float32 else tf.int64)
@@ -111,30 +122,30 @@ def parse_records(serialized: tf.Tensor, features: list) -> dict[str, tf.Tensor]
 
 
 def read_input_fn(
-  path,
-  features,
-  is_training,
-  drop_remainder,
+  path: str,
+  features: Features,
+  is_training: bool,
+  drop_remainder: bool,
   *,
-  trim_padding=False,
-  seed=None,
-  num_seen=0,
-  bucket_by_length=False,
-):
+  trim_padding: bool = False,
+  seed: Optional[int] = None,
+  num_seen: int = 0,
+  bucket_by_length: bool = False,
+) -> InputFn:
   """Returns the input_fn of an estimator that reads a TFRecord file.
 
   Args:
     path: the file.
-    features: table of Feature.
-    is_training: bool; the examples come shuffled and without end, or once and in order.
-    drop_remainder: bool, leave out a last batch that is not full.
-    trim_padding: bool, cut batches to their longest sequence. Examples that are not for training
-      then come sorted by length, with their place in the input as EXAMPLE_INDEX.
+    features: its table.
+    is_training: the examples come shuffled and without end, or once and in order.
+    drop_remainder: leave out a last batch that is not full.
+    trim_padding: cut batches to their longest sequence. Examples that are not for training then
+      come sorted by length, with their place in the input as EXAMPLE_INDEX.
     seed, num_seen, bucket_by_length: see training_batches.
 
   Returns:
-    Function of params, a dict with "batch_size", to a tf.data.Dataset of batches. Its second
-    parameter is the input_context of a training on several replicas, see own_parts.
+    Function of params, a dict with "batch_size", to batches. Its second parameter is the
+    input_context of a training on several replicas, see own_parts.
   """
   decode = functools.partial(parse_records, features=features)
 
@@ -162,31 +173,31 @@ def read_input_fn(
 
 
 def corpus_input_fn(
-  paths,
-  features,
-  is_training,
+  paths: Sequence[str],
+  features: Features,
+  is_training: bool,
   *,
-  num_parallel_files=4,
-  trim_padding=False,
-  seed=None,
-  num_seen=0,
-  num_records=None,
-):
+  num_parallel_files: int = 4,
+  trim_padding: bool = False,
+  seed: Optional[int] = None,
+  num_seen: int = 0,
+  num_records: Optional[int] = None,
+) -> InputFn:
   """Returns the input_fn of an estimator for a set of any size, in any number of files.
 
   Training reads the files in a new order per epoch, several at a time, a record from each in turn,
   and shuffles within SHUFFLE_BUFFER records. Otherwise each record comes once, in order.
 
   Args:
-    paths: list of str, TFRecord files.
-    features: table of Feature, input_mask among them.
-    is_training: bool.
-    num_parallel_files: int, files that are read at a time; the order of training depends on it.
-    trim_padding: bool, cut batches to their longest sequence, and the last one of evaluation to
-      the remaining examples. Otherwise all have the same shape: the last one is filled up with
-      examples that are 0 throughout, input_mask and weights included.
+    paths: TFRecord files.
+    features: their table, input_mask in it.
+    is_training: see read_input_fn.
+    num_parallel_files: files that are read at a time; the order of training depends on it.
+    trim_padding: cut batches to their longest sequence, and the last one of evaluation to the
+      remaining examples. Otherwise all have the same shape: the last one is filled up with examples
+      that are 0 throughout, input_mask and weights included.
     seed, num_seen: see training_batches.
-    num_records: int; None to count the records where the number is needed.
+    num_records: in all files; None to count them where the number is needed.
 
   Returns:
     Function like read_input_fn's.
@@ -201,7 +212,7 @@ def corpus_input_fn(
     else:
       ordered = tf.data.TFRecordDataset(paths)
       if not trim_padding:
-        zeros = {f.name: np.zeros(f.shape, f.dtype) for f in features}
+        zeros: dict[str, Any] = {f.name: np.zeros(f.shape, f.dtype) for f in features}
         blank = tf.data.Dataset.from_tensors(tf_records.serialize(zeros, features))
         ordered = ordered.concatenate(blank.repeat(batch_size - 1))
     drop_remainder = is_training or not trim_padding
@@ -232,59 +243,62 @@ def _corpus_in_epochs(paths, num_parallel_files, seed, num_seen, num_records):
   return _in_epochs(epoch, num_records or 1, num_seen)
 
 
-def slices_input_fn(rows, features, is_training, drop_remainder):
+def slices_input_fn(
+  rows: Sequence[dict[str, Any]],
+  features: Features,
+  is_training: bool,
+  drop_remainder: bool,
+) -> InputFn:
   """Returns an input_fn like read_input_fn's, of dicts of name -> number or list of numbers."""
-  columns = {
+  columns: dict[str, np.ndarray] = {
     f.name: np.array([row[f.name] for row in rows], f.dtype).reshape(-1, *f.shape) for f in features
   }
 
   def input_fn(params, input_context=None):
     dataset = tf.data.Dataset.from_tensor_slices(columns)
     arguments = (params["batch_size"], features, lambda batch: batch)
-    options = {"drop_remainder": drop_remainder}
     if is_training:
-      return training_batches(
-        dataset, len(rows), *arguments, **options, input_context=input_context
-      )
-    return ordered_batches(dataset, *arguments, **options)
+      options = {"drop_remainder": drop_remainder, "input_context": input_context}
+      return training_batches(dataset, len(rows), *arguments, **options)
+    return ordered_batches(dataset, *arguments, drop_remainder)
 
   return input_fn
 
 
 def training_batches(
-  records,
-  num_records,
-  batch_size,
-  features,
-  decode,
+  records: tf.data.Dataset,
+  num_records: int,
+  batch_size: int,
+  features: Features,
+  decode: Decode,
   *,
-  drop_remainder=True,
-  trim_padding=False,
-  seed=None,
-  num_seen=0,
-  bucket_by_length=False,
-  input_context=None,
-):
+  drop_remainder: bool = True,
+  trim_padding: bool = False,
+  seed: Optional[int] = None,
+  num_seen: int = 0,
+  bucket_by_length: bool = False,
+  input_context: Optional[tf.distribute.InputContext] = None,
+) -> tf.data.Dataset:
   """Returns batches without end, the set in a new order per epoch; a batch may span two epochs.
 
   Args:
-    records: tf.data.Dataset of single records.
-    num_records: int, their number.
-    batch_size: int, examples of an optimizer step, over all replicas together.
-    features: table of Feature.
-    decode: function of a batch of records to a dict of name -> tensor [B, ...].
-    drop_remainder: bool, give the batches a static shape; none is shorter in either case.
-    trim_padding: bool, cut batches to their longest sequence.
-    seed: int or None; with a seed, the order depends on it and on the epoch alone.
-    num_seen: int, examples at the beginning of the order to skip: those of an earlier run. A
-      multiple of batch_size with bucket_by_length.
-    bucket_by_length: bool, sort the examples of BUCKET_WINDOW batches by length, so that those of
-      a batch have similar lengths. The batches come in random order.
-    input_context: None, or the tf.distribute.InputContext of a training on several replicas, whose
-      parts of each batch come one after the other; see own_parts.
+    records: single records.
+    num_records: their number.
+    batch_size: examples of an optimizer step, over all replicas together.
+    features: table of the records.
+    decode: decodes a batch of records to name -> tensor [B, ...].
+    drop_remainder: give the batches a static shape; none is shorter in either case.
+    trim_padding: cut batches to their longest sequence.
+    seed: the order depends on it and on the epoch alone; None for a random order.
+    num_seen: examples at the beginning of the order to skip: those of an earlier run. A multiple of
+      batch_size with bucket_by_length.
+    bucket_by_length: sort the examples of BUCKET_WINDOW batches by length, so that those of a batch
+      have similar lengths. The batches come in random order.
+    input_context: that of a training on several replicas, whose parts of each batch come one after
+      the other; see own_parts.
 
   Returns:
-    tf.data.Dataset of dicts of name -> tensor [B, ...].
+    Dicts of name -> tensor [B, ...].
   """
 
   def epoch(number):
@@ -310,7 +324,7 @@ def _seed_or_random(seed, input_context):
     return seed
   if input_context is not None and input_context.num_input_pipelines > 1:
     raise ValueError("several workers need a seed, so that all go by the same order")
-  return np.random.SeedSequence().entropy % 2**31
+  return secrets.randbits(31)
 
 
 def _part_size(batch_size, input_context):
@@ -320,14 +334,16 @@ def _part_size(batch_size, input_context):
   return input_context.get_per_replica_batch_size(batch_size)
 
 
-def own_parts(parts: tf.data.Dataset, input_context) -> tf.data.Dataset:
+def own_parts(
+  parts: tf.data.Dataset, input_context: Optional[tf.distribute.InputContext]
+) -> tf.data.Dataset:
   """Selects the parts of batches for the replicas of this process.
 
   With 2 processes of 2 replicas each, parts 0 1 2 3, 4 5 6 7 of two batches: 0 1 4 5 and 2 3 6 7.
 
   Args:
     parts: each batch is as many elements as there are replicas.
-    input_context: tf.distribute.InputContext, or None.
+    input_context: None for one replica.
   """
   if input_context is None or input_context.num_input_pipelines == 1:
     return parts
@@ -375,8 +391,13 @@ def _batched(
 
 
 def ordered_batches(
-  records, batch_size, features, decode, drop_remainder=False, trim_padding=False
-):
+  records: tf.data.Dataset,
+  batch_size: int,
+  features: Features,
+  decode: Decode,
+  drop_remainder: bool = False,
+  trim_padding: bool = False,
+) -> tf.data.Dataset:
   """Returns batches of each record once; see training_batches for the arguments.
 
   With trim_padding they are sorted by length within SORT_WINDOW records, and have EXAMPLE_INDEX.
@@ -409,7 +430,7 @@ def _cut(batches, features, trim_padding):
   return batches.map(lambda batch: cut_to_longest(batch, names), tf.data.AUTOTUNE)
 
 
-def cut_to_longest(batch: dict, names: Collection[str]) -> dict:
+def cut_to_longest(batch: dict[str, tf.Tensor], names: Collection[str]) -> dict[str, tf.Tensor]:
   """Removes the columns that are padding in each row.
 
   With sequences of 5 and 11 tokens, padded to 128, a batch becomes 16 columns wide.
@@ -426,7 +447,7 @@ def cut_to_longest(batch: dict, names: Collection[str]) -> dict:
   return {name: v[:, :columns] if name in names else v for name, v in batch.items()}
 
 
-def in_input_order(rows: Iterable[dict]) -> Iterator[dict]:
+def in_input_order(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
   """Yields predictions in the order of the input, by EXAMPLE_INDEX, which it removes.
 
   Rows without EXAMPLE_INDEX are in order. At most a window of examples is kept in memory.

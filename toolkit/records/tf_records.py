@@ -8,7 +8,8 @@ import functools
 import os
 import struct
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Optional
+from types import TracebackType
+from typing import Any, NamedTuple, Optional
 
 import google_crc32c
 import numpy as np
@@ -32,7 +33,7 @@ class Feature(NamedTuple):
 
   name: str
   dtype: type
-  shape: tuple = ()
+  shape: tuple[int, ...] = ()
   per_token: bool = False
 
 
@@ -40,7 +41,9 @@ class Feature(NamedTuple):
 INPUTS = ("input_ids", "input_mask", "segment_ids")
 
 
-def token_features(seq_length: int, names=INPUTS, width: Optional[int] = None) -> list[Feature]:
+def token_features(
+  seq_length: int, names: Sequence[str] = INPUTS, width: Optional[int] = None
+) -> list[Feature]:
   """Returns the columns of records with an int32 per word piece, of one text or of `width` texts.
 
   Their shape is [S] or [S, width].
@@ -49,7 +52,7 @@ def token_features(seq_length: int, names=INPUTS, width: Optional[int] = None) -
   return [Feature(name, np.int32, shape, per_token=True) for name in names]
 
 
-def log_example(**values):
+def log_example(**values: object) -> None:
   """Logs an example, one line per value; the items of a list or dict are joined by spaces."""
   logging.info("*** Example ***")
   for name, value in values.items():
@@ -106,14 +109,14 @@ def _before_values(name, dtype, size):
   return entry[: len(entry) - size]
 
 
-def serialize(row: dict, features: Sequence[Feature]) -> bytes:
+def serialize(row: dict[str, Any], features: Sequence[Feature]) -> bytes:
   """Serializes a tf.train.Example as TensorFlow's deterministic serialization does.
 
   Args:
     row: feature name -> number, list of numbers, or Packed.
     features: the table of the row.
   """
-  parts = []
+  parts: list[bytes] = []
   for feature in sorted(features):
     values = row[feature.name] if feature.shape else [row[feature.name]]
     if type(values) is not Packed:
@@ -122,7 +125,7 @@ def serialize(row: dict, features: Sequence[Feature]) -> bytes:
   return _field(1, b"".join(parts))
 
 
-def parse(data: bytes) -> dict[str, list]:
+def parse(data: bytes) -> dict[str, list[Any]]:
   """Parses a tf.train.Example of serialize or TensorFlow to its lists of int or float.
 
   Names are in their order in the message: sorted in those of serialize.
@@ -201,7 +204,7 @@ class RecordWriter:
   Each method raises files.InputError if the file cannot be written.
   """
 
-  def __init__(self, path: str, features: Sequence[Feature] = ()):
+  def __init__(self, path: str, features: Sequence[Feature] = ()) -> None:
     """Opens the file; `features` are the table for `write`."""
     self._path = path
     self._features = features
@@ -211,17 +214,17 @@ class RecordWriter:
       self._file = files.open_binary(self._temporary, "w")
       self._file.write(b"")  # a remote file is opened no earlier
 
-  def write(self, row: dict):
+  def write(self, row: dict[str, Any]) -> None:
     """Appends a row: feature name -> number, list of numbers, or Packed."""
     self.write_serialized(serialize(row, self._features))
 
-  def write_serialized(self, example: bytes):
+  def write_serialized(self, example: bytes) -> None:
     """Appends a row of `serialize`."""
     record = framed(example)
     with self._converted_errors():
       self._file.write(record)
 
-  def close(self):
+  def close(self) -> None:
     """Completes the file."""
     with self._converted_errors():
       self._file.close()
@@ -231,10 +234,15 @@ class RecordWriter:
   def _converted_errors(self):
     return files.converted_write_errors(self._path, Exception)
 
-  def __enter__(self):
+  def __enter__(self) -> "RecordWriter":
     return self
 
-  def __exit__(self, error_type, error, traceback):
+  def __exit__(
+    self,
+    error_type: Optional[type[BaseException]],
+    error: Optional[BaseException],
+    traceback: Optional[TracebackType],
+  ) -> None:
     if error_type is None:
       self.close()
       return
@@ -243,7 +251,7 @@ class RecordWriter:
     files.remove(self._temporary)
 
 
-def write_records(path: str, rows: Iterable[dict], features: Sequence[Feature]):
+def write_records(path: str, rows: Iterable[dict[str, Any]], features: Sequence[Feature]) -> None:
   """Writes a TFRecord file whole or not at all; see serialize for the rows.
 
   Raises:

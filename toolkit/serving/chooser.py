@@ -34,7 +34,7 @@ class Chooser:
     config: modeling.BertConfig,
     tokenizer: tokenization.FullTokenizer,
     max_seq_length: int = 128,
-  ):
+  ) -> None:
     """Loads the model.
 
     Args:
@@ -106,13 +106,18 @@ def _check_types(choices, question, context):
       raise TypeError(f"question and context are str or None, not {text!r:.60}")
 
 
-def check_flags(context, question, choices, needs_choices=False):
+def check_flags(
+  context: Optional[str],
+  question: Optional[str],
+  choices: Sequence[str],
+  needs_choices: bool = False,
+) -> None:
   """Checks the texts of one question, those of the flags of the same names.
 
   Args:
-    context, question: str or None.
-    choices: list of str.
-    needs_choices: bool, whether no choice at all is an error, too.
+    context, question: None if not given.
+    choices: empty if none is given.
+    needs_choices: True if no choice at all is an error, too.
 
   Raises:
     files.InputError: there is a text without choices, one choice, or choices without a text.

@@ -21,11 +21,11 @@ class Prediction(NamedTuple):
 
   Attributes:
     value: a label; a tuple of labels for a multi-label model; a number for regression.
-    probabilities: dict of label -> float in the order of the labels' ids; empty for regression.
+    probabilities: label -> probability in the order of the labels' ids; empty for regression.
   """
 
-  value: Union[str, tuple, float]
-  probabilities: dict
+  value: Union[str, tuple[str, ...], float]
+  probabilities: dict[str, float]
 
 
 class Classifier:
@@ -44,7 +44,7 @@ class Classifier:
     max_seq_length: int = 128,
     kind: classification.OneLabel = classification.CLASSES,
     threshold: float = 0.5,
-  ):
+  ) -> None:
     """Loads the model.
 
     Args:
@@ -109,8 +109,8 @@ class Classifier:
     values = self._kind.decide(np.stack(outputs), self._labels, self._threshold)
     found = [dict(zip(self._labels, map(float, row))) for row in outputs]
     if self._kind is classification.NUMBER:
-      values = map(float, values)
-    return [Prediction(*pair) for pair in zip(values, found)]
+      return [Prediction(float(value), {}) for value in values]
+    return [Prediction(value, row) for value, row in zip(values, found)]
 
   def _encode(self, text, text_b):
     encoded = tokenization.encode_pair(self._tokenizer, text, text_b, self._max_seq_length)

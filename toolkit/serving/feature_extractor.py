@@ -3,7 +3,7 @@
 import collections
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Callable, Optional, Union
+from typing import Any, Callable, Optional, Union
 
 import numpy as np
 
@@ -23,8 +23,8 @@ class FeatureExtractor:
   """A model, loaded once, that gives vectors of texts. It is thread-safe.
 
   Attributes:
-    tokenizer: tokenization.FullTokenizer.
-    width: int, W, numbers in a pooled vector; see vectors_head.create_model.
+    tokenizer: of the model's vocabulary.
+    width: W, the numbers in a pooled vector; see vectors_head.create_model.
   """
 
   def __init__(
@@ -41,7 +41,7 @@ class FeatureExtractor:
     batch_size: int = 32,
     use_one_hot_embeddings: bool = False,
     amp: bool = False,
-  ):
+  ) -> None:
     """Loads a model.
 
     Args:
@@ -67,10 +67,10 @@ class FeatureExtractor:
       bert_config_file, vocab_file, init_checkpoint, do_lower_case, max_seq_length, layers
     )
 
-    def build(*inputs):
-      return vectors_head.create_model(
-        config, *inputs, layers, use_one_hot_embeddings, pooling, include_special_tokens
-      )
+    options = (layers, use_one_hot_embeddings, pooling, include_special_tokens)
+
+    def build(input_ids, input_mask, segment_ids):
+      return vectors_head.create_model(config, input_ids, input_mask, segment_ids, *options)
 
     plan = precision.find(amp, use_xla=False, use_tpu=False)
     plan.log()
@@ -86,7 +86,7 @@ class FeatureExtractor:
     self._window_tokens = _WINDOW_BYTES // (4 * num_values) if pooling == "none" else np.inf
 
   @classmethod
-  def from_directory(cls, model_dir: str, **options) -> "FeatureExtractor":
+  def from_directory(cls, model_dir: str, **options: Any) -> "FeatureExtractor":
     """Loads the model of a directory with bert_config.json, vocab.txt and a checkpoint.
 
     Args:
@@ -159,7 +159,8 @@ def windows(
     features: read no further than needed, and yielded in their order.
     max_tokens: a single one may have more.
   """
-  window, num_tokens = [], 0
+  window: list[vectors.InputFeatures] = []
+  num_tokens = 0
   for feature in features:
     num_tokens += len(feature.tokens)
     if window and (len(window) == input_pipeline.SORT_WINDOW or num_tokens > max_tokens):
@@ -170,16 +171,16 @@ def windows(
     yield window
 
 
-def find_model(model_dir: str) -> dict:
+def find_model(model_dir: str) -> dict[str, Any]:
   """Returns the flags of the model in a directory.
 
-  They are bert_config_file, vocab_file, init_checkpoint, str; and do_lower_case, bool, if the
-  directory's run.json or its vocabulary shows it.
+  They are bert_config_file, vocab_file and init_checkpoint; and do_lower_case, if the directory's
+  run.json or its vocabulary shows it.
 
   Raises:
     files.InputError: there is no checkpoint, or a file cannot be read.
   """
-  found = {
+  found: dict[str, Any] = {
     "bert_config_file": os.path.join(model_dir, model_directory.CONFIG_FILE),
     "vocab_file": os.path.join(model_dir, model_directory.VOCAB_FILE),
     "init_checkpoint": checkpoints.resolve_checkpoint(os.path.join(model_dir, ""), "model_dir"),
@@ -213,6 +214,7 @@ def load_model(
   config, tokenizer = model_directory.load_model(
     bert_config_file, vocab_file, do_lower_case, max_seq_length, prefix
   )
+  assert tokenizer is not None  # there is a vocabulary
   number = config.num_hidden_layers
   if not layers:
     raise files.InputError("--layers: none is given")

@@ -38,9 +38,9 @@ def read_texts(text: Optional[str], predict_file: Optional[str]) -> list[str]:
 class MaskedPart(NamedTuple):
   """An input of the model: word pieces, their segments, and the places of masks to predict."""
 
-  tokens: list
-  segment_ids: list
-  places: list
+  tokens: list[str]
+  segment_ids: list[int]
+  places: list[int]
 
 
 def parts_with_masks(pieces: list[str], max_seq_length: int) -> Iterator[MaskedPart]:
@@ -87,7 +87,7 @@ class MaskFiller:
     do_lower_case: bool = True,
     max_seq_length: int = 128,
     top_k: int = 5,
-  ):
+  ) -> None:
     """Loads the model.
 
     Args:

@@ -1,6 +1,8 @@
 """A trained model, loaded once for many calls: in a prompt, a notebook or a server."""
 
 import os
+from collections.abc import Callable, Sequence
+from typing import Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -17,6 +19,9 @@ FEW = 8
 ONE_THREAD_PRODUCTS = 5e8
 SHORT = 16
 
+# Makes a graph from input_ids, input_mask and segment_ids; see Predictor.
+Build = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
+
 
 class Predictor:
   """A model in a graph and a session of its own; several threads may call it.
@@ -25,17 +30,24 @@ class Predictor:
   model is loaded a second time for short ones, in a session of one thread.
   """
 
-  def __init__(self, build, checkpoint, batch_size=8, flag="output_dir", session_config=None):
+  def __init__(
+    self,
+    build: Build,
+    checkpoint: str,
+    batch_size: int = 8,
+    flag: str = "output_dir",
+    session_config: Optional[tf.ConfigProto] = None,
+  ) -> None:
     """Builds the graph and restores the weights.
 
     Args:
-      build: function of (input_ids, input_mask, segment_ids), int32 [B, S], to a dict of name ->
-        tensor [B, ...]. It makes a model's graph without dropout.
-      checkpoint: str, a path as checkpoints.resolve_checkpoint takes it.
-      batch_size: int, the largest number of inputs that run at once.
-      flag: str, the flag that gave the checkpoint, for messages.
-      session_config: tf.ConfigProto, such as precision.Plan.session_config gives for mixed
-        precision; default: float32.
+      build: makes a model's graph without dropout, from input_ids, input_mask and segment_ids,
+        int32 [B, S], to name -> tensor [B, ...].
+      checkpoint: a path as checkpoints.resolve_checkpoint takes it.
+      batch_size: the largest number of inputs that run at once.
+      flag: the flag that gave the checkpoint, for messages.
+      session_config: such as precision.Plan.session_config gives for mixed precision; default:
+        float32.
 
     Raises:
       files.InputError: the checkpoint lacks a variable that the outputs depend on, has another
@@ -64,16 +76,20 @@ class Predictor:
       self._short_session = _restored_session(graph, one_thread, saver, sources, prefix)
     graph.finalize()
 
-  def run(self, rows, on_batch=None):
+  def run(
+    self,
+    rows: Sequence[tuple[list[int], list[int]]],
+    on_batch: Optional[Callable[[int], object]] = None,
+  ) -> list[dict[str, np.ndarray]]:
     """Runs the model.
 
     Args:
-      rows: list of (input_ids, segment_ids) pairs, each two lists of int of one length.
-      on_batch: function that is called after each batch with the number of its rows, or None.
+      rows: pairs of input_ids and segment_ids, both of one length.
+      on_batch: called after each batch with the number of its rows.
 
     Returns:
-      List of dicts of name -> array, one per row in their order. Outputs [B, S, ...] of the graph
-      are padded to the longest input that ran with the row.
+      Name -> array per row, in their order. Outputs [B, S, ...] of the graph are padded to the
+      longest input that ran with the row.
 
     Raises:
       RuntimeError: another process has loaded the model, and this one is its fork.
@@ -83,7 +99,7 @@ class Predictor:
         f"the model was loaded in process {self._process} and cannot be used in its fork "
         f"{os.getpid()}: load it in each process, after the fork"
       )
-    results = [None] * len(rows)
+    results: list[dict[str, np.ndarray]] = [{} for _ in rows]
     order = sorted(range(len(rows)), key=lambda place: len(rows[place][0]))
     for first in range(0, len(order), self._batch_size):
       places = order[first : first + self._batch_size]
@@ -106,7 +122,7 @@ class Predictor:
       segments[number, : len(input_ids)] = segment_ids
     return session.run(self._outputs, dict(zip(self._inputs, (ids, mask, segments))))
 
-  def close(self):
+  def close(self) -> None:
     """Frees the memory of the weights."""
     self._session.close()
     self._short_session.close()

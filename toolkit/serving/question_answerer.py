@@ -1,7 +1,7 @@
 """Question answering with a trained model: from Python, and for questions typed at a prompt."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Optional
 
 import modeling
@@ -26,7 +26,7 @@ class QuestionAnswerer:
     settings: squad.Settings,
     threshold: float = 0.0,
     max_answer_length: int = 30,
-  ):
+  ) -> None:
     """Loads the model.
 
     Args:
@@ -86,11 +86,12 @@ class QuestionAnswerer:
     )
 
 
-def converse(answerer: QuestionAnswerer, question: Optional[str], context: Optional[str]):
+def converse(answerer: QuestionAnswerer, question: Optional[str], context: Optional[str]) -> None:
   """Prints the answer to a question about a paragraph, the context.
 
   Without a question it reads questions from standard input, and without a context the paragraph.
   """
+  pairs: Iterable[tuple[str, str]]
   if question:
     pairs = [(question, context or _read_line("Paragraph: ") or "")]
   else:
@@ -137,7 +138,7 @@ def answer_line(answer: squad_answers.BestAnswer, context: str, threshold: float
     odds = "" if answer.null_odds is None else f"; null odds {answer.null_odds:.2f}"
     return f"no answer  (probability {answer.probability:.2f}{odds}, threshold {threshold:.2f})"
   line = f"{answer.text}  (probability {answer.probability:.2f}"
-  if answer.start_char is None:
+  if answer.start_char is None or answer.end_char is None:
     return line + ")"
   start, end = answer.start_char, answer.end_char
   first, last = max(0, start - 30), end + 30

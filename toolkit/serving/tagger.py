@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 
@@ -31,7 +32,7 @@ class Tagger:
     labels: Sequence[str],
     max_seq_length: int = 128,
     tag_scheme: str = tagging.AUTO,
-  ):
+  ) -> None:
     """Loads the model.
 
     Args:
@@ -73,7 +74,7 @@ class Tagger:
     tokenizer = found.make_tokenizer()
     return cls(output_dir, found.config, tokenizer, found.required_labels(), **options)
 
-  def tag(self, text: str) -> dict:
+  def tag(self, text: str) -> dict[str, Any]:
     """Tags the words of a text, and finds its entities if tags are those of entities.
 
     Args:
@@ -95,7 +96,7 @@ class Tagger:
     return tagging.prediction_record(sentences[0], tags, self._kind)
 
 
-def record_lines(record: dict) -> list[str]:
+def record_lines(record: dict[str, Any]) -> list[str]:
   """Formats a record of tagging.prediction_record: its entities, or else its words with their tags.
 
   moved  VERB
@@ -105,7 +106,7 @@ def record_lines(record: dict) -> list[str]:
   return list(map("  ".join, zip(record["words"], record["tags"]))) or ["no words"]
 
 
-def entity_lines(record: dict) -> list[str]:
+def entity_lines(record: dict[str, Any]) -> list[str]:
   """Formats the entities of a record of tagging.prediction_record, or gives ["no entities"].
 
   Lisbon  LOC  (characters 13 to 19)

@@ -21,6 +21,8 @@ import inspect
 import io
 import os
 import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 from absl import app, flags, logging
 
@@ -40,7 +42,7 @@ class ThresholdParser(flags.ArgumentParser):
 
   syntactic_help = f"a number or {AUTO}"
 
-  def parse(self, argument):
+  def parse(self, argument: Union[str, float]) -> Union[str, float]:
     return AUTO if argument == AUTO else float(argument)
 
 
@@ -89,12 +91,12 @@ class ScriptFlags:
     FLAGS: absl.flags.FlagValues.
   """
 
-  def __init__(self):
+  def __init__(self) -> None:
     self.FLAGS = _OwnFlagValues()
-    self._roles = {}
+    self._roles: dict[str, set[str]] = {}
     self.DEFINE_bool("help", False, "Show this help.", short_name="h")
 
-  def __getattr__(self, name):
+  def __getattr__(self, name: str) -> Any:
     attribute = getattr(flags, name)
     if not (
       inspect.isfunction(attribute) and "flag_values" in inspect.signature(attribute).parameters
@@ -125,7 +127,12 @@ class ScriptFlags:
 class Settings:
   """The values of a script's flags for one run, as attributes. Nothing changes them."""
 
-  def __init__(self, values, given=(), roles=None):
+  def __init__(
+    self,
+    values: dict[str, Any],
+    given: Iterable[str] = (),
+    roles: Optional[dict[str, set[str]]] = None,
+  ) -> None:
     """Makes settings.
 
     Args:
@@ -136,16 +143,20 @@ class Settings:
     self.__dict__.update((n, value) for n, value in values.items() if not hasattr(Settings, n))
     self.__dict__["_state"] = (dict(values), frozenset(given), roles or {})
 
-  def __setattr__(self, name, value):
+  if TYPE_CHECKING:  # the flags
+
+    def __getattr__(self, name: str) -> Any: ...
+
+  def __setattr__(self, name: str, value: object) -> None:
     raise AttributeError(f"settings are frozen: {name} cannot be set")
 
-  def __getitem__(self, name):
+  def __getitem__(self, name: str) -> Any:
     return self.as_dict()[name]
 
-  def __contains__(self, name):
+  def __contains__(self, name: str) -> bool:
     return name in self._state[0]
 
-  def as_dict(self) -> dict:
+  def as_dict(self) -> dict[str, Any]:
     """Returns all values, as a dict of flag name -> value."""
     return dict(self._state[0])
 
@@ -153,17 +164,17 @@ class Settings:
     """Returns whether the command line has set a flag."""
     return name in self._state[1]
 
-  def names(self, role: str) -> list:
+  def names(self, role: str) -> list[str]:
     """Lists the flags with a role: "remembered", "identity" or "shared"."""
     values, _, roles = self._state
     return [name for name in values if role in roles.get(name, ())]
 
-  def replace(self, **changes) -> "Settings":
+  def replace(self, **changes: Any) -> "Settings":
     """Returns settings with other values of some flags."""
     values, given, roles = self._state
     return Settings({**values, **changes}, given, roles)
 
-  def adopt(self, values: dict) -> "Settings":
+  def adopt(self, values: dict[str, Any]) -> "Settings":
     """Returns settings that take values of flags that the command line has not set.
 
     Args:
@@ -172,7 +183,7 @@ class Settings:
     known = {name: value for name, value in values.items() if name in self}
     return self.replace(**{name: v for name, v in known.items() if not self.is_given(name)})
 
-  def require(self, names, purpose: str):
+  def require(self, names: Iterable[str], purpose: str) -> None:
     """Checks that flags have values.
 
     Args:
@@ -190,7 +201,11 @@ class Settings:
 # ---- The command line ---------------------------------------------------------------------------
 
 
-def parse(script_flags: ScriptFlags, arguments, flag_values=None):
+def parse(
+  script_flags: ScriptFlags,
+  arguments: Sequence[str],
+  flag_values: Optional[flags.FlagValues] = None,
+) -> None:
   """Sets all flags of a script from a command line; those it does not name get their defaults.
 
   Args:
@@ -271,7 +286,7 @@ def _stray_remedy(known, before, rest):
 _LOG_FLAGS = ("verbosity", "logtostderr", "alsologtostderr", "stderrthreshold")
 
 
-def run(main, script_flags: ScriptFlags):
+def run(main: Callable[[list[str]], object], script_flags: ScriptFlags) -> None:
   """Parses the command line and runs `main`, ending the process with its exit status.
 
   A files.InputError becomes one line and status 1; Ctrl-C status 130.

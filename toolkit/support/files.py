@@ -14,8 +14,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from typing import NamedTuple, Optional
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, BinaryIO, NamedTuple, Optional, Union
 
 from toolkit.support import logs
 
@@ -34,7 +34,7 @@ class InputError(ValueError):
 
 
 @contextlib.contextmanager
-def input_checks():
+def input_checks() -> Iterator[None]:
   """Converts a plain ValueError of the classic modules' input checks to an InputError.
 
   It belongs around these calls alone: a ValueError from elsewhere is a mistake in the program, and
@@ -138,7 +138,7 @@ def find(patterns: str, flag: str, each_once: bool = True) -> list[str]:
   return list(dict.fromkeys(paths)) if each_once else paths
 
 
-def make_directory(path: str, flag: str):
+def make_directory(path: str, flag: str) -> None:
   """Creates the directory of a flag with its parents, and checks that it is writable.
 
   Raises:
@@ -157,7 +157,7 @@ def make_directory(path: str, flag: str):
     raise InputError(f"--{flag}: cannot write in {path}: {describe(error)}") from error
 
 
-def remove(path: str):
+def remove(path: str) -> None:
   """Deletes a file."""
   if is_remote(path):
     _gfile().remove(path)
@@ -165,7 +165,7 @@ def remove(path: str):
     os.remove(path)
 
 
-def remove_tree(path: str):
+def remove_tree(path: str) -> None:
   """Deletes a file, or a directory with all that is in it."""
   if not is_directory(path):
     remove(path)
@@ -186,9 +186,11 @@ def describe(error: Exception) -> str:
   return lines[0]
 
 
-def open_binary(path: str, mode: str = "r"):
+def open_binary(path: str, mode: str = "r") -> BinaryIO:
   """Opens a file for bytes; mode is "r" or "w"."""
-  return _gfile().GFile(path, mode + "b") if is_remote(path) else open(path, mode + "b")
+  if is_remote(path):
+    return _gfile().GFile(path, mode + "b")
+  return open(path, "rb" if mode == "r" else "wb")
 
 
 def read_bytes(path: str) -> bytes:
@@ -297,7 +299,7 @@ class _RemoteSource(io.RawIOBase):
     return len(data)
 
 
-def read_json(path: str):
+def read_json(path: str) -> Any:
   """Reads a JSON file.
 
   Raises:
@@ -306,7 +308,7 @@ def read_json(path: str):
   return parse_json(read_text(path), path)
 
 
-def parse_json(text: str, path: str, first_line: int = 1):
+def parse_json(text: str, path: str, first_line: int = 1) -> Any:
   """Parses JSON that begins on a line of a file.
 
   Raises:
@@ -335,12 +337,12 @@ def parse_json(text: str, path: str, first_line: int = 1):
 TABLES = ("tsv", "csv", "jsonl")
 
 
-class Row(list):
+class Row(list[Any]):
   """The columns of a row; `source` is "file:line" of its beginning."""
 
   __slots__ = ("source",)
 
-  def __init__(self, columns, source):
+  def __init__(self, columns: Iterable[str], source: str) -> None:
     super().__init__(columns)
     self.source = source
 
@@ -389,7 +391,7 @@ def read_tsv_rows(path: str) -> list[Row]:
   return [Row(line.split("\t"), f"{path}:{number}") for number, line in lines if line.strip()]
 
 
-def read_csv_rows(path: str, **dialect) -> list[Row]:
+def read_csv_rows(path: str, **dialect: Any) -> list[Row]:
   """Reads rows by the csv module (dialect: its parameters), without the blank ones."""
   text = _table_text(path)
   reader = csv.reader(io.StringIO(text), **dialect)
@@ -453,7 +455,7 @@ def read_table(path: str, file_format: str, has_header: bool = True) -> Table:
   return table
 
 
-def check_header(rows: list[Row]):
+def check_header(rows: list[Row]) -> None:
   """Checks that the first of some rows, the header, is not among the others too.
 
   The order of the columns and upper case make no difference. A header of one column may be a text.
@@ -481,7 +483,7 @@ def _header_name(name):
   return visible(name).casefold()
 
 
-def check_format(path: str, flag: str = "task_name"):
+def check_format(path: str, flag: str = "task_name") -> None:
   """Checks a table whose ending was made of its format, a member of TABLES, by a flag.
 
   Raises:
@@ -509,7 +511,7 @@ def table_format(path: str, usual: str) -> str:
   return ending
 
 
-def check_widths(table: Table, width: int = 0, is_even: bool = False):
+def check_widths(table: Table, width: int = 0, is_even: bool = False) -> None:
   """Checks that each row has as many columns as the header or, without one, at least `width`.
 
   Args:
@@ -558,7 +560,7 @@ def unknown_column(table: Table, flag: str, problem: str) -> InputError:
   )
 
 
-def listed(names: list, most: int = 20) -> str:
+def listed(names: Sequence[object], most: int = 20) -> str:
   """Lists names, ["a", 1] -> "'a', 1"; of many names the first ones and the number of all."""
   shown = ", ".join(map(repr, names[:most]))
   return shown if len(names) <= most else f"{shown}, ... ({len(names)} in all)"
@@ -579,7 +581,7 @@ def cell(row: Row, column: int) -> Optional[str]:
 # ---- Writing ------------------------------------------------------------------------------------
 
 
-def write_bytes(path: str, data: bytes):
+def write_bytes(path: str, data: bytes) -> None:
   """Writes a file whole or not at all.
 
   Raises:
@@ -602,12 +604,14 @@ def write_bytes(path: str, data: bytes):
 
 
 @contextlib.contextmanager
-def converted_write_errors(path: str, kinds=OSError, remedy: str = ""):
+def converted_write_errors(
+  path: str, kinds: Union[type[Exception], tuple[type[Exception], ...]] = OSError, remedy: str = ""
+) -> Iterator[None]:
   """Converts exceptions of some kinds while a file is written to an InputError that names it.
 
   Args:
     path: the file or directory.
-    kinds: an exception class, or a tuple of them.
+    kinds: the exceptions.
     remedy: what to do, for the message.
   """
   try:
@@ -620,7 +624,7 @@ def converted_write_errors(path: str, kinds=OSError, remedy: str = ""):
 
 
 @contextlib.contextmanager
-def new_file(path: str):
+def new_file(path: str) -> Iterator[BinaryIO]:
   """Opens a file for bytes that is written in pieces and gets its name when it is complete.
 
   with new_file("results.jsonl.gz") as f:  # compressed, by its name
@@ -671,11 +675,11 @@ class _RemoteSink(io.RawIOBase):
     return len(data)
 
 
-def write_text(path: str, text: str):
+def write_text(path: str, text: str) -> None:
   """Writes UTF-8 text, whole or not at all."""
   write_bytes(path, text.encode("utf-8"))
 
 
-def write_json(path: str, value):
+def write_json(path: str, value: object) -> None:
   """Writes a value as indented JSON with sorted keys, NumPy's numbers too, whole or not at all."""
   write_text(path, json.dumps(value, indent=2, sort_keys=True, default=float) + "\n")

@@ -35,14 +35,14 @@ class Plan(NamedTuple):
 
   Attributes:
     precision: FLOAT16, BFLOAT16, or None for float32 throughout.
-    lines: one str for each flag that was given: on or off, and the reason.
+    lines: one per flag that was given: on or off, and the reason.
   """
 
   precision: Optional[str] = None
   xla: bool = False
-  lines: tuple = ()
+  lines: tuple[str, ...] = ()
 
-  def log(self):
+  def log(self) -> None:
     """Logs the lines."""
     for line in self.lines:
       logs.notice("%s", line)

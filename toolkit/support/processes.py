@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+from collections.abc import Iterator
 
 import tensorflow.compat.v1 as tf
 
@@ -16,7 +17,7 @@ OWN_THREADS = "TF_OVERRIDE_GLOBAL_THREADPOOL"
 _MALLOC_OPTIONS = {-1: 2**31 - 1, -2: 2**26, -3: 2**25}
 
 
-def prepare_process():
+def prepare_process() -> None:
   """Sets up the process of a script: graph mode, TensorFlow's log, reuse of memory.
 
   Raises:
@@ -47,7 +48,7 @@ def _keep_freed_memory():
 
 
 @contextlib.contextmanager
-def converted_memory_errors(remedy: str):
+def converted_memory_errors(remedy: str) -> Iterator[None]:
   """Converts an out-of-memory error to a files.InputError that names the flags to lower."""
   try:
     yield

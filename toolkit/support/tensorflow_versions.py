@@ -13,6 +13,7 @@ import importlib
 import re
 import sys
 import types
+from typing import Any
 
 import tensorflow.compat.v1 as tf
 from absl import logging
@@ -24,7 +25,7 @@ NEWEST = (2, 21)  # the newest in which the tests have run
 _PACKAGE = "tensorflow-estimator==2.15.0"
 
 
-def check():
+def check() -> None:
   """Checks the version of TensorFlow; warns of one newer than NEWEST.
 
   Raises:
@@ -125,7 +126,7 @@ def _supply_export_tables():
   The package's decorators write to them. Only the tool that generated TensorFlow's public modules
   read them.
   """
-  tf_export = importlib.import_module("tensorflow.python.util.tf_export")
+  tf_export: Any = importlib.import_module("tensorflow.python.util.tf_export")
   if hasattr(tf_export, "ESTIMATOR_API_NAME"):
     return
   tf_export.ESTIMATOR_API_NAME = "estimator"

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from joblib.externals import loky
 
@@ -30,7 +31,7 @@ def map_in_order(function: Callable, jobs: Iterable, num_workers: int, remedy: s
   executor = loky.get_reusable_executor(
     num_workers, timeout=_IDLE_SECONDS, initializer=_end_with_parent, initargs=(os.getpid(),)
   )
-  waiting = collections.deque()
+  waiting: collections.deque[Any] = collections.deque()  # loky's futures
   try:
     for job in jobs:
       waiting.append(executor.submit(function, job))

@@ -16,19 +16,24 @@ import io
 import math
 import os
 import re
-from typing import Any, NamedTuple, Optional
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Optional, Union
 
 import numpy as np
 from absl import logging
 
+import tokenization
 from toolkit.metrics import glue_metrics
 from toolkit.records import tf_records
-from toolkit.support import files
+from toolkit.support import command_line, files
 from toolkit.support.command_line import AUTO, ThresholdParser
 from toolkit.tasks import text_pairs, written_labels
 
 # Holds the threshold that an evaluation has found, in the output directory.
 THRESHOLD_FILE = "label_threshold.json"
+
+Label = Any  # a label; a tuple of labels for LABELS, a number for NUMBER
+Threshold = Union[float, str]  # a probability, or AUTO
 
 _NUM_LOGGED_EXAMPLES = 5
 _PROGRESS_INTERVAL = 10000  # examples
@@ -45,18 +50,21 @@ class InputExample:
     guid: name of the example.
     label: a member of the task's labels, a tuple of them for LABELS, a number for NUMBER, or None
       when it is not known.
-    source: "file:line" where the example stands, or None; messages name it.
+    source: "file:line" where the example stands; messages name it.
   """
 
   guid: str
   text_a: str
   text_b: Optional[str] = None
-  label: Any = None
+  label: Label = None
   source: Optional[str] = None
 
 
 class PaddingInputExample:
   """Fills the last batch where all batches must be full, as on a TPU. Counts in no metric."""
+
+
+Example = Union[InputExample, PaddingInputExample]
 
 
 @dataclasses.dataclass(eq=False)
@@ -65,33 +73,38 @@ class InputFeatures:
 
   Attributes:
     input_ids, input_mask, segment_ids, is_truncated: see tokenization.Encoded.
-    label_id: the target, by the kind of the task: for CLASSES an int, place of the label in the
-      list of labels; for LABELS a multi-hot list of float; for NUMBER a float.
+    label_id: the target, by the kind of the task: for CLASSES the place of the label in the list of
+      labels; for LABELS a multi-hot list; for NUMBER the number.
     is_real_example: False for a PaddingInputExample.
-    is_labeled: whether label_id is defined.
+    is_labeled: True if label_id is defined.
   """
 
-  input_ids: list
-  input_mask: list
-  segment_ids: list
-  label_id: Any
+  input_ids: list[int]
+  input_mask: list[int]
+  segment_ids: list[int]
+  label_id: Union[int, list[float], float]
   is_real_example: bool = True
   is_truncated: bool = False
   is_labeled: bool = True
 
 
-def record_features(max_seq_length, kind=None, num_labels=None, marks_unlabeled=False):
+def record_features(
+  max_seq_length: int,
+  kind: "Optional[Kind]" = None,
+  num_labels: Optional[int] = None,
+  marks_unlabeled: bool = False,
+) -> list[tf_records.Feature]:
   """Returns the columns of a TFRecord file of examples.
 
   Args:
-    max_seq_length: int, S.
-    kind: member of KINDS; default CLASSES.
-    num_labels: int, L; needed for LABELS.
-    marks_unlabeled: bool, whether there is the column is_labeled.
+    max_seq_length: S.
+    kind: default CLASSES.
+    num_labels: L; needed for LABELS.
+    marks_unlabeled: True to add the column is_labeled.
 
   Returns:
-    List of tf_records.Feature: input_ids, input_mask, segment_ids int32 [S]; label_ids int32 for
-    CLASSES, float32 [L] for LABELS, float32 for NUMBER; is_real_example and is_labeled int32.
+    input_ids, input_mask, segment_ids int32 [S]; label_ids int32 for CLASSES, float32 [L] for
+    LABELS, float32 for NUMBER; is_real_example and is_labeled int32.
   """
   return [
     *tf_records.token_features(max_seq_length),
@@ -101,8 +114,8 @@ def record_features(max_seq_length, kind=None, num_labels=None, marks_unlabeled=
   ]
 
 
-def feature_row(feature):
-  """Returns InputFeatures as a row for record_features: a dict of name -> number or list."""
+def feature_row(feature: InputFeatures) -> dict[str, Any]:
+  """Returns features as a row for record_features: name -> number or list."""
   return {
     **{name: getattr(feature, name) for name in tf_records.INPUTS},
     "label_ids": feature.label_id,
@@ -111,17 +124,23 @@ def feature_row(feature):
   }
 
 
-def convert_single_example(ex_index, example, label_list, max_seq_length, tokenizer, kind=None):
+def convert_single_example(
+  ex_index: int,
+  example: Example,
+  label_list: Sequence[str],
+  max_seq_length: int,
+  tokenizer: tokenization.FullTokenizer,
+  kind: "Optional[Kind]" = None,
+) -> InputFeatures:
   """Makes the InputFeatures of one example; logs the first few.
 
   Args:
-    ex_index: int, place of the example in its set, from 0.
-    example: InputExample, of which one without a label gets label_id 0, or zeros; or
-      PaddingInputExample.
-    label_list: list of labels in the order of their ids; empty for NUMBER.
-    max_seq_length: int, word pieces with [CLS] and [SEP]. A longer example is cut.
-    tokenizer: tokenization.FullTokenizer.
-    kind: member of KINDS. None: NUMBER when label_list is empty, else CLASSES.
+    ex_index: place of the example in its set, from 0.
+    example: without a label it gets label_id 0, or zeros.
+    label_list: labels in the order of their ids; empty for NUMBER.
+    max_seq_length: word pieces with [CLS] and [SEP]. A longer example is cut.
+    tokenizer: of the model's vocabulary.
+    kind: None: NUMBER when label_list is empty, else CLASSES.
 
   Raises:
     files.InputError: a label is not in label_list (for NUMBER: is not a finite number), or
@@ -130,7 +149,7 @@ def convert_single_example(ex_index, example, label_list, max_seq_length, tokeni
   kind = kind or _usual_kind(label_list)
   if isinstance(example, PaddingInputExample):
     zeros = [0] * max_seq_length
-    nothing = kind.encode(InputExample(None, ""), label_list)
+    nothing = kind.encode(InputExample("", ""), label_list)
     return InputFeatures(zeros, zeros, zeros, nothing, is_real_example=False, is_labeled=False)
 
   encoded = text_pairs.encode(tokenizer, example.text_a, example.text_b, max_seq_length)
@@ -181,18 +200,24 @@ def _parse_number(text, place, what="score, a finite number", above=-math.inf):
 
 
 def file_based_convert_examples_to_features(
-  examples, label_list, max_seq_length, tokenizer, output_file, kind=None, marks_unlabeled=False
-):
+  examples: Sequence[Example],
+  label_list: Sequence[str],
+  max_seq_length: int,
+  tokenizer: tokenization.FullTokenizer,
+  output_file: str,
+  kind: "Optional[Kind]" = None,
+  marks_unlabeled: bool = False,
+) -> int:
   """Writes the features of examples to a TFRecord file, in their order.
 
   Args:
-    examples: list of InputExample or PaddingInputExample.
+    examples: in the order of the records.
     label_list, max_seq_length, tokenizer, kind: see convert_single_example.
-    output_file: str, path of the file.
+    output_file: path of the file.
     marks_unlabeled: see record_features.
 
   Returns:
-    int, the number of examples that were longer than max_seq_length and were cut.
+    The number of examples that were longer than max_seq_length and were cut.
 
   Raises:
     files.InputError: see convert_single_example; or the file cannot be written.
@@ -212,8 +237,14 @@ def file_based_convert_examples_to_features(
   return num_truncated
 
 
-def convert_examples_to_features(examples, label_list, max_seq_length, tokenizer, kind=None):
-  """Makes what file_based_convert_examples_to_features writes: a list of InputFeatures."""
+def convert_examples_to_features(
+  examples: Sequence[Example],
+  label_list: Sequence[str],
+  max_seq_length: int,
+  tokenizer: tokenization.FullTokenizer,
+  kind: "Optional[Kind]" = None,
+) -> list[InputFeatures]:
+  """Makes the features that file_based_convert_examples_to_features writes."""
   features = list(_convert_examples(examples, label_list, max_seq_length, tokenizer, kind))
   _log_truncated(sum(f.is_truncated for f in features), len(features), max_seq_length)
   return features
@@ -245,41 +276,49 @@ class OneLabel:
   metrics = ("accuracy", "macro_f1")
   label_columns = ("label",)
 
-  def read(self, row, column, separator):
-    """Returns the label in a column of a files.Row; InputError without one."""
+  def read(self, row: files.Row, column: int, separator: str) -> str:
+    """Returns the label in a column; InputError without one."""
     del separator
     label = files.visible(files.cell(row, column) or "")
     if not label:
       raise files.InputError(f"{row.source}: has no label")
     return label
 
-  def encode(self, example, label_list):
+  def encode(self, example: InputExample, label_list: Sequence[str]) -> int:
     """Returns the label's place in the list; 0 without a label."""
     return 0 if example.label is None else _label_place(example, example.label, label_list)
 
-  def feature(self, num_labels):
-    """Returns the tf_records.Feature label_ids: int32."""
+  def feature(self, num_labels: Optional[int]) -> tf_records.Feature:
+    """Returns the feature label_ids: int32."""
     del num_labels
     return tf_records.Feature("label_ids", np.int32)
 
-  def score(self, labels, probabilities, label_list, threshold):
+  def score(
+    self,
+    labels: Sequence[str],
+    probabilities: np.ndarray,
+    label_list: Sequence[str],
+    threshold: Threshold,
+  ) -> dict[str, Any]:
     """Compares predictions with labels.
 
     Args:
-      labels: list of N labels.
+      labels: N labels.
       probabilities: float32 [N, L].
-      label_list: list of L labels in the order of their ids.
+      label_list: L labels in the order of their ids.
       threshold: unused; a multi-label task has one.
 
     Returns:
-      Dict of metrics, see glue_metrics.classification_metrics.
+      Metrics, see glue_metrics.classification_metrics.
     """
     del threshold
     ids = {label: place for place, label in enumerate(label_list)}
     label_ids = np.array([ids[label] for label in labels])
     return glue_metrics.classification_metrics(label_ids, probabilities, label_list)
 
-  def decide(self, probabilities, label_list, threshold):
+  def decide(
+    self, probabilities: np.ndarray, label_list: Sequence[str], threshold: Threshold
+  ) -> list[str]:
     """Returns the N labels with the highest probabilities, float32 [N, L]."""
     del threshold
     return [label_list[place] for place in probabilities.argmax(axis=1)]
@@ -291,22 +330,29 @@ class MultiLabel:
   metrics = ("micro_f1", "macro_f1")
   label_columns = ("labels", "label")
 
-  def read(self, row, column, separator):
-    """Returns a tuple: ("b", "a") for "b, a" or a list, such as ["b", "a"], of JSON or as text."""
+  def read(self, row: files.Row, column: int, separator: str) -> tuple[str, ...]:
+    """Returns ("b", "a") for "b, a" or a list, such as ["b", "a"], of JSON or as text."""
     return written_labels.read_column([row], column, separator)[0][0]
 
-  def encode(self, example, label_list):
+  def encode(self, example: InputExample, label_list: Sequence[str]) -> list[float]:
     """Returns a multi-hot list: of the labels a, b and c, ("c", "a") -> [1.0, 0.0, 1.0]."""
     multi_hot = [0.0] * len(label_list)
     for label in example.label or ():
       multi_hot[_label_place(example, label, label_list)] = 1.0
     return multi_hot
 
-  def feature(self, num_labels):
-    """Returns the tf_records.Feature label_ids: float32 [L]."""
+  def feature(self, num_labels: Optional[int]) -> tf_records.Feature:
+    """Returns the feature label_ids: float32 [L]."""
+    assert num_labels is not None, "the number of labels is needed"
     return tf_records.Feature("label_ids", np.float32, (num_labels,))
 
-  def score(self, labels, probabilities, label_list, threshold):
+  def score(
+    self,
+    labels: Sequence[tuple[str, ...]],
+    probabilities: np.ndarray,
+    label_list: Sequence[str],
+    threshold: Threshold,
+  ) -> dict[str, Any]:
     """Compares predictions with tuples of labels; AUTO finds the threshold with the best micro F1.
 
     Returns:
@@ -319,7 +365,9 @@ class MultiLabel:
     metrics = glue_metrics.multi_label_metrics(truth, predictions, label_list)
     return {**metrics, "threshold": threshold}
 
-  def decide(self, probabilities, label_list, threshold):
+  def decide(
+    self, probabilities: np.ndarray, label_list: Sequence[str], threshold: float
+  ) -> list[tuple[str, ...]]:
     """Returns N tuples of the labels whose probabilities reach the threshold."""
     rows = self._reach(probabilities, threshold)
     return [tuple(label for label, is_chosen in zip(label_list, row) if is_chosen) for row in rows]
@@ -335,31 +383,40 @@ class Regression:
   metrics = ("pearson", "spearman")
   label_columns = ("score", "label")
 
-  def read(self, row, column, separator):
+  def read(self, row: files.Row, column: int, separator: str) -> float:
     """Returns the number in a column; InputError without a finite one."""
     return _parse_number(CLASSES.read(row, column, separator), row.source)
 
-  def encode(self, example, label_list):
+  def encode(self, example: InputExample, label_list: Sequence[str]) -> float:
     """Returns the number; 0.0 without a label."""
     del label_list
     return 0.0 if example.label is None else _parse_number(example.label, _place(example))
 
-  def feature(self, num_labels):
-    """Returns the tf_records.Feature label_ids: float32."""
+  def feature(self, num_labels: Optional[int]) -> tf_records.Feature:
+    """Returns the feature label_ids: float32."""
     del num_labels
     return tf_records.Feature("label_ids", np.float32)
 
-  def score(self, labels, probabilities, label_list, threshold):
-    """Compares numbers; returns a dict, see glue_metrics.regression_metrics."""
+  def score(
+    self,
+    labels: Sequence[float],
+    probabilities: np.ndarray,
+    label_list: Sequence[str],
+    threshold: Threshold,
+  ) -> dict[str, Any]:
+    """Compares numbers; see glue_metrics.regression_metrics."""
     del label_list, threshold
     return glue_metrics.regression_metrics(np.array(labels, float), probabilities[:, 0])
 
-  def decide(self, probabilities, label_list, threshold):
+  def decide(
+    self, probabilities: np.ndarray, label_list: Sequence[str], threshold: Threshold
+  ) -> list[float]:
     """Returns the N predicted numbers."""
     del label_list, threshold
     return list(probabilities[:, 0])
 
 
+Kind = Union[OneLabel, MultiLabel, Regression]
 KINDS = CLASSES, LABELS, NUMBER = OneLabel(), MultiLabel(), Regression()
 
 
@@ -373,20 +430,20 @@ class MissingSetError(files.InputError, NotImplementedError):
 class DataProcessor:
   """Base of readers of examples; a class for data of another form overrides the four methods."""
 
-  def get_train_examples(self, data_dir):
-    """Returns a list of InputExample from the training file in data_dir."""
+  def get_train_examples(self, data_dir: str) -> list[InputExample]:
+    """Reads the training file in data_dir."""
     raise NotImplementedError()
 
-  def get_dev_examples(self, data_dir):
-    """Returns a list of InputExample from the development file in data_dir."""
+  def get_dev_examples(self, data_dir: str) -> list[InputExample]:
+    """Reads the development file in data_dir."""
     raise NotImplementedError()
 
-  def get_test_examples(self, data_dir):
-    """Returns a list of InputExample from the test file in data_dir; their labels are undefined."""
+  def get_test_examples(self, data_dir: str) -> list[InputExample]:
+    """Reads the test file in data_dir; the labels are undefined."""
     raise NotImplementedError()
 
-  def get_labels(self):
-    """Returns the list of labels in the order of their ids."""
+  def get_labels(self) -> list[str]:
+    """Returns the labels in the order of their ids."""
     raise NotImplementedError()
 
   @classmethod
@@ -401,37 +458,36 @@ class Task(DataProcessor):
   """Base of all tasks, whatever the form of their files.
 
   Attributes:
-    name: str.
-    kind: member of KINDS. For NUMBER get_labels() is empty.
-    metrics: tuple of str, keys of glue_metrics: the task's official metrics.
-    dev_sets, test_sets: tuples of str, names of the sets to evaluate and predict. The first is that
-      of get_dev_examples and get_test_examples.
+    kind: for NUMBER get_labels() is empty.
+    metrics: keys of glue_metrics: the task's official metrics.
+    dev_sets, test_sets: names of the sets to evaluate and predict. The first is that of
+      get_dev_examples and get_test_examples.
   """
 
   name: str
-  kind: OneLabel
-  metrics: tuple
-  dev_sets: tuple
-  test_sets: tuple
+  kind: Kind
+  metrics: tuple[str, ...]
+  dev_sets: tuple[str, ...]
+  test_sets: tuple[str, ...]
 
-  def get_train_examples(self, data_dir):
+  def get_train_examples(self, data_dir: str) -> list[InputExample]:
     return self.get_examples("train", data_dir)
 
-  def get_dev_examples(self, data_dir):
+  def get_dev_examples(self, data_dir: str) -> list[InputExample]:
     return self.get_examples(self.dev_sets[0] if self.dev_sets else "dev", data_dir)
 
-  def get_test_examples(self, data_dir):
+  def get_test_examples(self, data_dir: str) -> list[InputExample]:
     return self.get_examples(self.test_sets[0] if self.test_sets else "test", data_dir)
 
-  def get_examples(self, set_name, data_dir):
+  def get_examples(self, set_name: str, data_dir: str) -> list[InputExample]:
     """Reads a set.
 
     Args:
       set_name: "train", or a member of dev_sets or test_sets.
-      data_dir: str, the directory with the task's files.
+      data_dir: the directory with the task's files.
 
     Returns:
-      List of InputExample, not empty. The labels of a test set are undefined.
+      One or more examples. The labels of a test set are undefined.
 
     Raises:
       MissingSetError: the task has no such set.
@@ -439,29 +495,32 @@ class Task(DataProcessor):
     """
     raise NotImplementedError()
 
-  def get_predict_examples(self, path):
+  def get_predict_examples(self, path: str) -> list[InputExample]:
     """Reads a file with the form of a test set; see get_examples."""
     raise NotImplementedError()
 
-  def get_labels(self, data_dir=None):
+  def get_labels(self, data_dir: Optional[str] = None) -> list[str]:
     """Returns the labels in the order of their ids; none for NUMBER.
 
     Tasks of the user's own find them in the training file in data_dir, or raise files.InputError.
     """
     raise NotImplementedError()
 
-  def submission(self, set_name, examples, predictions):
+  def submission(
+    self, set_name: str, examples: Sequence[InputExample], predictions: Sequence[Label]
+  ) -> Optional[tuple[str, str]]:
     """Formats predictions as the benchmark's leaderboard takes them.
 
     Args:
       set_name: member of test_sets, or another name.
-      examples: list of N InputExample of that set.
-      predictions: list of N labels, or of numbers for NUMBER.
+      examples: the N examples of that set.
+      predictions: N labels, or numbers for NUMBER.
 
     Returns:
-      A pair: the file's name and its text. None when there is no leaderboard for the set.
+      The file's name and its text. None when there is no leaderboard for the set.
     """
     del set_name, examples, predictions
+    return None
 
 
 def _labels_of(example):
@@ -511,7 +570,7 @@ class Columns(NamedTuple):
   file: Optional[str] = None
 
   @property
-  def width(self):
+  def width(self) -> int:
     """The least number of columns of a row."""
     places = (self.text, self.text_b, self.label, self.guid, self.language)
     return max(c for c in places if c is not None) + 1 + (self.label == -1)
@@ -521,18 +580,18 @@ class TaskRow(NamedTuple):
   """A data set.
 
   Attributes:
-    labels: tuple of str in the order of their ids; empty for NUMBER.
+    labels: in the order of their ids; empty for NUMBER.
     metrics: see Task.
-    sets: dict of set name -> Columns. A guid begins with the name of the set.
-    label_aliases: dict of label as written in a file -> member of labels, where they differ.
-    submissions: tuple of str, names of the leaderboard's files, per test set, without .tsv.
+    sets: name of a set -> its columns. A guid begins with the name of the set.
+    label_aliases: label as written in a file -> member of labels, where they differ.
+    submissions: names of the leaderboard's files, per test set, without .tsv.
   """
 
-  labels: tuple
-  metrics: tuple
-  sets: dict
-  label_aliases: dict = {}  # noqa: RUF012, never changed
-  submissions: tuple = ()
+  labels: tuple[str, ...]
+  metrics: tuple[str, ...]
+  sets: dict[str, Columns]
+  label_aliases: dict[str, str] = {}  # noqa: RUF012, never changed
+  submissions: tuple[str, ...] = ()
 
 
 def _sets(labelled, test):
@@ -607,9 +666,9 @@ _SCORE_RANGE = (0.0, 5.0)
 class GlueTask(Task):
   """A task of TASKS, in the files that are distributed with it."""
 
-  language = None
+  language: Optional[str] = None
 
-  def __init__(self, name):
+  def __init__(self, name: str) -> None:
     self.name = name
     self._row = TASKS[name]
     self.metrics = self._row.metrics
@@ -617,17 +676,19 @@ class GlueTask(Task):
     self.dev_sets = tuple(s for s in self._row.sets if s.startswith("dev"))
     self.test_sets = tuple(s for s in self._row.sets if s.startswith("test"))
 
-  def get_labels(self, data_dir=None):
+  def get_labels(self, data_dir: Optional[str] = None) -> list[str]:
     del data_dir  # known beforehand
     return list(self._row.labels)
 
-  def get_examples(self, set_name, data_dir):
+  def get_examples(self, set_name: str, data_dir: str) -> list[InputExample]:
     return self._read(self._path(set_name, data_dir), set_name)
 
-  def get_predict_examples(self, path):
+  def get_predict_examples(self, path: str) -> list[InputExample]:
     return self._read(path, "test")
 
-  def submission(self, set_name, examples, predictions):
+  def submission(
+    self, set_name: str, examples: Sequence[InputExample], predictions: Sequence[Label]
+  ) -> Optional[tuple[str, str]]:
     names = dict(zip(self.test_sets, self._row.submissions))
     if set_name not in names:
       return None
@@ -729,12 +790,12 @@ class XnliProcessor(GlueTask):
   """XNLI: evaluation in one of 15 languages, after training in the same or another.
 
   Attributes:
-    language: str, code of the language that is evaluated, as the files have it.
-    train_language: str, code of the language that the training data was translated into ("en" for
-      the original); None for the same.
+    language: code of the language that is evaluated, as the files have it.
+    train_language: code of the language that the training data was translated into ("en" for the
+      original); None for the same.
   """
 
-  def __init__(self, language="zh", train_language=None):
+  def __init__(self, language: str = "zh", train_language: Optional[str] = None) -> None:
     super().__init__("xnli")
     self.language = language
     self.train_language = train_language
@@ -745,33 +806,34 @@ class XnliProcessor(GlueTask):
     if path == pattern or files.exists(path):
       return path
     start, end = pattern.split("{language}")
-    there = files.glob(f"{glob.escape(start)}*{glob.escape(end)}")
-    found = [name[len(start) : -len(end)] for name in there]
-    there = f"there are files of {files.listed(found)}"
+    paths = files.glob(f"{glob.escape(start)}*{glob.escape(end)}")
+    found = [name[len(start) : -len(end)] for name in paths]
     raise files.InputError(
       f"--xnli_train_language: there is no {path}; "
-      + (there if found else "--data_dir has no training files")
+      + (
+        f"there are files of {files.listed(found)}" if found else "--data_dir has no training files"
+      )
     )
 
 
 class MnliProcessor(GlueTask):
   """MultiNLI."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     super().__init__("mnli")
 
 
 class MrpcProcessor(GlueTask):
   """The Microsoft Research Paraphrase Corpus."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     super().__init__("mrpc")
 
 
 class ColaProcessor(GlueTask):
   """The Corpus of Linguistic Acceptability."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     super().__init__("cola")
 
 
@@ -802,15 +864,15 @@ class FileOptions(NamedTuple):
     label_column: column of the label. None: "label", before it for LABELS "labels", for NUMBER
       "score"; in a file without a header column 1.
     id_column: column of the rows' ids. None: rows are numbered from 0.
-    has_header: bool, whether the first row of tsv and csv files names the columns.
+    has_header: True if the first row of tsv and csv files names the columns.
     label_file: path of a file with the labels in the order of their ids, one per line. None: the
       labels are those of the training file, in order of value if all are integers, else of text.
-    labels: list of str, the same without a file, or None.
-    multi_label: bool, whether a text has any number of labels, none included: the kind is LABELS.
-    label_separator: str, what stands between them; they may be a list, see written_labels.
-    label_columns: list of columns with 0 or 1, or false or true, which are the labels; None: they
-      are in label_column.
-    regression: bool, whether labels are numbers to predict: the kind is NUMBER.
+    labels: the same without a file.
+    multi_label: True if a text has any number of labels, none included: the kind is LABELS.
+    label_separator: stands between them; they may be a list, see written_labels.
+    label_columns: columns with 0 or 1, or false or true, which are the labels; None: they are in
+      label_column.
+    regression: True if labels are numbers to predict: the kind is NUMBER.
   """
 
   text_column: Optional[str] = None
@@ -819,15 +881,15 @@ class FileOptions(NamedTuple):
   id_column: Optional[str] = None
   has_header: bool = True
   label_file: Optional[str] = None
-  labels: Optional[list] = None
+  labels: Optional[list[str]] = None
   multi_label: bool = False
   label_separator: str = ","
-  label_columns: Optional[list] = None
+  label_columns: Optional[list[str]] = None
   regression: bool = False
 
   @property
-  def kind(self):
-    """Member of KINDS."""
+  def kind(self) -> Kind:
+    """The kind of output."""
     return LABELS if self.multi_label else NUMBER if self.regression else CLASSES
 
 
@@ -840,8 +902,8 @@ class FileTask(Task):
   dev_sets = ("dev",)
   test_sets = ("test",)
 
-  def __init__(self, file_format, options):
-    """Takes a member of files.TABLES and FileOptions; files are `<set>.<file_format>`.
+  def __init__(self, file_format: str, options: FileOptions) -> None:
+    """Takes a member of files.TABLES and options; files are `<set>.<file_format>`.
 
     Raises:
       files.InputError: the file with labels cannot be used, or options exclude each other.
@@ -859,16 +921,16 @@ class FileTask(Task):
     if self._labels is None and options.label_file:
       self._labels = _read_labels(options.label_file)
 
-  def get_labels(self, data_dir=None):
+  def get_labels(self, data_dir: Optional[str] = None) -> list[str]:
     if self._labels is None:
       if data_dir is None:
         raise files.InputError(
           "--label_file: is needed where there is no training data (--data_dir) to find labels in"
         )
       self.get_train_examples(data_dir)
-    return list(self._labels)
+    return list(self._labels or ())
 
-  def get_examples(self, set_name, data_dir):
+  def get_examples(self, set_name: str, data_dir: str) -> list[InputExample]:
     if set_name not in ("train", "dev", "test"):
       raise MissingSetError(f"--task_name: {self.name} has no set {set_name!r}")
     path = os.path.join(data_dir, f"{set_name}.{self.name}")
@@ -882,7 +944,7 @@ class FileTask(Task):
       _check_labels(examples, self.get_labels(data_dir))
     return examples
 
-  def get_predict_examples(self, path):
+  def get_predict_examples(self, path: str) -> list[InputExample]:
     return self._read(path, "test", files.table_format(path, self.name))
 
   def _read(self, path, set_name, file_format):
@@ -998,7 +1060,7 @@ def _usual_text_columns(table):
 
 
 def _find_labels(path, examples):
-  sources = {}
+  sources: dict[str, list[str]] = {}
   for example in examples:
     for label in _labels_of(example):
       sources.setdefault(label, []).append(_place(example))
@@ -1031,16 +1093,18 @@ def _read_labels(path):
 BALANCED = "balanced"
 
 
-def class_weights(choice, label_list, examples):
-  """Returns the weights of the classes in the training loss: list of float above 0.
+def class_weights(
+  choice: str, label_list: Sequence[str], examples: Sequence[InputExample]
+) -> list[float]:
+  """Returns the weights of the classes in the training loss, above 0.
 
   With the labels a and b, and 3 examples of a and 1 of b, BALANCED is [4 / (2 * 3), 4 / (2 * 1)]:
   both classes have equal weight in all, and the mean weight of the examples is 1.
 
   Args:
     choice: BALANCED, or path of a file with a label, a tab and its weight in each line.
-    label_list: list of labels in the order of their ids, which is that of the weights too.
-    examples: list of InputExample, the training set.
+    label_list: labels in the order of their ids, which is that of the weights too.
+    examples: the training set.
 
   Raises:
     files.InputError: BALANCED and a label without examples; or a line of the file (file:line) that
@@ -1068,7 +1132,7 @@ def _read_weights(path, label_list):
     if not weight:
       raise files.InputError(f"{place}: found {line!r}, should be a label, a tab and its weight")
     if label not in label_list:
-      raise _unknown_label(InputExample(None, "", source=place), label, label_list)
+      raise _unknown_label(InputExample("", "", source=place), label, label_list)
     if label in weights:
       raise files.InputError(f"{place}: found label {label!r} again; list each label once")
     weights[label] = _parse_number(weight, place, "weight, a finite number above 0", above=0.0)
@@ -1089,19 +1153,18 @@ TASK_HELP = (
 )
 
 
-def find_task(task_name, **options):
+def find_task(task_name: str, **options: Any) -> Task:
   """Finds the Task of a name.
 
   Args:
-    task_name: str, key of TASKS or member of files.TABLES; upper case, "-" and "_" make no
-      difference.
+    task_name: key of TASKS or member of files.TABLES; upper case, "-" and "_" make no difference.
     **options: fields of FileOptions. For a task of TASKS only `labels` may differ from the default,
       and is ignored.
 
   Raises:
     files.InputError: there is no such task; or an option that it does not take.
   """
-  options = FileOptions(**options)
+  file_options = FileOptions(**options)
   names = {_plain_name(name): name for name in (*TASKS, *files.TABLES)}
   name = names.get(_plain_name(task_name))
   if name is None:
@@ -1109,9 +1172,9 @@ def find_task(task_name, **options):
       f"--task_name: Task not found: {task_name}; known tasks are {', '.join(names.values())}"
     )
   if name in files.TABLES:
-    return FileTask(name, options)
+    return FileTask(name, file_options)
   for option, default in FileOptions._field_defaults.items():
-    if option != "labels" and getattr(options, option) != default:
+    if option != "labels" and getattr(file_options, option) != default:
       raise files.InputError(
         f"--{option}: cannot be given with the task {name}, only with {', '.join(files.TABLES)}"
       )
@@ -1125,8 +1188,8 @@ def _plain_name(task_name):
 # ---- The settings of a run ----------------------------------------------------------------------
 
 
-def define_flags(flags):
-  """Defines the flags of reading, kind of output, decision and class weights in ScriptFlags."""
+def define_flags(flags: command_line.ScriptFlags) -> None:
+  """Defines the flags of reading, kind of output, decision and class weights."""
   _define_columns(flags)
   _define_output(flags)
 
@@ -1220,12 +1283,12 @@ def _define_output(flags):
   )
 
 
-def task_of(settings, labels=None) -> Task:
+def task_of(settings: command_line.Settings, labels: Optional[list[str]] = None) -> Task:
   """Finds the task of a run.
 
   Args:
-    settings: command_line.Settings with the flags of run_classifier.py.
-    labels: list of labels in the order of their ids, if they are known beforehand.
+    settings: the flags of run_classifier.py.
+    labels: in the order of their ids, if they are known beforehand.
 
   Raises:
     files.InputError: see find_task; or a flag that is for tasks of another kind.
@@ -1249,22 +1312,22 @@ def task_of(settings, labels=None) -> Task:
   return task
 
 
-def kind_of(flags: dict):
-  """Returns the kind of output of a model, a member of KINDS, by the flags of its training."""
+def kind_of(flags: dict[str, Any]) -> Kind:
+  """Returns the kind of output of a model by the flags of its training."""
   names = ("multi_label", "regression")
   return find_task(flags["task_name"], **{name: flags.get(name, False) for name in names}).kind
 
 
-def predicted_sets(task: Task, settings) -> tuple:
+def predicted_sets(task: Task, settings: command_line.Settings) -> tuple[str, ...]:
   """Returns the names of the sets to predict."""
   return ("predict_file",) if settings.predict_file else task.test_sets
 
 
-def read_sets(task: Task, settings) -> dict:
+def read_sets(task: Task, settings: command_line.Settings) -> dict[str, list[InputExample]]:
   """Reads all sets that a run works on.
 
   Returns:
-    Dict of set name -> list of InputExample. "unlabeled" is a part of the training set.
+    Set name -> examples. "unlabeled" is a part of the training set.
 
   Raises:
     files.InputError: the task lacks a set, or see Task.get_examples.
@@ -1293,15 +1356,15 @@ def read_sets(task: Task, settings) -> dict:
   return examples
 
 
-def label_threshold(settings, is_kept=True):
+def label_threshold(settings: command_line.Settings, is_kept: bool = True) -> float:
   """Finds the probability from which on a label is predicted.
 
   A number on the command line overrides the threshold that an evaluation has found, which overrides
   the number of the training.
 
   Args:
-    settings: command_line.Settings with the flags of run_classifier.py.
-    is_kept: bool, whether the threshold of an earlier evaluation stays valid.
+    settings: the flags of run_classifier.py.
+    is_kept: True if the threshold of an earlier evaluation stays valid.
 
   Raises:
     files.InputError: it is to be found by an evaluation, and there was none.
@@ -1312,13 +1375,13 @@ def label_threshold(settings, is_kept=True):
   return known_threshold(settings.output_dir, value, is_kept)
 
 
-def known_threshold(output_dir, trained, is_kept=True):
+def known_threshold(output_dir: str, trained: Threshold, is_kept: bool = True) -> float:
   """Returns the threshold that an evaluation has found, or that of the training.
 
   Args:
-    output_dir: str, the output directory.
-    trained: float or AUTO, --label_threshold of the training.
-    is_kept: bool, whether the threshold of an earlier evaluation stays valid.
+    output_dir: the output directory.
+    trained: --label_threshold of the training.
+    is_kept: True if the threshold of an earlier evaluation stays valid.
 
   Raises:
     files.InputError: it is to be found by an evaluation, and there was none.
@@ -1326,7 +1389,7 @@ def known_threshold(output_dir, trained, is_kept=True):
   path = os.path.join(output_dir, THRESHOLD_FILE)
   if is_kept and files.exists(path):
     return files.read_json(path)["threshold"]
-  if trained == AUTO:
+  if isinstance(trained, str):  # AUTO
     raise files.InputError(
       f"--label_threshold={AUTO}: {output_dir} has no threshold yet; find one by --do_eval"
     )
@@ -1334,19 +1397,27 @@ def known_threshold(output_dir, trained, is_kept=True):
 
 
 def prediction_files(
-  task, set_name, examples, label_list, probabilities, predictions, separator=",", *, suffix="",
-  with_text=False,
-):  # fmt: skip
+  task: Task,
+  set_name: str,
+  examples: Sequence[InputExample],
+  label_list: Sequence[str],
+  probabilities: np.ndarray,
+  predictions: Sequence[Label],
+  separator: str = ",",
+  *,
+  suffix: str = "",
+  with_text: bool = False,
+) -> dict[str, str]:
   """Formats the files of predictions: test_results.tsv, predictions.tsv, the leaderboard's if any.
 
   Args:
-    task: Task.
-    set_name: str, the set that the examples are of.
+    task: the task of the set.
+    set_name: the set that the examples are of.
     examples, label_list, probabilities, predictions, separator, with_text: see prediction_table.
-    suffix: str, end of the files' names before the dot.
+    suffix: end of the files' names before the dot.
 
   Returns:
-    Dict of file name -> text.
+    File name -> text.
   """
   table = prediction_table(
     examples, label_list, probabilities, predictions, separator, with_text=with_text
@@ -1360,20 +1431,26 @@ def prediction_files(
 
 
 def prediction_table(
-  examples, label_list, probabilities, predictions, separator=",", *, with_text=False
-):
+  examples: Sequence[InputExample],
+  label_list: Sequence[str],
+  probabilities: np.ndarray,
+  predictions: Sequence[Label],
+  separator: str = ",",
+  *,
+  with_text: bool = False,
+) -> str:
   """Formats predictions as tab-separated text with a header and one row per example.
 
     id  prediction  negative     positive
     0   positive    0.016278993  0.983721
 
   Args:
-    examples: list of N InputExample.
-    label_list: list of labels, empty for NUMBER.
+    examples: N examples.
+    label_list: labels in the order of their ids; empty for NUMBER.
     probabilities: float32 [N, L]; for NUMBER [N, 1].
-    predictions: list of N labels, tuples of labels, or numbers.
-    separator: str between the labels of a tuple.
-    with_text: bool, whether a column `text`, and for pairs `text_b`, follows the id.
+    predictions: N labels, tuples of labels, or numbers.
+    separator: stands between the labels of a tuple.
+    with_text: True for a column `text`, and for pairs `text_b`, behind the id.
   """
   table = io.StringIO()
   writer = csv.writer(table, delimiter="\t", lineterminator="\n")

@@ -15,13 +15,15 @@ import functools
 import io
 import os
 import re
-from typing import NamedTuple, Optional
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from absl import logging
 
+import tokenization
 from toolkit.records import tf_records
-from toolkit.support import files, logs
+from toolkit.support import command_line, files, logs
 from toolkit.tasks import text_pairs
 
 METRICS = ("accuracy", "loss")
@@ -49,7 +51,7 @@ class Question(NamedTuple):
     guid: name of the question.
     context: the text that it is about, or None.
     question: the text before each choice, or None. Context or question is there.
-    choices: list of two or more str.
+    choices: two or more.
     answer: the right choice, as its place from 0; None when it is not known.
     source: "file:line" where the question stands, or None.
   """
@@ -57,7 +59,7 @@ class Question(NamedTuple):
   guid: str
   context: Optional[str]
   question: Optional[str]
-  choices: list
+  choices: list[str]
   answer: Optional[int] = None
   source: Optional[str] = None
 
@@ -96,13 +98,13 @@ ANSWER_FORMS = {
 }
 
 
-def find_answer_form(answers):
+def find_answer_form(answers: Sequence[tuple[str, list[str], str]]) -> str:
   """Finds the form in which a file writes its answers.
 
     ("B", [..4 choices]), ("D", [..4 choices]) -> "letter"
 
   Args:
-    answers: list of (answer, choices, source), str, list of str, and "file:line".
+    answers: each with its choices and "file:line".
 
   Raises:
     files.InputError: an answer is none of its choices in any form; or several forms fit all
@@ -133,7 +135,7 @@ def _unknown_answer(answer, choices, source, form):
   )
 
 
-def name_choice(form, place, choices):
+def name_choice(form: str, place: int, choices: Sequence[str]) -> str:
   """Returns a choice as a file with answers of a form writes it: "letter", 1 -> "B".
 
   Choices that have no letter get numbers, from 26 on.
@@ -154,22 +156,22 @@ class Form(NamedTuple):
 
   Attributes:
     file_format: member of files.TABLES.
-    sets: dict of "train", "dev" and "test" -> name of the file in the data directory.
+    sets: "train", "dev" and "test" -> name of the file in the data directory.
     context_column, question_column, answer_column: None for the usual names, see _USUAL_COLUMNS.
-    choice_columns: list of columns with a choice each, or of one column of jsonl with a list. None:
-      choices, endings or options with lists, or choice0, choice1, ..., ending0, ..., and so on.
+    choice_columns: columns with a choice each, or one column of jsonl with a list. None: choices,
+      endings or options with lists, or choice0, choice1, ..., ending0, ..., and so on.
     id_column: None: rows are numbered from 0.
-    has_header: bool, whether the first row of tsv and csv files names the columns.
+    has_header: True if the first row of tsv and csv files names the columns.
     answer_form: key of ANSWER_FORMS, or AUTO for the one that fits.
-    pad_choices: bool, whether rows may have different numbers of choices.
+    pad_choices: True if rows may have different numbers of choices.
     name: of a data set whose columns are these and no others; None for files of the user's own.
   """
 
   file_format: str
-  sets: dict
+  sets: dict[str, str]
   context_column: Optional[str] = None
   question_column: Optional[str] = None
-  choice_columns: Optional[list] = None
+  choice_columns: Optional[list[str]] = None
   answer_column: Optional[str] = None
   id_column: Optional[str] = None
   has_header: bool = True
@@ -202,7 +204,7 @@ class _Columns(NamedTuple):
 
   context: Optional[int]
   question: Optional[int]
-  choices: list
+  choices: list[int]
   answer: Optional[int]
   guid: Optional[int]
 
@@ -227,19 +229,21 @@ def _log_columns(table, columns):
   logs.notice("%s: %s%s", table.path, "; ".join(shown), unused)
 
 
-def read_questions(path, form, set_name, needs_answers=True):
+def read_questions(
+  path: str, form: Form, set_name: str, needs_answers: bool = True
+) -> tuple[list[Question], str]:
   """Reads the questions of a file.
 
   Args:
-    path: str.
-    form: Form.
-    set_name: str, the beginning of the guids of rows without an id.
-    needs_answers: bool, whether each question must have an answer. Otherwise the answers are read
-      if the file has one for each question, and are None if not; a line in the log says so.
+    path: of the file.
+    form: of the file.
+    set_name: the beginning of the guids of rows without an id.
+    needs_answers: True if each question must have an answer. Otherwise the answers are read if the
+      file has one for each question, and are None if not; a line in the log tells it.
 
   Returns:
-    A pair: list of Question; the key of ANSWER_FORMS of its answers, or form.answer_form if there
-    are none.
+    The questions, and the key of ANSWER_FORMS of their answers, or form.answer_form if there are
+    none.
 
   Raises:
     files.InputError: names the file, and the line, that cannot be used.
@@ -403,7 +407,7 @@ def _find_choices(table, wanted, can_be_number):
   for name in () if can_be_number else _USUAL_LISTS:
     if _has(table, name):
       return [find(name)]
-  stems = {}
+  stems: dict[str, list[tuple[int, int]]] = {}
   for place, name in enumerate(table.columns or ()):
     match = _USUAL_CHOICE.fullmatch(name)
     if match:
@@ -429,12 +433,12 @@ TASK_HELP = (
   f"{', '.join(files.TABLES)} for files of your own in that format, such as train.jsonl, dev.jsonl "
   "and test.jsonl."
 )
-_OPTIONS = ("context_column", "question_column", "choice_columns", "answer_column", "id_column")
-_OPTIONS += ("has_header", "answer_form", "pad_choices")
+_COLUMNS = ("context_column", "question_column", "choice_columns", "answer_column", "id_column")
+_OPTIONS = (*_COLUMNS, "has_header", "answer_form", "pad_choices")
 
 
-def define_flags(flags):
-  """Defines the flags of the files in ScriptFlags."""
+def define_flags(flags: command_line.ScriptFlags) -> None:
+  """Defines the flags of the files."""
   flags.DEFINE_enum("task_name", None, list(TASKS), TASK_HELP, remembered=True)
   define = functools.partial(flags.DEFINE_string, remembered=True)
   define(
@@ -482,11 +486,11 @@ def define_flags(flags):
   )
 
 
-def form_of(settings) -> Form:
+def form_of(settings: command_line.Settings) -> Form:
   """Returns the form of a run's files.
 
   Args:
-    settings: command_line.Settings with the flags of define_flags.
+    settings: the flags of define_flags.
 
   Raises:
     files.InputError: a flag is not for the task.
@@ -505,15 +509,15 @@ def form_of(settings) -> Form:
   return form
 
 
-def read_sets(settings) -> tuple:
+def read_sets(settings: command_line.Settings) -> tuple[dict[str, list[Question]], str]:
   """Reads all sets of a run.
 
   Args:
-    settings: command_line.Settings with the flags of run_multiple_choice.py.
+    settings: the flags of run_multiple_choice.py.
 
   Returns:
-    A pair: dict of "train", "dev" and "test" -> list of Question; the key of ANSWER_FORMS of the
-    answers, or AUTO if no file has any.
+    "train", "dev" and "test" -> questions; the key of ANSWER_FORMS of the answers, or AUTO if no
+    file has any.
 
   Raises:
     files.InputError: a file is not given, or cannot be used.
@@ -555,17 +559,17 @@ def _check_same_texts(sets, name, path):
 # ---- Features -----------------------------------------------------------------------------------
 
 
-def num_choices(questions) -> int:
+def num_choices(questions: Sequence[Question]) -> int:
   """Returns the largest number of choices of a question, C."""
   return max(len(question.choices) for question in questions)
 
 
-def record_features(seq_length, width):
-  """Returns the columns of a TFRecord file of questions, a list of tf_records.Feature.
+def record_features(seq_length: int, width: int) -> list[tf_records.Feature]:
+  """Returns the columns of a TFRecord file of questions.
 
   Args:
-    seq_length: int, S.
-    width: int, C, the largest number of choices.
+    seq_length: S.
+    width: C, the largest number of choices.
 
   Returns:
     input_ids, input_mask, segment_ids int32 [S, C]; choice_mask int32 [C], 1 for the choices that a
@@ -578,20 +582,19 @@ def record_features(seq_length, width):
   ]
 
 
-def encode_choices(question, tokenizer, max_seq_length):
-  """Encodes each choice of a Question as an input of its own.
+def encode_choices(
+  question: Question, tokenizer: tokenization.FullTokenizer, max_seq_length: int
+) -> list[tokenization.Encoded]:
+  """Encodes each choice of a question as an input of its own.
 
   The first text is the context, and the second one the question and the choice. Without a context
   they are the question and the choice.
 
   Args:
-    question: Question.
-    tokenizer: tokenization.FullTokenizer.
-    max_seq_length: int, word pieces with [CLS] and [SEP]. Longer texts are cut from the end of the
+    question: with its choices.
+    tokenizer: of the model's vocabulary.
+    max_seq_length: word pieces with [CLS] and [SEP]. Longer texts are cut from the end of the
       longer one.
-
-  Returns:
-    List of tokenization.Encoded, one for each choice.
 
   Raises:
     files.InputError: max_seq_length leaves no room for any text.
@@ -599,18 +602,23 @@ def encode_choices(question, tokenizer, max_seq_length):
   context, asked = question.context, question.question
   first, before = (context, asked) if (context or "").strip() else (asked, "")
   return [
-    text_pairs.encode(tokenizer, first, f"{before or ''} {choice}".strip(), max_seq_length)
+    text_pairs.encode(tokenizer, first or "", f"{before or ''} {choice}".strip(), max_seq_length)
     for choice in question.choices
   ]
 
 
-def feature_rows(questions, tokenizer, max_seq_length, width):
+def feature_rows(
+  questions: Sequence[Question],
+  tokenizer: tokenization.FullTokenizer,
+  max_seq_length: int,
+  width: int,
+) -> Iterator[dict[str, Any]]:
   """Yields questions as rows for record_features; logs the first few, and how many were cut.
 
   Args:
-    questions: list of Question.
+    questions: in the order of the rows.
     tokenizer, max_seq_length: see encode_choices.
-    width: int, C.
+    width: C.
   """
   num_cut = num_same = 0
   for number, question in enumerate(questions):
@@ -644,8 +652,8 @@ def feature_rows(questions, tokenizer, max_seq_length, width):
     )
 
 
-def are_cut_to_the_same(question, encoded):
-  """Returns whether different choices of a Question became the same input, as ends were cut off."""
+def are_cut_to_the_same(question: Question, encoded: Sequence[tokenization.Encoded]) -> bool:
+  """Returns True if different choices became the same input, as ends were cut off."""
   inputs = {
     choice: each.input_ids for choice, each in zip(question.choices, encoded) if each.is_truncated
   }
@@ -655,11 +663,11 @@ def are_cut_to_the_same(question, encoded):
 # ---- Predictions --------------------------------------------------------------------------------
 
 
-def decide(questions, probabilities):
-  """Returns the places of the most probable choices, a list of int.
+def decide(questions: Sequence[Question], probabilities: np.ndarray) -> list[int]:
+  """Returns the places of the most probable choices.
 
   Args:
-    questions: list of N Question.
+    questions: N questions.
     probabilities: float32 [N, C]; choices that a question does not have are left out.
   """
   return [
@@ -667,13 +675,18 @@ def decide(questions, probabilities):
   ]
 
 
-def score(questions, predictions):
-  """Returns the metrics of predicted places, a dict: accuracy, the share of right ones."""
+def score(questions: Sequence[Question], predictions: Sequence[int]) -> dict[str, float]:
+  """Returns the metrics of predicted places: accuracy, the share of right ones."""
   right = [question.answer == place for question, place in zip(questions, predictions)]
   return {"accuracy": float(np.mean(right))}
 
 
-def prediction_table(questions, predictions, probabilities, answer_form):
+def prediction_table(
+  questions: Sequence[Question],
+  predictions: Sequence[int],
+  probabilities: np.ndarray,
+  answer_form: str,
+) -> str:
   """Formats predictions as tab-separated text with a header and one row per question.
 
   Space within texts becomes one space each.
@@ -682,8 +695,8 @@ def prediction_table(questions, predictions, probabilities, answer_form):
     test-0   1           at nine  0.016278993  0.983721
 
   Args:
-    questions: list of N Question.
-    predictions: list of N int, places of choices.
+    questions: N questions.
+    predictions: places of N choices.
     probabilities: float32 [N, C].
     answer_form: key of ANSWER_FORMS that the column prediction has, or AUTO for numbers from 0. The
       columns of the probabilities have the same form, but for "text".

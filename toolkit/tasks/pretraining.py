@@ -21,8 +21,8 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable
-from typing import NamedTuple, Optional
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
@@ -41,11 +41,14 @@ NUM_LOGGED_EXAMPLES = 20
 # ---- Settings -----------------------------------------------------------------------------------
 
 
+Document = list[str]  # its sentences
+
+
 class Settings(NamedTuple):
   """Settings that the records of a corpus depend on; each is a flag too.
 
   Attributes:
-    vocab_file: path of the vocabulary.
+    vocab_file: path of the vocabulary; "" for instances of a given tokenizer.
     do_lower_case: whether text is lower-cased.
     max_seq_length: word pieces of a record with [CLS] and both [SEP].
     max_predictions_per_seq: masked word pieces of a record, at most.
@@ -60,7 +63,7 @@ class Settings(NamedTuple):
     chinese_whole_words: whether Chinese characters with no space between are one word.
   """
 
-  vocab_file: Optional[str] = None
+  vocab_file: str = ""
   do_lower_case: bool = True
   max_seq_length: int = 128
   max_predictions_per_seq: int = 20
@@ -75,7 +78,7 @@ class Settings(NamedTuple):
   truncate_segments_prob: float = 0.0
   chinese_whole_words: bool = False
 
-  def check(self):
+  def check(self) -> None:
     """Raises files.InputError that names a flag whose value cannot be used."""
     least = {"max_seq_length": 5, "max_predictions_per_seq": 1, "dupe_factor": 1}
     for name, bound in least.items():
@@ -99,16 +102,16 @@ class Settings(NamedTuple):
         raise files.InputError(f"--{name} is about whole words: give --do_whole_word_mask as well")
 
 
-def vocab_digest(vocab_file):
-  """Returns the SHA-256 of a vocabulary file in hexadecimal digits, str."""
+def vocab_digest(vocab_file: str) -> str:
+  """Returns the SHA-256 of a vocabulary file in hexadecimal digits."""
   return hashlib.sha256(files.read_bytes(vocab_file)).hexdigest()
 
 
 # ---- Reading ------------------------------------------------------------------------------------
 
 
-def read_documents(path):
-  """Yields the documents of a file, lists of one or more sentences; see files.stream_lines.
+def read_documents(path: str) -> Iterator[Document]:
+  """Yields the documents of a file, of one or more sentences; see files.stream_lines.
 
   A line is a sentence, blank lines are between documents; files in .gz and .bz2 are decompressed.
 
@@ -129,17 +132,14 @@ def read_documents(path):
 class Corpus(NamedTuple):
   """The files of a corpus, and counts; num_bytes is its text as UTF-8 without ends of lines."""
 
-  paths: list
+  paths: list[str]
   num_documents: int
   num_sentences: int
   num_bytes: int
 
 
-def survey(paths):
-  """Reads all of a Corpus, so that mistakes in it are found before the long work begins.
-
-  Args:
-    paths: list of str.
+def survey(paths: list[str]) -> Corpus:
+  """Reads all of a corpus, so that mistakes in it are found before the long work begins.
 
   Raises:
     files.InputError: a file cannot be read, or there is no text.
@@ -154,8 +154,8 @@ def survey(paths):
   return Corpus(paths, num_documents, num_sentences, num_bytes)
 
 
-def layout_problem(corpus):
-  """Returns the reason, str, why a corpus gives no useful next-sentence labels, or None."""
+def layout_problem(corpus: Corpus) -> Optional[str]:
+  """Returns the reason why a corpus gives no useful next-sentence labels, or None."""
   expected = "give one sentence a line, and blank lines between documents only"
   if corpus.num_documents == 1:
     return (
@@ -170,12 +170,12 @@ def layout_problem(corpus):
   return None
 
 
-def read_shards(paths, shard_documents):
-  """Yields the shards of a corpus, iterables of documents; see read_documents.
+def read_shards(paths: Iterable[str], shard_documents: int) -> Iterator[Iterable[Document]]:
+  """Yields the shards of a corpus; see read_documents.
 
   Args:
-    paths: list of str.
-    shard_documents: int, documents of a shard. The last one has 2 to shard_documents + 1, because a
+    paths: of the corpus.
+    shard_documents: documents of a shard. The last one has 2 to shard_documents + 1, because a
       single document has no other for its random next sentences. 0: all are one shard.
   """
   documents = itertools.chain.from_iterable(map(read_documents, paths))
@@ -244,18 +244,18 @@ class Fit(NamedTuple):
   num_lost: int = 0
 
   @classmethod
-  def of(cls, segments, max_seq_length):
-    """Counts the lines of a document, lists of word pieces."""
+  def of(cls, segments: Iterable[list[str]], max_seq_length: int) -> "Fit":
+    """Counts the lines of a document, in word pieces."""
     most = max_seq_length - 3
     lengths = list(map(len, segments))
     long = [length for length in lengths if length > most]
     return cls(len(lengths), sum(lengths), len(long), sum(long) - most * len(long))
 
-  def __add__(self, other):
+  def __add__(self, other: "Fit") -> "Fit":  # type: ignore[override] # not tuple's
     return Fit(*map(sum, zip(self, other)))
 
-  def problem(self, max_seq_length):
-    """Returns a line, str, that says how much of the text is lost, or None without any loss."""
+  def problem(self, max_seq_length: int) -> Optional[str]:
+    """Returns a line about the share of the text that is lost, or None without any loss."""
     if not self.num_lost:
       return None
     return (
@@ -274,21 +274,21 @@ class TrainingInstance:
   """Two segments of text with masked word pieces.
 
   Attributes:
-    tokens: list of str, [CLS] A [SEP] B [SEP], masked.
-    segment_ids: list of int, 0 up to the first [SEP] and 1 behind it.
-    masked_lm_positions: list of int, rising places in tokens.
-    masked_lm_labels: list of str, the original pieces there.
-    is_random_next: whether B is a random segment and not the one behind A.
+    tokens: [CLS] A [SEP] B [SEP], masked.
+    segment_ids: 0 up to the first [SEP] and 1 behind it.
+    masked_lm_positions: rising places in tokens.
+    masked_lm_labels: the original pieces there.
+    is_random_next: True if B is a random segment and not the one behind A.
   """
 
   __slots__ = ("is_random_next", "masked_lm_labels", "masked_lm_positions", "segment_ids", "tokens")
-  tokens: list
-  segment_ids: list
-  masked_lm_positions: list
-  masked_lm_labels: list
+  tokens: list[str]
+  segment_ids: list[int]
+  masked_lm_positions: list[int]
+  masked_lm_labels: list[str]
   is_random_next: bool
 
-  def __str__(self):
+  def __str__(self) -> str:
     rows = {
       "tokens": " ".join(map(tokenization.printable_text, self.tokens)),
       "segment_ids": " ".join(map(str, self.segment_ids)),
@@ -298,29 +298,29 @@ class TrainingInstance:
     }
     return "".join(f"{name}: {value}\n" for name, value in rows.items()) + "\n"
 
-  def __repr__(self):
+  def __repr__(self) -> str:
     return str(self)
 
 
 def create_training_instances(
-  input_files,
-  tokenizer,
-  max_seq_length,
-  dupe_factor,
-  short_seq_prob,
-  masked_lm_prob,
-  max_predictions_per_seq,
-  rng,
-  do_whole_word_mask=False,
-  **options,
-):
-  """Makes the instances of a corpus, all in memory: list of TrainingInstance in random order.
+  input_files: Iterable[str],
+  tokenizer: tokenization.FullTokenizer,
+  max_seq_length: int,
+  dupe_factor: int,
+  short_seq_prob: float,
+  masked_lm_prob: float,
+  max_predictions_per_seq: int,
+  rng: random.Random,
+  do_whole_word_mask: bool = False,
+  **options: Any,
+) -> list[TrainingInstance]:
+  """Makes the instances of a corpus, all in memory, in random order.
 
   Args:
-    input_files: list of str, paths; see read_documents. A document ends with its file.
-    tokenizer: tokenization.FullTokenizer, or anything with `vocab` and `tokenize`.
-    rng: random.Random.
-    do_whole_word_mask: bool; the flag --do_whole_word_mask has no effect here.
+    input_files: paths; see read_documents. A document ends with its file.
+    tokenizer: or anything else with `vocab` and `tokenize`.
+    rng: makes all random choices.
+    do_whole_word_mask: see Settings; the flag --do_whole_word_mask has no effect here.
     the others and **options: see Settings; special_replacements, mask_per_word,
       truncate_segments_prob and chinese_whole_words can be options.
 
@@ -345,24 +345,24 @@ def create_training_instances(
 
 
 def create_instances_from_document(
-  all_documents,
-  document_index,
-  max_seq_length,
-  short_seq_prob,
-  masked_lm_prob,
-  max_predictions_per_seq,
-  vocab_words,
-  rng,
-  do_whole_word_mask=False,
-  **options,
-):
-  """Makes the instances of one document: list of TrainingInstance in the order of the text.
+  all_documents: Sequence[list[list[str]]],
+  document_index: int,
+  max_seq_length: int,
+  short_seq_prob: float,
+  masked_lm_prob: float,
+  max_predictions_per_seq: int,
+  vocab_words: Sequence[str],
+  rng: random.Random,
+  do_whole_word_mask: bool = False,
+  **options: Any,
+) -> list[TrainingInstance]:
+  """Makes the instances of one document in the order of the text.
 
   Args:
-    all_documents: list of documents, which are lists of segments, which are lists of str.
-    document_index: int, the document.
-    vocab_words: list of str, of which random replacements are drawn.
-    rng: random.Random.
+    all_documents: segments, in word pieces, of each document.
+    document_index: place of the document.
+    vocab_words: those of which random replacements are drawn.
+    rng: makes all random choices.
     the others and **options: see Settings and create_training_instances.
   """
   settings = Settings(
@@ -382,25 +382,25 @@ MaskedLmInstance = collections.namedtuple("MaskedLmInstance", ["index", "label"]
 
 
 def create_masked_lm_predictions(
-  tokens,
-  masked_lm_prob,
-  max_predictions_per_seq,
-  vocab_words,
-  rng,
-  do_whole_word_mask=False,
-  **options,
-):
+  tokens: Sequence[str],
+  masked_lm_prob: float,
+  max_predictions_per_seq: int,
+  vocab_words: Sequence[str],
+  rng: random.Random,
+  do_whole_word_mask: bool = False,
+  **options: Any,
+) -> tuple[list[str], list[int], list[str]]:
   """Masks some word pieces of an input.
 
   Args:
-    tokens: list of str; [CLS] and [SEP] are never masked.
-    vocab_words: list of str, of which random replacements are drawn.
-    rng: random.Random.
-    do_whole_word_mask: bool; the flag --do_whole_word_mask has no effect here.
+    tokens: [CLS] and [SEP] are never masked.
+    vocab_words: those of which random replacements are drawn.
+    rng: makes all random choices.
+    do_whole_word_mask: see Settings; the flag --do_whole_word_mask has no effect here.
     the others and **options: see Settings and create_training_instances.
 
   Returns:
-    A tuple of lists: the pieces with some masked; the masked places, rising; their original pieces.
+    The pieces with some masked; the masked places, rising; their original pieces.
   """
   settings = Settings(
     masked_lm_prob=masked_lm_prob,
@@ -411,7 +411,9 @@ def create_masked_lm_predictions(
   return _InstanceMaker(settings, vocab_words, rng).mask(tokens)
 
 
-def truncate_seq_pair(tokens_a, tokens_b, max_num_tokens, rng):
+def truncate_seq_pair(
+  tokens_a: list[str], tokens_b: list[str], max_num_tokens: int, rng: random.Random
+) -> None:
   """Cuts two lists in place to max_num_tokens (2 or more) in all; the longer at random ends."""
   draw = rng.random
   starts, ends = [0, 0], [len(tokens_a), len(tokens_b)]
@@ -598,7 +600,7 @@ def _whole_words(tokens):
 
   Pieces of a cut word at the beginning of the second segment belong to the word before.
   """
-  words = []
+  words: list[list[int]] = []
   for place, token in enumerate(tokens):
     if words and token.startswith("##"):
       words[-1].append(place)
@@ -622,8 +624,8 @@ def _first_that_fit(words, num_places):
 # ---- Records ------------------------------------------------------------------------------------
 
 
-def record_features(max_seq_length, max_predictions_per_seq):
-  """Returns the columns of records, tf_records.Feature, for inputs of these lengths."""
+def record_features(max_seq_length: int, max_predictions_per_seq: int) -> list[tf_records.Feature]:
+  """Returns the columns of records for inputs of these lengths."""
   feature = tf_records.Feature
   return [
     *tf_records.token_features(max_seq_length),
@@ -637,8 +639,10 @@ def record_features(max_seq_length, max_predictions_per_seq):
 class RecordMaker:
   """Makes records of instances, filled up with zeros to the same lengths."""
 
-  def __init__(self, vocab, max_seq_length, max_predictions_per_seq):
-    """Prepares the common parts of records; vocab is a dict of word piece -> id."""
+  def __init__(
+    self, vocab: Mapping[str, int], max_seq_length: int, max_predictions_per_seq: int
+  ) -> None:
+    """Prepares the common parts of records; vocab is word piece -> id."""
     # Of the exact type bytes, which join in half the time.
     self._pieces = {token: bytes(tf_records.pack([index])) for token, index in vocab.items()}
     self._max_seq_length = max_seq_length
@@ -649,8 +653,8 @@ class RecordMaker:
       for n in range(max_predictions_per_seq + 1)
     ]
 
-  def make(self, instance):
-    """Makes the bytes of a record of a TrainingInstance, framed for a TFRecord file.
+  def make(self, instance: TrainingInstance) -> bytes:
+    """Makes the record of an instance, framed for a TFRecord file.
 
     Raises:
       ValueError: the instance is too long.
@@ -679,7 +683,7 @@ class RecordMaker:
   def _look_up(self, tokens):
     return b"".join(map(self._pieces.__getitem__, tokens))
 
-  def log(self, records, inv_vocab):
+  def log(self, records: Iterable[bytes], inv_vocab: Mapping[int, str]) -> None:
     """Logs the features of records from make, and their word pieces; inv_vocab maps id to piece."""
     for record in records:
       row = tf_records.parse(tf_records.unframed(record))
@@ -691,16 +695,19 @@ class RecordMaker:
 
 
 def write_instance_to_example_files(
-  instances, tokenizer, max_seq_length, max_predictions_per_seq, output_files
-):
+  instances: Sequence[TrainingInstance],
+  tokenizer: tokenization.FullTokenizer,
+  max_seq_length: int,
+  max_predictions_per_seq: int,
+  output_files: Sequence[str],
+) -> None:
   """Writes instances to TFRecord files, and logs the first ones.
 
   Args:
-    instances: list of TrainingInstance.
-    tokenizer: tokenization.FullTokenizer.
-    max_seq_length, max_predictions_per_seq: int, the lengths that instances are padded to.
-    output_files: list of str, paths; they get an instance in turn, and their names when all are
-      complete.
+    instances: in the order of the records.
+    tokenizer: that of the instances.
+    max_seq_length, max_predictions_per_seq: the lengths that instances are padded to.
+    output_files: paths; they get an instance in turn, and their names when all are complete.
 
   Raises:
     files.InputError: a file cannot be written.
@@ -728,7 +735,7 @@ def _write_part(output, path, records):
     raise cannot_write(output, error) from error
 
 
-def hidden_path(output):
+def hidden_path(output: str) -> str:
   """Returns the path of the temporary files of an output file, without their endings.
 
   They match no pattern such as out/*, and are on a local disk: out/.name for out/name.
@@ -739,7 +746,7 @@ def hidden_path(output):
   return os.path.join(tempfile.gettempdir(), f".{digest}-{os.path.basename(output)}")
 
 
-def publish(path, output):
+def publish(path: str, output: str) -> None:
   """Gives a complete temporary file the name of its output file; InputError if that fails."""
   try:
     if not files.is_remote(output):
@@ -752,14 +759,14 @@ def publish(path, output):
     raise cannot_write(output, error) from error
 
 
-def remove_parts(outputs):
+def remove_parts(outputs: Iterable[str]) -> None:
   """Deletes the temporary parts of output files."""
   for output in outputs:
     for path in files.glob(glob.escape(hidden_path(output) + PART) + "*"):
       os.remove(path)
 
 
-def cannot_write(output, error):
+def cannot_write(output: str, error: Exception) -> files.InputError:
   """Returns the InputError for an exception in writing an output file or its temporary files."""
   return files.InputError(
     f"{output}: cannot be written: {files.describe(error)}; once it can, give the command again"
@@ -774,39 +781,41 @@ class ShardJob(NamedTuple):
 
   Attributes:
     number: of the shard, from 0.
-    documents: lists of sentences.
+    documents: of the shard.
     vocab_digest: see vocab_digest.
-    outputs: list of str, paths of the output files.
+    outputs: paths of the output files.
   """
 
   number: int
-  documents: Iterable
+  documents: Iterable[Document]
   settings: Settings
   vocab_digest: str
-  outputs: list
+  outputs: list[str]
 
 
 class ShardReport(NamedTuple):
   """The results of a shard.
 
   Attributes:
-    part_paths: list of str, files with the shard's records for each output file.
-    num_records: list of int, per output file.
+    part_paths: files with the shard's records for each output file.
+    num_records: per output file.
     num_random_next: instances whose second segment is random.
-    examples: list of bytes, the first records of the first shard.
-    fit: Fit.
+    examples: the first records of the first shard.
+    fit: counts of long lines.
   """
 
-  part_paths: list
-  num_records: list
+  part_paths: list[str]
+  num_records: list[int]
   num_documents: int
   num_random_next: int
-  examples: list
+  examples: list[bytes]
   fit: Fit
 
 
-def make_shard(job, on_document=lambda num_instances: None):
-  """Makes the records of a ShardJob; returns a ShardReport.
+def make_shard(
+  job: ShardJob, on_document: Callable[[int], object] = lambda num_instances: None
+) -> ShardReport:
+  """Makes the records of a shard.
 
   on_document is called 1 + dupe_factor times per document, with the number of new instances.
 
@@ -846,13 +855,13 @@ class Tools(NamedTuple):
   """The tools of shards; `words` are those of which random replacements are drawn."""
 
   tokenizer: tokenization.FullTokenizer
-  words: list
+  words: list[str]
   records: RecordMaker
 
 
 @functools.lru_cache(maxsize=1)
-def load_tools(settings, digest):
-  """Makes the Tools of some Settings; InputError if the vocabulary cannot be used."""
+def load_tools(settings: Settings, digest: str) -> Tools:
+  """Makes the tools for some settings; InputError if the vocabulary cannot be used."""
   del digest  # a key of the cache: worker processes outlive changes of the file
   with files.input_checks():
     tokenizer = tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
@@ -863,15 +872,15 @@ def load_tools(settings, digest):
   )
 
 
-def make_shards(jobs, num_workers):
+def make_shards(jobs: Iterable[ShardJob], num_workers: int) -> Iterator[ShardReport]:
   """Makes shards in worker processes.
 
   Args:
-    jobs: iterable of ShardJob; few are held at a time.
-    num_workers: int.
+    jobs: few are held at a time.
+    num_workers: number of processes.
 
   Returns:
-    Generator of the ShardReport of each job, in their order; closing it ends the work.
+    Generator of the report of each job, in their order; closing it ends the work.
 
   Raises:
     files.InputError: see make_shard; or a worker has died.
@@ -882,7 +891,7 @@ def make_shards(jobs, num_workers):
 # ---- Metadata -----------------------------------------------------------------------------------
 
 
-def metadata_path(record_file):
+def metadata_path(record_file: str) -> str:
   """Returns the path of the metadata of a file of records: beside it, one for all parts of a set.
 
   "a.tfrecord" -> "a.tfrecord.meta.json"; "a.tfrecord-00003-of-00010" -> the same.
@@ -890,20 +899,28 @@ def metadata_path(record_file):
   return re.sub(r"-\d{5}-of-\d{5}$", "", record_file) + ".meta.json"
 
 
-def make_metadata(settings, digest, vocab_size, totals, outputs, num_records, num_bytes):
+def make_metadata(
+  settings: Settings,
+  digest: str,
+  vocab_size: int,
+  totals: dict[str, int],
+  outputs: Sequence[str],
+  num_records: Sequence[int],
+  num_bytes: Sequence[int],
+) -> dict[str, Any]:
   """Makes the metadata of a set of records.
 
   Args:
-    settings: Settings.
+    settings: of the records.
     digest: see vocab_digest.
-    vocab_size: int.
-    totals: dict of count name -> int: num_documents, num_instances, num_random_next.
-    outputs: list of str, the files.
-    num_records, num_bytes: lists of int, of each file.
+    vocab_size: in word pieces.
+    totals: num_documents, num_instances, num_random_next.
+    outputs: the files.
+    num_records, num_bytes: of each file.
 
   Returns:
-    Dict for JSON: all but vocab_file of the settings, format_version, vocab_sha256, vocab_size, the
-    totals, and `files`: dict of file name -> {"records", "bytes"}.
+    Values for JSON: all but vocab_file of the settings, format_version, vocab_sha256, vocab_size,
+    the totals, and `files`: file name -> {"records", "bytes"}.
   """
   described = settings._asdict()
   del described["vocab_file"]
@@ -920,17 +937,17 @@ def make_metadata(settings, digest, vocab_size, totals, outputs, num_records, nu
   }
 
 
-def check_metadata(record_files, **expected):
+def check_metadata(record_files: Iterable[str], **expected: Any) -> list[dict[str, Any]]:
   """Checks records by their metadata; those of other programs, which have none, are not checked.
 
     check_metadata(["a.tfrecord"], max_seq_length=128, max_predictions_per_seq=20)
 
   Args:
-    record_files: list of str, paths; files with metadata among them are left out.
+    record_files: paths; files with metadata among them are left out.
     **expected: entries of the metadata (see make_metadata) and their values.
 
   Returns:
-    List of the metadata of the sets that the files belong to, dicts.
+    The metadata of the sets that the files belong to.
 
   Raises:
     files.InputError: a mismatch, by name; a file that is not complete; metadata that is broken, or

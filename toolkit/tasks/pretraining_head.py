@@ -1,7 +1,8 @@
 """Pre-training in TensorFlow: masked language model and next sentence, and their records."""
 
 import os
-from typing import NamedTuple, Optional
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
 
@@ -130,18 +131,23 @@ def get_next_sentence_output(
   return tf.reduce_mean(losses), losses, tf.nn.log_softmax(logits)
 
 
+# float32 scalar, the mean loss; the losses; the log probabilities.
+HeadOutput = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+
+
 def heads(
   bert_config: modeling.BertConfig,
   features: dict[str, tf.Tensor],
   is_training: bool,
   use_one_hot_embeddings: bool,
-) -> tuple[tuple, tuple]:
+) -> tuple[HeadOutput, HeadOutput]:
   """Builds the encoder with both heads from the columns of pretraining.record_features.
 
   Returns the results of get_masked_lm_output and get_next_sentence_output.
   """
   inputs = [features[name] for name in tf_records.INPUTS]
-  model = modeling.BertModel(bert_config, is_training, *inputs, use_one_hot_embeddings)
+  inputs.append(use_one_hot_embeddings)
+  model = modeling.BertModel(bert_config, is_training, *inputs)
   positions = features["masked_lm_positions"]
   if hasattr(model, "get_output_at"):
     hidden, positions = model.get_output_at(positions), None
@@ -162,7 +168,10 @@ def heads(
 
 
 def objective(
-  features: dict[str, tf.Tensor], masked_loss: tf.Tensor, following_loss: tf.Tensor, scores: dict
+  features: dict[str, tf.Tensor],
+  masked_loss: tf.Tensor,
+  following_loss: tf.Tensor,
+  scores: dict[str, tuple[tf.Tensor, tf.Tensor]],
 ) -> optimization.Objective:
   """Returns the sum of both heads' mean losses, float32 scalars, and the values of `scores`."""
   num_masked = _total_weight(features["masked_lm_weights"])
@@ -179,7 +188,7 @@ def objective(
 
 
 def scores(
-  features: dict[str, tf.Tensor], masked: tuple, following: tuple
+  features: dict[str, tf.Tensor], masked: HeadOutput, following: HeadOutput
 ) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
   """Returns values and weights, float32 [N], of each of SCORES for a batch, from the `heads`.
 
@@ -198,7 +207,7 @@ def scores(
   return dict(zip(SCORES, columns))
 
 
-def metrics(*columns: tf.Tensor) -> dict:
+def metrics(*columns: tf.Tensor) -> dict[str, tuple[tf.Tensor, tf.Operation]]:
   """Returns the metrics of an EVAL graph; `columns` are values and weights of each of SCORES."""
   scores = dict(zip(SCORES, zip(columns[::2], columns[1::2])))
   batch_loss = _weighted_mean(*scores["masked_lm_loss"])
@@ -221,29 +230,29 @@ def _decode_record(record, name_to_features):
 
 
 def input_fn_builder(
-  input_files,
-  max_seq_length,
-  max_predictions_per_seq,
-  is_training,
-  num_cpu_threads=4,
-  trim_padding=False,
-  seed=None,
-  num_seen=0,
-  num_records=None,
-):
+  input_files: Sequence[str],
+  max_seq_length: int,
+  max_predictions_per_seq: int,
+  is_training: bool,
+  num_cpu_threads: int = 4,
+  trim_padding: bool = False,
+  seed: Optional[int] = None,
+  num_seen: int = 0,
+  num_records: Optional[int] = None,
+) -> input_pipeline.InputFn:
   """Makes the input_fn that reads the files of create_pretraining_data.py.
 
   Args:
-    input_files: list of str, TFRecord files.
-    max_seq_length: int, S.
-    max_predictions_per_seq: int, P.
-    is_training: bool; the examples are shuffled and repeated without end, or once and in order.
-    num_cpu_threads: int, files that training reads at a time.
+    input_files: TFRecord files.
+    max_seq_length: S.
+    max_predictions_per_seq: P.
+    is_training: the examples are shuffled and repeated without end, or once and in order.
+    num_cpu_threads: files that training reads at a time.
     trim_padding, seed, num_seen, num_records: see input_pipeline.corpus_input_fn.
 
   Returns:
-    Function of params, a dict with "batch_size", to a tf.data.Dataset of batches with the columns
-    of pretraining.record_features.
+    Function of params, a dict with "batch_size", to batches with the columns of
+    pretraining.record_features.
   """
   features = pretraining.record_features(max_seq_length, max_predictions_per_seq)
   return input_pipeline.corpus_input_fn(
@@ -261,11 +270,11 @@ def input_fn_builder(
 class RecordSet(NamedTuple):
   """TFRecord files, and the number of their records."""
 
-  paths: list
+  paths: Sequence[str]
   num_records: int
 
 
-def find_records(patterns, flag):
+def find_records(patterns: str, flag: str) -> list[str]:
   """Lists the TFRecord files of a flag's patterns, without metadata; InputError if none is left."""
   found = files.find(patterns, flag)
   paths = [path for path in found if not path.endswith(pretraining.metadata_path(""))]
@@ -274,19 +283,16 @@ def find_records(patterns, flag):
   return paths
 
 
-def check_records(paths, expected, vocab_size):
+def check_records(paths: Sequence[str], expected: dict[str, Any], vocab_size: int) -> RecordSet:
   """Checks that records fit the model, and counts them.
 
   Of files without metadata the first records are checked, and all are read to be counted.
 
   Args:
-    paths: list of str, TFRecord files.
-    expected: dict of entries of the metadata, see pretraining.check_metadata;
-      max_seq_length and max_predictions_per_seq among them.
-    vocab_size: int, of the model.
-
-  Returns:
-    RecordSet.
+    paths: TFRecord files.
+    expected: entries of the metadata, see pretraining.check_metadata; max_seq_length and
+      max_predictions_per_seq among them.
+    vocab_size: of the model.
 
   Raises:
     files.InputError: the records do not fit, are damaged, or there are none.
@@ -311,7 +317,7 @@ def check_records(paths, expected, vocab_size):
   return RecordSet(paths, num_records)
 
 
-def check_ids(path, rows, vocab_size):
+def check_ids(path: str, rows: Iterable[dict[str, list[Any]]], vocab_size: int) -> None:
   """Raises files.InputError for records with a word piece that the model does not have."""
   highest = max((max(row["input_ids"] + row["masked_lm_ids"]) for row in rows), default=0)
   if highest >= vocab_size:

@@ -6,7 +6,8 @@ import os
 import shutil
 import sys
 import time
-from typing import NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple, Optional
 
 from absl import logging
 from tqdm import tqdm
@@ -23,7 +24,7 @@ class Job(NamedTuple):
 
   Attributes:
     vocab_digest: see pretraining.vocab_digest.
-    outputs: list of str, paths of the output files.
+    outputs: paths of the output files.
     num_workers: processes that make shards.
   """
 
@@ -31,7 +32,7 @@ class Job(NamedTuple):
   tools: pretraining.Tools
   vocab_digest: str
   corpus: pretraining.Corpus
-  outputs: list
+  outputs: list[str]
   num_workers: int
 
 
@@ -43,12 +44,12 @@ class RunFiles:
   description resumes there.
   """
 
-  def __init__(self, job):
+  def __init__(self, job: Job) -> None:
     self._job = job
     hidden = list(map(pretraining.hidden_path, job.outputs))
     self._partial_paths = [f"{path}.partial" for path in hidden]
     self._state_path = f"{hidden[0]}.progress.json"
-    self._state = {
+    self._state: dict[str, Any] = {
       "run": json.loads(json.dumps(_describe_run(job))),  # as it will be read
       "is_complete": False,
       "num_shards": 0,
@@ -59,7 +60,7 @@ class RunFiles:
       "fit": pretraining.Fit(),
     }
 
-  def __enter__(self):
+  def __enter__(self) -> "RunFiles":
     pretraining.remove_parts(self._job.outputs)
     saved = self._load()
     if saved:
@@ -72,7 +73,12 @@ class RunFiles:
       logging.info("  %s", path)
     return self
 
-  def __exit__(self, error_type, error, traceback):
+  def __exit__(
+    self,
+    error_type: Optional[type[BaseException]],
+    error: Optional[BaseException],
+    traceback: Optional[TracebackType],
+  ) -> None:
     pretraining.remove_parts(self._job.outputs)
     if not self.is_complete():
       self._cut_to_state()
@@ -109,19 +115,19 @@ class RunFiles:
       elif os.path.exists(path):
         os.remove(path)
 
-  def is_complete(self):
+  def is_complete(self) -> bool:
     """Returns True when all shards are finished."""
     return self._state["is_complete"]
 
-  def num_shards(self):
+  def num_shards(self) -> int:
     """Returns the number of finished shards."""
     return self._state["num_shards"]
 
-  def done(self):
+  def done(self) -> tuple[int, int]:
     """Returns the numbers of finished documents and instances."""
     return self._state["num_documents"], sum(self._state["num_records"])
 
-  def totals(self):
+  def totals(self) -> dict[str, int]:
     """Returns the counts of the finished shards, for the metadata."""
     num_documents, num_instances = self.done()
     return {
@@ -130,12 +136,12 @@ class RunFiles:
       "num_random_next": self._state["num_random_next"],
     }
 
-  def fit(self):
-    """Returns the pretraining.Fit of the finished shards."""
+  def fit(self) -> pretraining.Fit:
+    """Returns the counts of long lines of the finished shards."""
     return pretraining.Fit(*self._state.get("fit", ()))
 
-  def add(self, report):
-    """Appends a finished shard, a pretraining.ShardReport; InputError if that fails."""
+  def add(self, report: pretraining.ShardReport) -> None:
+    """Appends a finished shard; InputError if that fails."""
     before = self._state
     try:
       list(map(_append, report.part_paths, self._partial_paths))
@@ -153,7 +159,7 @@ class RunFiles:
       raise pretraining.cannot_write(self._job.outputs[0], error) from error
     self._state = after
 
-  def publish(self):
+  def publish(self) -> None:
     """Gives the output files their names and writes the metadata.
 
     Raises:
@@ -221,8 +227,8 @@ def _append(source_path, target_path):
 class Progress:
   """A progress bar on a terminal, else a line in the log from time to time."""
 
-  def __init__(self, corpus, num_documents, num_instances):
-    """Starts; num_documents of a pretraining.Corpus are done, and gave num_instances."""
+  def __init__(self, corpus: pretraining.Corpus, num_documents: int, num_instances: int) -> None:
+    """Starts; num_documents of a corpus are done, and gave num_instances."""
     self._corpus = corpus
     self._num_documents = self._first_document = num_documents
     self._num_instances = num_instances
@@ -237,13 +243,18 @@ class Progress:
       dynamic_ncols=True,
     )
 
-  def __enter__(self):
+  def __enter__(self) -> "Progress":
     return self
 
-  def __exit__(self, error_type, error, traceback):
+  def __exit__(
+    self,
+    error_type: Optional[type[BaseException]],
+    error: Optional[BaseException],
+    traceback: Optional[TracebackType],
+  ) -> None:
     self._bar.close()
 
-  def clear(self):
+  def clear(self) -> None:
     """Hides the bar until its next move, so that lines can be logged."""
     self._bar.clear()
 
@@ -251,7 +262,7 @@ class Progress:
     """Estimates the size of some documents."""
     return round(self._corpus.num_bytes * num_documents / self._corpus.num_documents)
 
-  def advance(self, num_documents, num_instances):
+  def advance(self, num_documents: float, num_instances: int) -> None:
     """Adds finished documents, of which one pass of several is a part, and new instances."""
     before = self._bytes(self._num_documents)
     self._num_documents += num_documents

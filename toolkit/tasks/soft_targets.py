@@ -111,8 +111,11 @@ def multi_label_losses(
   The sigmoid of the logits, float32 [B, L], is the probability of a label.
   """
   # Yes has the label's logit, no has 0.
-  pairs = [tf.stack([z, tf.zeros_like(z)], axis=-1) for z in (logits, teacher_logits)]  # [B, L, 2]
-  return tf.reduce_mean(class_losses(*pairs, temperature), axis=1)
+  student, teacher = (
+    tf.stack([z, tf.zeros_like(z)], axis=-1)
+    for z in (logits, teacher_logits)  # [B, L, 2]
+  )
+  return tf.reduce_mean(class_losses(student, teacher, temperature), axis=1)
 
 
 def regression_losses(

@@ -23,7 +23,8 @@ import os
 import re
 import sys
 import unicodedata
-from typing import NamedTuple, Optional
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from absl import logging
@@ -31,7 +32,7 @@ from tqdm import tqdm
 
 import tokenization
 from toolkit.records import tf_records
-from toolkit.support import files, workers
+from toolkit.support import command_line, files, workers
 from toolkit.support.command_line import ThresholdParser
 
 FIRST_UNIQUE_ID = 1000000000
@@ -60,25 +61,25 @@ class SquadExample:
     orig_answer_text: the answer; "" for an impossible question; None if it was not read.
     start_position, end_position: first and last word of the answer in doc_tokens; -1 for an
       impossible question; None if the answer was not read.
-    is_impossible: whether the paragraph has no answer.
-    paragraph_text: the paragraph as it was, or None.
-    word_offsets: the character in paragraph_text where each word begins, or None.
+    is_impossible: True if the paragraph has no answer.
+    paragraph_text: the paragraph as it was.
+    word_offsets: the character in paragraph_text where each word begins.
     answer_start: the character in paragraph_text where the answer begins; None if there is none, if
       it was not read, or if it is not known.
   """
 
   qas_id: str
   question_text: str
-  doc_tokens: list
+  doc_tokens: list[str]
   orig_answer_text: Optional[str] = None
   start_position: Optional[int] = None
   end_position: Optional[int] = None
   is_impossible: bool = False
   paragraph_text: Optional[str] = None
-  word_offsets: Optional[list] = None
+  word_offsets: Optional[list[int]] = None
   answer_start: Optional[int] = None
 
-  def __repr__(self):
+  def __repr__(self) -> str:
     parts = [
       f"qas_id: {self.qas_id}",
       f"question_text: {self.question_text}",
@@ -89,7 +90,7 @@ class SquadExample:
     return ", ".join([*parts, f"is_impossible: {self.is_impossible}"])
 
 
-def split_words(text):
+def split_words(text: str) -> tuple[list[str], list[int]]:
   """Splits a paragraph into the words that answers are made of, and finds where each begins.
 
   " Ada lived\\nhere." -> ["Ada", "lived", "here."], [1, 5, 11]
@@ -98,18 +99,20 @@ def split_words(text):
   return [match.group() for match in matches], [match.start() for match in matches]
 
 
-def read_squad_examples(input_file, is_training, version_2_with_negative=False):
+def read_squad_examples(
+  input_file: str, is_training: bool, version_2_with_negative: bool = False
+) -> list[SquadExample]:
   """Reads a SQuAD file.
 
   Args:
-    input_file: str, path of the file.
-    is_training: bool, whether to read the answers. Questions whose answer cannot be found in the
-      context are left out and named in the log; of several answers the first is used.
-    version_2_with_negative: bool, whether to train on questions without an answer (SQuAD 2.0) as
-      well. They are left out otherwise. The flag --version_2_with_negative has no effect here.
+    input_file: path of the file.
+    is_training: True to read the answers. Questions whose answer cannot be found in the context are
+      left out and named in the log; of several answers the first is used.
+    version_2_with_negative: True to train on questions without an answer (SQuAD 2.0) as well. They
+      are left out otherwise. The flag --version_2_with_negative has no effect here.
 
   Returns:
-    List of SquadExample in the order of the file.
+    The questions in the order of the file.
 
   Raises:
     files.InputError: the file cannot be read or is not SQuAD (names the place), two questions have
@@ -155,7 +158,7 @@ def _get(record, key, kinds, place):
   if key not in record:
     raise files.InputError(f'{place}: has no "{key}"')
   if type(record[key]) not in kinds:  # not isinstance: True is an int there
-    expected = " or ".join(map(_JSON_NAMES.get, kinds))
+    expected = " or ".join(map(_JSON_NAMES.__getitem__, kinds))
     raise files.InputError(
       f'{place}: "{key}" is {_JSON_NAMES[type(record[key])]}, should be {expected}'
     )
@@ -174,17 +177,17 @@ class _Reader:
   """Makes the examples of paragraphs, and counts for the log.
 
   Attributes:
-    places: dict of question id -> where it stands.
-    lost: list of _Lost.
-    num_negative: int, impossible questions that were left out.
-    num_ambiguous: int, questions with more than one answer.
+    places: question id -> where it stands.
+    lost: questions that were left out.
+    num_negative: impossible questions that were left out.
+    num_ambiguous: questions with more than one answer.
   """
 
   def __init__(self, is_training, version_2_with_negative):
     self._is_training = is_training
     self._version_2_with_negative = version_2_with_negative
-    self.places = {}
-    self.lost = []
+    self.places: dict[str, str] = {}
+    self.lost: list[_Lost] = []
     self.num_negative = 0
     self.num_ambiguous = 0
 
@@ -301,16 +304,16 @@ class Settings(NamedTuple):
   """Settings of the features of a file.
 
   Attributes:
-    vocab_file: path of the vocabulary.
-    do_lower_case: whether text is lower-cased.
+    vocab_file: path of the vocabulary; "" for features of a given tokenizer.
+    do_lower_case: True if text is lower-cased.
     max_seq_length: word pieces in a window with [CLS], question and both [SEP].
     doc_stride: word pieces between the beginnings of two windows, at most.
     max_query_length: word pieces of a question; the rest is cut off.
-    is_training: whether features have the answer's place.
+    is_training: True if features have the answer's place.
     version_2_with_negative: see read_squad_examples.
   """
 
-  vocab_file: Optional[str] = None
+  vocab_file: str = ""
   do_lower_case: bool = True
   max_seq_length: int = 384
   doc_stride: int = 128
@@ -318,7 +321,7 @@ class Settings(NamedTuple):
   is_training: bool = False
   version_2_with_negative: bool = False
 
-  def check(self):
+  def check(self) -> None:
     """Raises files.InputError that names a flag whose value cannot be used."""
     for name in ("doc_stride", "max_query_length"):
       if getattr(self, name) < 1:
@@ -331,8 +334,8 @@ class Settings(NamedTuple):
       )
 
 
-def define_flags(flags):
-  """Defines the flags of windows and answers in command_line.ScriptFlags."""
+def define_flags(flags: command_line.ScriptFlags) -> None:
+  """Defines the flags of windows and answers."""
   flags.DEFINE_integer(
     "doc_stride",
     128,
@@ -385,8 +388,8 @@ def define_flags(flags):
   )
 
 
-def settings_of(settings, is_training: bool) -> Settings:
-  """Returns the settings of features among command_line.Settings."""
+def settings_of(settings: command_line.Settings, is_training: bool) -> Settings:
+  """Returns the settings of features among those of a run."""
   names = [name for name in Settings._fields if name != "is_training"]
   return Settings(is_training=is_training, **{name: settings[name] for name in names})
 
@@ -422,7 +425,7 @@ def _check_is_max_context(doc_spans, cur_span_index, position):
     for index, span in enumerate(doc_spans)
     if span.start <= position < span.start + span.length
   }
-  return bool(scores) and max(scores, key=scores.get) == cur_span_index
+  return bool(scores) and max(scores, key=scores.__getitem__) == cur_span_index
 
 
 @functools.lru_cache(maxsize=64)  # questions of one paragraph follow each other
@@ -473,7 +476,7 @@ def _occurrences(pieces, start, end, wanted):
       yield first, first + count - 1
 
 
-def may_be_sentences(words: list) -> bool:
+def may_be_sentences(words: list[str]) -> bool:
   """Returns True if there are spaces of other kinds in words, or letters without case.
 
   Scripts that are written without spaces (Chinese, Japanese, Thai) have no case.
@@ -499,7 +502,7 @@ class Windows(NamedTuple):
     is_impossible: bool [N].
     input_ids: int32 [T], one window after the other.
     word_index: int32 [T], the word of the context that a piece is of; -1 outside of the context.
-    is_max_context: bool [T], whether no other window shows more of a piece's context.
+    is_max_context: bool [T], True if no other window shows more of a piece's context.
     chars: int32 [C, 2], for each word piece of all paragraphs, one after the other: the first of
       the characters of its word that it was made of, and the one behind the last; -1, -1 if the
       tokenizer does not tell.
@@ -520,12 +523,12 @@ class Windows(NamedTuple):
   first_char: np.ndarray
 
   @classmethod
-  def of_rows(cls, rows):
-    """Makes Windows of a list of Windows of one window each, whose numbers are no arrays.
+  def of_rows(cls, rows: Sequence["Windows"]) -> "Windows":
+    """Joins Windows of one window each, whose numbers are no arrays.
 
     The `chars` of a row are those of its paragraph, or none if a row before it has them.
     """
-    columns = list(zip(*rows)) or [()] * len(cls._fields)
+    columns: list[Any] = list(zip(*rows)) or [()] * len(cls._fields)
     return cls(
       *(
         np.concatenate([_NO_PIECES[name], *column])
@@ -536,17 +539,17 @@ class Windows(NamedTuple):
     )
 
   @classmethod
-  def concatenate(cls, parts):
-    """Puts a list of Windows one after the other."""
+  def concatenate(cls, parts: Sequence["Windows"]) -> "Windows":
+    """Puts several Windows one after the other."""
     begins = itertools.accumulate((len(part.chars) for part in parts), initial=0)
     parts = [part._replace(first_char=part.first_char + b) for part, b in zip(parts, begins)]
     return cls(*map(np.concatenate, zip(cls.of_rows([]), *parts)))
 
-  def offsets(self):
+  def offsets(self) -> np.ndarray:
     """Returns where each window's pieces begin, and where the last one's end: int64 [N + 1]."""
     return np.concatenate([[0], np.cumsum(self.num_tokens, dtype=np.int64)])
 
-  def take(self, order):
+  def take(self, order: np.ndarray) -> "Windows":
     """Returns the Windows at the places in `order`, int [M]."""
     lengths = self.num_tokens[order]
     # Lengths 2, 3 in order 1, 0: pieces 2 3 4 0 1, which is 0 1 2 3 4 plus 2 2 2 -3 -3.
@@ -634,14 +637,14 @@ class _Converter:
 
     Paragraphs are tokenized once if their questions come together.
     """
-    rows, num_chars = [], 0
+    rows: list[Windows] = []
+    num_chars = 0
     by_paragraph = itertools.groupby(enumerate(examples), lambda item: id(item[1].doc_tokens))
-    for _, questions in by_paragraph:
-      paragraph = None
+    for _, numbered in by_paragraph:
+      questions = list(numbered)
+      paragraph = _Paragraph.of_words(questions[0][1].doc_tokens, self._encode_word)
+      first_row = len(rows)
       for index, example in questions:
-        if paragraph is None:
-          paragraph = _Paragraph.of_words(example.doc_tokens, self._encode_word)
-          first_row = len(rows)
         rows.extend(self._rows(index, example, paragraph, num_chars))
       rows[first_row] = rows[first_row]._replace(chars=paragraph.chars)
       num_chars += len(paragraph.chars)
@@ -659,19 +662,22 @@ class _Converter:
     for number, (span, is_max_context) in enumerate(spans):
       pieces = slice(span.start, span.start + span.length)
       start, end = _place_in_window(answer, span, len(begin))
+      numbers: dict[str, Any] = {
+        "example_index": index,
+        "doc_span_index": number,
+        "num_tokens": len(begin) + span.length + 1,
+        "num_question": len(question),
+        "start_position": start,
+        "end_position": end,
+        "is_impossible": example.is_impossible,
+        "first_char": first_char + span.start,
+      }
       yield Windows(
-        example_index=index,
-        doc_span_index=number,
-        num_tokens=len(begin) + span.length + 1,
-        num_question=len(question),
-        start_position=start,
-        end_position=end,
-        is_impossible=example.is_impossible,
+        **numbers,
         input_ids=np.concatenate([begin, paragraph.id_array[pieces], begin[-1:]]),
         word_index=np.concatenate([outside, paragraph.word_index[pieces], outside[:1]]),
         is_max_context=np.concatenate([never, is_max_context, never[:1]]),
         chars=_NO_PIECES["chars"],
-        first_char=first_char + span.start,
       )
 
   def _answer_pieces(self, example, paragraph):
@@ -723,53 +729,59 @@ class InputFeatures:
     doc_span_index: number of the window in its example, from 0.
     tokens, input_ids, input_mask, segment_ids: see tokenization.Encoded; the question is the first
       text, the context the second.
-    token_to_orig_map: dict of int place in tokens -> int word in the example's doc_tokens, for the
-      pieces of the context.
-    token_is_max_context: dict with the same keys -> bool, see _check_is_max_context.
+    token_to_orig_map: place in tokens -> word in the example's doc_tokens, for the pieces of the
+      context.
+    token_is_max_context: for the same places, see _check_is_max_context.
     start_position, end_position: first and last of the answer's tokens; 0 where the window has no
       answer; None when not training.
-    is_impossible: whether the example has no answer.
-    token_to_chars: dict with the same keys as token_to_orig_map -> pair of int: the first of the
-      characters of the word that the piece was made of, and the one behind the last; -1, -1 if the
-      tokenizer does not tell. None if the features were made without it.
+    is_impossible: True if the example has no answer.
+    token_to_chars: for the same places: the first of the characters of the word that the piece was
+      made of, and the one behind the last; -1, -1 if the tokenizer does not tell. None if the
+      features were made without it.
   """
 
   unique_id: int
   example_index: int
   doc_span_index: int
-  tokens: list
-  token_to_orig_map: dict
-  token_is_max_context: dict
-  input_ids: list
-  input_mask: list
-  segment_ids: list
+  tokens: list[str]
+  token_to_orig_map: dict[int, int]
+  token_is_max_context: dict[int, bool]
+  input_ids: list[int]
+  input_mask: list[int]
+  segment_ids: list[int]
   start_position: Optional[int] = None
   end_position: Optional[int] = None
   is_impossible: Optional[bool] = None
-  token_to_chars: Optional[dict] = None
+  token_to_chars: Optional[dict[int, Sequence[int]]] = None
 
 
 class FeatureSet:
   """The features of a list of examples in little memory: a sequence that makes them on demand.
 
   Attributes:
-    windows: Windows, in the order of the examples.
-    settings: Settings.
+    windows: in the order of the examples.
+    settings: of the features.
   """
 
-  def __init__(self, windows, settings, inv_vocab, first_unique_id=FIRST_UNIQUE_ID):
-    """Takes the windows; inv_vocab is the tokenizer's dict of int id -> word piece."""
+  def __init__(
+    self,
+    windows: Windows,
+    settings: Settings,
+    inv_vocab: dict[int, str],
+    first_unique_id: int = FIRST_UNIQUE_ID,
+  ) -> None:
+    """Takes the windows; inv_vocab is the tokenizer's, id -> word piece."""
     self.windows = windows
     self.settings = settings
     self._inv_vocab = inv_vocab
     self._first_unique_id = first_unique_id
     self._offsets = windows.offsets().tolist()
 
-  def __len__(self):
+  def __len__(self) -> int:
     return len(self.windows.num_tokens)
 
-  def __getitem__(self, index):
-    """Returns the InputFeatures of a window; IndexError if there is none."""
+  def __getitem__(self, index: int) -> InputFeatures:
+    """Makes the features of a window; IndexError if there is none."""
     index = range(len(self))[index]
     windows, is_training = self.windows, self.settings.is_training
     pieces = slice(self._offsets[index], self._offsets[index + 1])
@@ -795,6 +807,9 @@ class FeatureSet:
       **self._padded(index),
     )
 
+  def __iter__(self) -> Iterator[InputFeatures]:
+    return (self[index] for index in range(len(self)))
+
   def _padded(self, index):
     """Returns the dict of the lists of max_seq_length int of a window."""
     ids = self.windows.input_ids[self._offsets[index] : self._offsets[index + 1]].tolist()
@@ -806,8 +821,8 @@ class FeatureSet:
       "segment_ids": [0] * num_first + [1] * (len(ids) - num_first) + padding,
     }
 
-  def part(self, start, end):
-    """Returns the FeatureSet of the windows from start to before end, without texts and chars.
+  def part(self, start: int, end: int) -> "FeatureSet":
+    """Returns the windows from start to before end, without texts and chars.
 
     Places past the end get the last window again, with a unique_id of its own.
     """
@@ -815,8 +830,8 @@ class FeatureSet:
     windows = self.windows.take(order)._replace(chars=_NO_PIECES["chars"])
     return FeatureSet(windows, self.settings, {}, self._first_unique_id + start)
 
-  def record_row(self, index):
-    """Returns a window as a row for record_features: a dict of name -> number or list."""
+  def record_row(self, index: int) -> dict[str, Any]:
+    """Returns a window as a row for record_features: name -> number or list."""
     row = {"unique_ids": self._first_unique_id + index, **self._padded(index)}
     if self.settings.is_training:
       row["start_positions"] = int(self.windows.start_position[index])
@@ -826,15 +841,21 @@ class FeatureSet:
 
 
 def convert_examples_to_features(
-  examples, tokenizer, max_seq_length, doc_stride, max_query_length, is_training, output_fn
-):
+  examples: Sequence[SquadExample],
+  tokenizer: tokenization.FullTokenizer,
+  max_seq_length: int,
+  doc_stride: int,
+  max_query_length: int,
+  is_training: bool,
+  output_fn: Callable[[InputFeatures], object],
+) -> None:
   """Makes the features of examples one after the other; logs those of the first few examples.
 
   Args:
-    examples: list of SquadExample.
-    tokenizer: tokenization.FullTokenizer.
+    examples: in the order of the features.
+    tokenizer: of the model's vocabulary.
     max_seq_length, doc_stride, max_query_length, is_training: see Settings.
-    output_fn: function that is called with each InputFeatures.
+    output_fn: called with the features of each window.
 
   Raises:
     files.InputError: the lengths cannot be used, see Settings.check.
@@ -858,14 +879,19 @@ def convert_examples_to_features(
     unique_id += len(features)
 
 
-def extract(examples, settings, num_workers=1, tokenizer=None):
-  """Makes the FeatureSet of all examples, in the order of convert_examples_to_features.
+def extract(
+  examples: Sequence[SquadExample],
+  settings: Settings,
+  num_workers: int = 1,
+  tokenizer: Optional[tokenization.FullTokenizer] = None,
+) -> FeatureSet:
+  """Makes the features of all examples, in the order of convert_examples_to_features.
 
   Args:
-    examples: list of SquadExample.
-    settings: Settings.
-    num_workers: int, processes to use. Small sets are done by this process alone.
-    tokenizer: the tokenization.FullTokenizer of these settings, or None to make one.
+    examples: in any order.
+    settings: of the features.
+    num_workers: processes to use. Small sets are done by this process alone.
+    tokenizer: that of these settings; None to make one.
 
   Raises:
     files.InputError: see Settings.check; or the vocabulary cannot be read.
@@ -873,7 +899,7 @@ def extract(examples, settings, num_workers=1, tokenizer=None):
   settings.check()
   tokenizer = tokenizer or _make_tokenizer(settings)
   # The questions of a paragraph are put together: one worker tokenizes it, and only once.
-  seen = {}
+  seen: dict[int, int] = {}
   order = sorted(range(len(examples)), key=lambda i: seen.setdefault(id(examples[i].doc_tokens), i))
   chunks = [order[i : i + _CHUNK] for i in range(0, len(order), _CHUNK)]
   jobs = ([examples[i] for i in chunk] for chunk in chunks)
@@ -923,11 +949,11 @@ def _make_tokenizer(settings):
     return tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
 
 
-def log_features(features):
+def log_features(features: Iterable[InputFeatures]) -> None:
   """Logs the features of the first 20 examples.
 
   Args:
-    features: iterable of InputFeatures in the order of their examples, such as a FeatureSet.
+    features: in the order of their examples, such as a FeatureSet.
   """
   for feature in features:
     if feature.example_index >= _NUM_LOGGED_EXAMPLES:
@@ -952,16 +978,22 @@ def _log_feature(feature):
 # ---- Features kept for the next run -------------------------------------------------------------
 
 
-def cached_features(examples, input_file, settings, directory, num_workers=1):
-  """Reads the FeatureSet that an earlier run has made, or makes it; see extract.
+def cached_features(
+  examples: Sequence[SquadExample],
+  input_file: str,
+  settings: Settings,
+  directory: str,
+  num_workers: int = 1,
+) -> FeatureSet:
+  """Reads the features that an earlier run has made, or makes them; see extract.
 
   Args:
-    examples: list of SquadExample, read from input_file; in any order.
-    input_file: str, path of their file.
-    settings: Settings.
-    directory: str, where features are kept, one file (.npz) for each combination of examples, file,
-      vocabulary and settings.
-    num_workers: int, see extract.
+    examples: read from input_file; in any order.
+    input_file: path of their file.
+    settings: of the features.
+    directory: keeps features, one file (.npz) for each combination of examples, file, vocabulary
+      and settings.
+    num_workers: see extract.
 
   Raises:
     files.InputError: see extract; or a file cannot be read.
@@ -982,7 +1014,7 @@ def cached_features(examples, input_file, settings, directory, num_workers=1):
   return features
 
 
-def fingerprint(examples, input_file, settings):
+def fingerprint(examples: Sequence[SquadExample], input_file: str, settings: Settings) -> str:
   """Returns the hex digest of all that features depend on; arguments as in cached_features."""
   parts = {
     **settings._asdict(),
@@ -1027,16 +1059,16 @@ def _save_windows(path, windows, digest):
 # ---- Records ------------------------------------------------------------------------------------
 
 
-def record_features(seq_length, is_training):
+def record_features(seq_length: int, is_training: bool) -> list[tf_records.Feature]:
   """Returns the columns of a TFRecord file of windows.
 
   Args:
-    seq_length: int, S.
-    is_training: bool.
+    seq_length: S.
+    is_training: True for records with answers.
 
   Returns:
-    List of tf_records.Feature: input_ids, input_mask, segment_ids int32 [S]; unique_ids and, for
-    training, start_positions, end_positions, is_impossible int32 scalar.
+    input_ids, input_mask, segment_ids int32 [S]; unique_ids and, for training, start_positions,
+    end_positions, is_impossible int32 scalar.
   """
   numbers = ["unique_ids"]
   if is_training:
@@ -1047,14 +1079,14 @@ def record_features(seq_length, is_training):
   ]
 
 
-def feature_row(feature, is_training):
-  """Returns InputFeatures as a row for record_features: a dict of name -> number or list."""
+def feature_row(feature: InputFeatures, is_training: bool) -> dict[str, Any]:
+  """Returns features as a row for record_features: name -> number or list."""
   row = {name: getattr(feature, name) for name in tf_records.INPUTS}
   row["unique_ids"] = feature.unique_id
   if is_training:
     row["start_positions"] = feature.start_position
     row["end_positions"] = feature.end_position
-    row["is_impossible"] = int(feature.is_impossible)
+    row["is_impossible"] = int(bool(feature.is_impossible))
   return row
 
 
@@ -1062,39 +1094,41 @@ class FeatureWriter:
   """Writes InputFeatures to a TFRecord file, which gets its name when it is closed.
 
   Attributes:
-    filename: str, path of the file.
-    is_training: bool, whether the answers' places are written.
-    num_features: int, number of those written.
+    filename: path of the file.
+    is_training: True if the answers' places are written.
+    num_features: number of those written.
   """
 
-  def __init__(self, filename, is_training):
+  def __init__(self, filename: str, is_training: bool) -> None:
     """Opens the file; files.InputError if it cannot be written."""
     self.filename = filename
     self.is_training = is_training
     self.num_features = 0
     self._writer = tf_records.RecordWriter(filename)
 
-  def process_feature(self, feature):
-    """Appends an InputFeatures."""
+  def process_feature(self, feature: InputFeatures) -> None:
+    """Appends the features of a window."""
     self.num_features += 1
     table = record_features(len(feature.input_ids), self.is_training)
     row = feature_row(feature, self.is_training)
     self._writer.write_serialized(tf_records.serialize(row, table))
 
-  def close(self):
+  def close(self) -> None:
     """Completes the file."""
     self._writer.close()
 
 
-def write_feature_records(features, path, num_workers=1, multiple=1):
+def write_feature_records(
+  features: FeatureSet, path: str, num_workers: int = 1, multiple: int = 1
+) -> None:
   """Writes features to a TFRecord file, whole or not at all.
 
   Args:
-    features: FeatureSet.
-    path: str, path of the file.
-    num_workers: int, processes to use. Small sets are done by this process alone.
-    multiple: int; the last window is repeated, with new unique_ids, until the number of records can
-      be divided by it.
+    features: those to write.
+    path: of the file.
+    num_workers: processes to use. Small sets are done by this process alone.
+    multiple: the last window is repeated, with new unique_ids, until the number of records can be
+      divided by it.
 
   Raises:
     files.InputError: the file cannot be written.

@@ -16,10 +16,12 @@ import itertools
 import json
 import os
 import unicodedata
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from absl import logging
+from numpy.typing import ArrayLike
 
 import tokenization
 from toolkit.support import files, logs
@@ -40,29 +42,29 @@ class RawResult(NamedTuple):
 
   Attributes:
     unique_id: the window's.
-    start_logits: float [S], list or array: score of each word piece as the first of the answer.
+    start_logits: float [S], score of each word piece as the first of the answer.
     end_logits: float [S], score of each word piece as the last of the answer.
   """
 
   unique_id: int
-  start_logits: Any
-  end_logits: Any
+  start_logits: ArrayLike
+  end_logits: ArrayLike
 
 
 class Answers(NamedTuple):
   """Answers to all questions; each dict has the order of the examples.
 
   Attributes:
-    predictions: dict of question id -> text, "" for no answer.
-    nbest: dict of question id -> list of at most n_best_size dicts, best first, each with text,
-      probability (0 to 1), start_logit and end_logit.
-    null_odds: dict of question id -> float, score of "no answer" minus that of the best answer;
-      empty unless version_2_with_negative.
+    predictions: question id -> text, "" for no answer.
+    nbest: question id -> at most n_best_size dicts, best first, each with text, probability (0 to
+      1), start_logit and end_logit.
+    null_odds: question id -> score of "no answer" minus that of the best answer; empty unless
+      version_2_with_negative.
   """
 
-  predictions: dict
-  nbest: dict
-  null_odds: dict
+  predictions: dict[str, str]
+  nbest: dict[str, list[dict[str, Any]]]
+  null_odds: dict[str, float]
 
 
 class BestAnswer(NamedTuple):
@@ -85,19 +87,19 @@ class BestAnswer(NamedTuple):
 
 
 def write_predictions(
-  all_examples,
-  all_features,
-  all_results,
-  n_best_size,
-  max_answer_length,
-  do_lower_case,
-  output_prediction_file,
-  output_nbest_file,
-  output_null_log_odds_file,
-  version_2_with_negative=False,
-  null_score_diff_threshold=0.0,
-  verbose_logging=False,
-):
+  all_examples: Sequence[squad.SquadExample],
+  all_features: Iterable[squad.InputFeatures],
+  all_results: Iterable[RawResult],
+  n_best_size: int,
+  max_answer_length: int,
+  do_lower_case: bool,
+  output_prediction_file: str,
+  output_nbest_file: str,
+  output_null_log_odds_file: str,
+  version_2_with_negative: bool = False,
+  null_score_diff_threshold: float = 0.0,
+  verbose_logging: bool = False,
+) -> None:
   """Writes the results of compute_answers as JSON, each file whole or not at all.
 
   The paths are of Answers.predictions, of Answers.nbest and, with version_2_with_negative, of
@@ -124,40 +126,40 @@ def write_predictions(
     write(output_null_log_odds_file, answers.null_odds)
 
 
-def write(path, value):
+def write(path: str, value: object) -> None:
   """Writes a field of Answers as JSON in the usual format, whole or not at all."""
   files.write_text(path, json.dumps(value, indent=4) + "\n")
 
 
 def compute_answers(
-  examples,
-  features,
-  results,
-  n_best_size,
-  max_answer_length,
-  do_lower_case,
-  version_2_with_negative=False,
-  null_score_diff_threshold=0.0,
-  verbose_logging=False,
-):
+  examples: Sequence[squad.SquadExample],
+  features: Iterable[squad.InputFeatures],
+  results: Iterable[RawResult],
+  n_best_size: int,
+  max_answer_length: int,
+  do_lower_case: bool,
+  version_2_with_negative: bool = False,
+  null_score_diff_threshold: float = 0.0,
+  verbose_logging: bool = False,
+) -> Answers:
   """Finds the best answers to each question in the logits of its windows.
 
   Args:
-    examples: sequence of SquadExample.
-    features: iterable of InputFeatures; example_index is the place of their example in `examples`.
-    results: iterable of RawResult, one for each feature, in any order.
-    n_best_size: int, at least 1; how many starts and ends of each window are considered, and the
-      length of the n-best lists.
-    max_answer_length: int, in word pieces.
-    do_lower_case: bool, whether the tokenizer lower-cased the text; used for features that have no
+    examples: the questions.
+    features: of all windows; example_index is the place of their example in `examples`.
+    results: one for each window, in any order.
+    n_best_size: at least 1; starts and ends of each window that are considered, and the length of
+      the n-best lists.
+    max_answer_length: in word pieces.
+    do_lower_case: True if the tokenizer lower-cased the text; used for features that have no
       token_to_chars, whose answers are looked for in the text.
-    version_2_with_negative: bool, whether a question may have no answer.
-    null_score_diff_threshold: float; "no answer" is predicted where the null odds are higher.
-    verbose_logging: bool, whether to log the answers whose exact place in the text is not found.
+    version_2_with_negative: True if a question may have no answer.
+    null_score_diff_threshold: "no answer" is predicted where the null odds are higher.
+    verbose_logging: True to log the answers whose exact place in the text is not found.
 
   Returns:
-    Answers. A question without any possible answer gets the prediction "" with
-    version_2_with_negative (null odds: the score of "no answer" alone), else "empty".
+    A question without any possible answer gets the prediction "" with version_2_with_negative (null
+    odds: the score of "no answer" alone), else "empty".
 
   Raises:
     files.InputError: a feature has no result, an id occurs twice, or logits are not finite numbers.
@@ -182,24 +184,21 @@ def compute_answers(
 
 
 def best_answer(
-  example,
-  features,
-  results,
-  n_best_size=20,
-  max_answer_length=30,
-  do_lower_case=True,
-  version_2_with_negative=False,
-  null_score_diff_threshold=0.0,
-):
+  example: squad.SquadExample,
+  features: Iterable[squad.InputFeatures],
+  results: Iterable[RawResult],
+  n_best_size: int = 20,
+  max_answer_length: int = 30,
+  do_lower_case: bool = True,
+  version_2_with_negative: bool = False,
+  null_score_diff_threshold: float = 0.0,
+) -> BestAnswer:
   """Finds the answer to one question and its place in the paragraph.
 
   Args:
-    example: SquadExample; word_offsets are needed for the answer's place in its paragraph_text.
-    features: iterable of InputFeatures, made of [example].
+    example: word_offsets are needed for the answer's place in its paragraph_text.
+    features: made of [example].
     results, and the others: see compute_answers, also for errors.
-
-  Returns:
-    BestAnswer.
   """
   settings = _Settings(
     n_best_size,
@@ -211,24 +210,23 @@ def best_answer(
   windows = _collect([example], features, results, settings)
   ranking = _rank(example, windows[0], settings)
   entry = ranking.entries[ranking.chosen]
-  return BestAnswer(
-    entry.text if entry.place else "",
-    ranking.probabilities[ranking.chosen],
-    *_characters(example, entry.place),
-    ranking.null_odds,
-  )
+  text = entry.text if entry.place else ""
+  start, end = _characters(example, entry.place)
+  return BestAnswer(text, ranking.probabilities[ranking.chosen], start, end, ranking.null_odds)
 
 
-def rethreshold(nbest, null_odds, threshold):
+def rethreshold(
+  nbest: dict[str, list[dict[str, Any]]], null_odds: dict[str, float], threshold: float
+) -> dict[str, str]:
   """Makes predictions for another null_score_diff_threshold, without running the model again.
 
   Args:
     nbest: Answers.nbest, or the content of nbest_predictions.json.
     null_odds: Answers.null_odds, or the content of null_odds.json.
-    threshold: float; "no answer" is predicted where the null odds are higher.
+    threshold: "no answer" is predicted where the null odds are higher.
 
   Returns:
-    Dict of question id -> text, in the order of nbest: the best answer in the n-best list, or "".
+    Question id -> text, in the order of nbest: the best answer in the n-best list, or "".
 
   Raises:
     files.InputError: a question has no null odds.
@@ -242,7 +240,7 @@ def rethreshold(nbest, null_odds, threshold):
   return predictions
 
 
-def apply_threshold(answers: Answers, threshold: float) -> dict:
+def apply_threshold(answers: Answers, threshold: float) -> dict[str, str]:
   """Returns the predictions, with "" for questions whose null odds are above a threshold."""
   return {
     qas_id: "" if answers.null_odds.get(qas_id, -np.inf) > threshold else text
@@ -257,12 +255,12 @@ def _paths(output_dir):
   return [os.path.join(output_dir, name) for name in (NBEST_FILE, NULL_ODDS_FILE, SOURCE_FILE)]
 
 
-def save(output_dir: str, answers: Answers, source: dict):
+def save(output_dir: str, answers: Answers, source: dict[str, Any]) -> None:
   """Writes the n-best lists, the null odds if there are any, and their source.
 
   Args:
     output_dir: an existing directory.
-    answers: Answers.
+    answers: to all questions.
     source: all that the answers depend on, for `load`.
   """
   paths = _paths(output_dir)
@@ -273,7 +271,7 @@ def save(output_dir: str, answers: Answers, source: dict):
   files.write_json(paths[2], source)
 
 
-def load(output_dir: str, source: dict) -> Optional[Answers]:
+def load(output_dir: str, source: dict[str, Any]) -> Optional[Answers]:
   """Reads the answers that `save` has written; None if they have another source."""
   paths = _paths(output_dir)
   if not files.exists(paths[2]) or files.read_json(paths[2]) != source:
@@ -309,19 +307,21 @@ def known_threshold(output_dir: str) -> float:
 # ---- Texts of answers ---------------------------------------------------------------------------
 
 
-def get_final_text(pred_text, orig_text, do_lower_case, verbose_logging=False):
+def get_final_text(
+  pred_text: str, orig_text: str, do_lower_case: bool, verbose_logging: bool = False
+) -> str:
   """Finds the part of the original words that a span of word pieces covers.
 
     ("steve smith", "Steve Smith's", True) -> "Steve Smith"
 
   Args:
-    pred_text: str, words of the tokenizer with spaces between them (see _piece_text).
-    orig_text: str, the words of the paragraph that the span touches.
-    do_lower_case: bool, whether the tokenizer lower-cased the text.
-    verbose_logging: bool, whether to log why the part was not found; the flag has no effect here.
+    pred_text: words of the tokenizer with spaces between them (see _piece_text).
+    orig_text: the words of the paragraph that the span touches.
+    do_lower_case: True if the tokenizer lower-cased the text.
+    verbose_logging: True to log why the part was not found; the flag has no effect here.
 
   Returns:
-    str, a part of orig_text; all of it where the part cannot be found.
+    A part of orig_text; all of it where the part cannot be found.
   """
   start, end = _locate(pred_text, orig_text, do_lower_case, verbose_logging)
   return orig_text[start:end]
@@ -345,22 +345,22 @@ class _Window(NamedTuple):
   """N spans of a window that may be the answer, with the data to rank them.
 
   Attributes:
-    tokens: list of str, the feature's.
-    words: dict of int place in tokens -> int word, for the places where spans start and end.
-    chars: dict of the same places -> pair of int, see InputFeatures.token_to_chars; or None.
+    tokens: the feature's.
+    words: place in tokens -> word, for the places where spans start and end.
+    chars: for the same places, see InputFeatures.token_to_chars.
     starts, ends: int [N], places of the first and last piece of each span.
     start_logits, end_logits: float64 [N].
     null_logits: (float, float), those of [CLS].
   """
 
-  tokens: list
-  words: dict
-  chars: Optional[dict]
+  tokens: list[str]
+  words: dict[int, int]
+  chars: Optional[dict[int, Sequence[int]]]
   starts: np.ndarray
   ends: np.ndarray
   start_logits: np.ndarray
   end_logits: np.ndarray
-  null_logits: tuple
+  null_logits: tuple[float, float]
 
 
 class _Entry(NamedTuple):
@@ -373,14 +373,14 @@ class _Entry(NamedTuple):
   text: str
   start_logit: float
   end_logit: float
-  place: Optional[tuple] = None
+  place: Optional[tuple[int, int, int]] = None
 
 
 class _Ranking(NamedTuple):
   """The ranked answers to one question; entries may be one more than n_best_size."""
 
-  entries: list
-  probabilities: list
+  entries: list[_Entry]
+  probabilities: list[float]
   null_odds: Optional[float]
   chosen: int  # place of the answer in the entries
 
@@ -419,16 +419,16 @@ def _window(qas_id, feature, result, settings):
   size = len(feature.tokens)
   start_logits = _checked(result.start_logits, size, f"question {qas_id}: start_logits")
   end_logits = _checked(result.end_logits, size, f"question {qas_id}: end_logits")
-  starts, ends = (
+  first, last = (
     [i for i in _get_best_indexes(logits, settings.n_best_size) if i in feature.token_to_orig_map]
     for logits in (start_logits, end_logits)
   )
-  words = {i: feature.token_to_orig_map[i] for i in starts + ends}
+  words = {i: feature.token_to_orig_map[i] for i in first + last}
   chars = getattr(feature, "token_to_chars", None)  # features of programs may lack it
   chars = chars and {i: chars[i] for i in words}
   # A word in several windows is scored where it has most context.
-  starts = np.array([i for i in starts if feature.token_is_max_context.get(i, False)], int)
-  ends = np.array(ends, int)
+  starts = np.array([i for i in first if feature.token_is_max_context.get(i, False)], int)
+  ends = np.array(last, int)
   distance = ends[None, :] - starts[:, None]
   rows, columns = np.nonzero((distance >= 0) & (distance < settings.max_answer_length))
   starts, ends = starts[rows], ends[columns]
@@ -489,7 +489,7 @@ def _written(ranking):
 def _distinct_entries(words, windows, settings):
   """Makes the n-best list: _Entry of distinct texts, best first, with "" if that is allowed."""
   null = _null_window(windows) if settings.version_2_with_negative else None
-  entries = {}
+  entries: dict[str, _Entry] = {}
   for window, i in _best_first([*windows, null] if null else windows):
     if len(entries) >= settings.n_best_size:
       break

@@ -12,8 +12,14 @@ from toolkit.tasks.soft_targets import TEACHER_LOGITS, SoftTargets, span_losses
 
 
 def input_fn_builder(
-  input_file, seq_length, is_training, drop_remainder, trim_padding=False, seed=None, num_seen=0
-):
+  input_file: str,
+  seq_length: int,
+  is_training: bool,
+  drop_remainder: bool,
+  trim_padding: bool = False,
+  seed: Optional[int] = None,
+  num_seen: int = 0,
+) -> input_pipeline.InputFn:
   """Makes the input_fn that reads the TFRecord file of windows.
 
   Args:
@@ -22,7 +28,7 @@ def input_fn_builder(
     is_training, and the others: see input_pipeline.read_input_fn.
 
   Returns:
-    Function of params, a dict with "batch_size", to a tf.data.Dataset of batches.
+    Function of params, a dict with "batch_size", to batches.
   """
   features = squad.record_features(seq_length, is_training)
   return input_pipeline.read_input_fn(
@@ -83,9 +89,15 @@ def span_loss(
   return tf.reduce_mean(losses)
 
 
-def stacked_logits(config: modeling.BertConfig, *inputs: tf.Tensor) -> tf.Tensor:
+def stacked_logits(
+  config: modeling.BertConfig,
+  input_ids: tf.Tensor,
+  input_mask: tf.Tensor,
+  segment_ids: tf.Tensor,
+) -> tf.Tensor:
   """Builds the logits, float32 [B, S, 2], without dropout, from the inputs of create_model."""
-  return tf.stack(create_model(config, False, *inputs, False), axis=-1)
+  logits = create_model(config, False, input_ids, input_mask, segment_ids, False)
+  return tf.stack(logits, axis=-1)
 
 
 def objective(

@@ -18,16 +18,17 @@ import io
 import os
 import re
 import sys
-from collections.abc import Sequence
-from typing import NamedTuple, Optional, Union
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Optional, TypeVar, Union
 
+import numpy as np
 from absl import flags as absl_flags
 from absl import logging
 
 import tokenization
 from toolkit.metrics import ner_metrics
 from toolkit.records import tf_records
-from toolkit.support import files
+from toolkit.support import command_line, files
 from toolkit.tasks import written_labels
 
 DOCSTART = "-DOCSTART-"
@@ -59,7 +60,7 @@ class ColumnParser(absl_flags.ArgumentParser):
 
   syntactic_help = "a number or a name"
 
-  def parse(self, argument):
+  def parse(self, argument: Union[int, str]) -> Union[int, str]:
     return int(argument) if re.fullmatch("[+-]?[0-9]+", str(argument)) else argument
 
 
@@ -69,14 +70,14 @@ class Layout(NamedTuple):
   Columns are numbers, from 0, or from -1 at the end. Or they are names, which the first row has.
 
   Attributes:
-    token_column, label_column: int or str, columns of words and tags.
-    delimiter: str between two columns ("\\t" and "tab" mean a tab), or None for any number of
+    token_column, label_column: columns of words and tags.
+    delimiter: stands between two columns ("\\t" and "tab" mean a tab); None for any number of
       spaces and tabs. Columns may have quotes, as in CSV, if it is a comma, or in a file .csv.
-    comment_prefix: str, first characters of lines that are no words, or None.
+    comment_prefix: first characters of lines that are no words.
     tag_scheme: member of SCHEMES; NONE for tags of single words, such as parts of speech; ENTITIES
       for the member of SCHEMES that fits best; AUTO for NONE or ENTITIES, as the tags are.
-    sentence_column: int, str or None. A sentence begins where this column is not empty and differs
-      from that of the row before, beside the blank lines.
+    sentence_column: A sentence begins where this column is not empty and differs from that of the
+      row before, beside the blank lines.
   """
 
   token_column: Union[int, str] = 0
@@ -86,16 +87,17 @@ class Layout(NamedTuple):
   tag_scheme: str = AUTO
   sentence_column: Union[int, str, None] = None
 
-  def separator(self):
+  def separator(self) -> Optional[str]:
     """Returns the delimiter as it is in a file, or None."""
-    return {"\\t": "\t", "tab": "\t", "": None}.get(self.delimiter, self.delimiter)
+    names: dict[Optional[str], Optional[str]] = {"\\t": "\t", "tab": "\t", "": None}
+    return names.get(self.delimiter, self.delimiter)
 
-  def has_header(self):
+  def has_header(self) -> bool:
     """Returns True if the first row names the columns."""
     columns = (self.token_column, self.label_column, self.sentence_column)
     return any(isinstance(column, str) for column in columns)
 
-  def of_file(self, path, first_line):
+  def of_file(self, path: str, first_line: str) -> "Layout":
     """Returns the layout with the delimiter of a file, where none is given."""
     if self.separator() is None:
       if path.lower().endswith(".csv") and "," in first_line:
@@ -104,80 +106,81 @@ class Layout(NamedTuple):
         return self._replace(delimiter="\t")
     return self
 
-  def is_csv(self, path):
+  def is_csv(self, path: str) -> bool:
     """Returns True if the columns of a file may have quotes."""
     separator = self.separator() or ""
     is_named = path.lower().endswith(".csv") and separator not in ("\t", '"')
     return separator == "," or (is_named and len(separator) == 1)
 
-  def split(self, line):
+  def split(self, line: str) -> list[str]:
     """Returns the columns of a line."""
-    if self.separator():
-      return [cell.strip(" \t") for cell in line.split(self.separator())]
+    separator = self.separator()
+    if separator:
+      return [cell.strip(" \t") for cell in line.split(separator)]
     # Not str.split(): that also cuts at U+00A0, U+0085 and others, which may be parts of words.
     return re.split("[ \t]+", line.strip(" \t"))
 
-  def is_comment(self, line):
+  def is_comment(self, line: str) -> bool:
     """Returns True for a line that is no word."""
-    return bool(self.comment_prefix) and line.startswith(self.comment_prefix)
+    return bool(self.comment_prefix) and line.startswith(self.comment_prefix or "")
 
 
 class Sentence(NamedTuple):
   """A sentence in words.
 
   Attributes:
-    words: list of str.
-    tags: list of str, a tag for each word, or None. Tags of entities are those of IOB2.
-    lines: sequence of int, the line of the file that each word stands on, from 1.
-    text: str, the sentence as it was written; None for the words with single spaces between them.
-    spans: list of (first character, character behind the last) of each word in `text`, or None.
-    marks: list of str, the content of the sentence column for each word, or None.
+    words: one or more; none for a blank line of plain text.
+    tags: a tag for each word. Tags of entities are those of IOB2.
+    lines: the line of the file that each word stands on, from 1.
+    text: the sentence as it was written; None for the words with single spaces between them.
+    spans: (first character, character behind the last) of each word in `text`.
+    marks: the content of the sentence column for each word.
   """
 
-  words: list
-  tags: Optional[list] = None
-  lines: Sequence = ()
+  words: list[str]
+  tags: Optional[list[str]] = None
+  lines: Sequence[int] = ()
   text: Optional[str] = None
-  spans: Optional[list] = None
-  marks: Optional[list] = None
+  spans: Optional[list[tuple[int, int]]] = None
+  marks: Optional[list[str]] = None
 
 
 class Corpus(NamedTuple):
   """A file of sentences.
 
   Attributes:
-    path: str.
-    sentences: list of Sentence.
-    other_lines: dict of line number -> text, for the lines that are no words: "" for one between
-      two sentences, DOCSTART for one between two documents, or a comment.
+    path: of the file.
+    sentences: one or more.
+    other_lines: line number -> text, for the lines that are no words: "" for one between two
+      sentences, DOCSTART for one between two documents, or a comment.
     tag_scheme: NONE, or the member of SCHEMES that the file is written in; None without tags.
-    header: pair of the header's line and a list of names, those of the columns that were read:
-      sentence, word, tag. None without a header.
-    separator: str between two columns of the file, or None for spaces and tabs.
+    header: the header's line and the names of the columns that were read: sentence, word, tag. None
+      without a header.
+    separator: stands between two columns of the file; None for spaces and tabs.
   """
 
   path: str
-  sentences: list
-  other_lines: dict
+  sentences: list[Sentence]
+  other_lines: dict[int, str]
   tag_scheme: Optional[str] = None
-  header: Optional[tuple] = None
+  header: Optional[tuple[int, list[str]]] = None
   separator: Optional[str] = None
 
-  def is_tagged(self):
+  def is_tagged(self) -> bool:
     """Returns True if the file has tags."""
     return self.sentences[0].tags is not None
 
 
-def read_corpus(path, layout=Layout(), has_tags=True):  # noqa: B008, immutable
-  """Reads a Corpus: a word and its tag per line, in columns; blank lines between sentences.
+def read_corpus(path: str, layout: Layout = Layout(), has_tags: Optional[bool] = True) -> Corpus:  # noqa: B008, immutable
+  """Reads a file with a word and its tag per line, in columns; blank lines between sentences.
 
   Tags of entities become IOB2. Those that break their scheme are read as conlleval does, and
   counted in the log.
 
   Args:
-    path: str.
-    layout: Layout.
-    has_tags: bool, whether to read tags; None: if there is a column for them.
+    path: of the file.
+    layout: of the file.
+    has_tags: True to read tags; None: if there is a column for them.
 
   Raises:
     files.InputError: the file cannot be read or has no words; a column is missing, or a tag is of
@@ -219,7 +222,8 @@ def _read_rows(path, layout):
   layout = layout.of_file(path, next(contents, ""))
   is_csv = layout.is_csv(path)
   csv_cells = _csv_cells(path, layout.separator()) if is_csv else {}
-  rows, other_lines = [], {}
+  rows: list[Optional[tuple[int, list[str]]]] = []
+  other_lines = {}
   for number, line in lines:
     if layout.is_comment(line):
       other_lines[number] = line
@@ -249,7 +253,8 @@ def _csv_cells(path, delimiter):
 
 def _group_rows(path, rows, columns, layout):
   """Returns the rows of each sentence, a list of lists of (line number, cells)."""
-  groups, before = [[]], None
+  groups: list[list[tuple[int, list[str]]]] = [[]]
+  before = None
   width = next(len(row[1]) for row in rows if row)
   for row in rows:
     if row is None:
@@ -362,7 +367,7 @@ def _cell(cells, column, place, may_be_empty=False):
 
 def _check_different(cells, columns, place):
   """Checks that the columns of a row are different ones."""
-  flags = {}
+  flags: dict[int, str] = {}
   for column in filter(None, columns):
     other = flags.setdefault(column.place % len(cells), column.flag)
     if other != column.flag:
@@ -449,7 +454,7 @@ def _guess_kind(path, tags):
   return NONE
 
 
-def are_plain(tags) -> bool:
+def are_plain(tags: Iterable[str]) -> bool:
   """Returns True if tags, each listed once, are those of single words: none is an entity's."""
   return any(tag != "O" for tag in tags) and not any(map(_PREFIX.match, tags))
 
@@ -489,8 +494,10 @@ def _to_iob2(path, sentences, schemes):
   ], scheme
 
 
-def encode_entities(entities, num_words, scheme=SCHEMES[0]):
-  """Writes a list of ner_metrics.Entity in order as num_words tags, by a member of SCHEMES.
+def encode_entities(
+  entities: Iterable[ner_metrics.Entity], num_words: int, scheme: str = SCHEMES[0]
+) -> list[str]:
+  """Writes entities in order as num_words tags, by a member of SCHEMES.
 
   PER 0 to 2, PER 2 to 3   iob2   B-PER I-PER B-PER
                            iob1   I-PER I-PER B-PER
@@ -524,8 +531,8 @@ def _kind(char):
   return "a" if alone else "w"
 
 
-def split_text(text):
-  """Splits text where tokenization.BasicTokenizer does, into a Sentence with the original words.
+def split_text(text: str) -> Sentence:
+  """Splits text where tokenization.BasicTokenizer does, into the original words.
 
   "Zoë's in 東京." -> words [Zoë, ', s, in, 東, 京, .]
                       spans [(0, 3), (3, 4), (4, 5), (6, 8), (9, 10), (10, 11), (11, 12)]
@@ -535,15 +542,15 @@ def split_text(text):
   return Sentence([text[start:end] for start, end in spans], text=text, spans=spans)
 
 
-def read_text_corpus(path):
-  """Reads a Corpus of plain text, a sentence per line; a blank line is a sentence without words.
+def read_text_corpus(path: str) -> Corpus:
+  """Reads plain text, a sentence per line; a blank line is a sentence without words.
 
   The lines of its words are those of the file that format_corpus makes.
 
   Raises:
     files.InputError: the file cannot be read, or has no words.
   """
-  sentences, line = [], 1
+  sentences, ends, line = [], [], 1
   for number, text in files.read_lines(path):
     sentence = split_text(text)
     if len(sentence.words) > _MOST_WORDS:
@@ -551,34 +558,36 @@ def read_text_corpus(path):
       logging.warning("%s:%d: found %d words; give each sentence a line", path, number, count)
     end = line + len(sentence.words)
     sentences.append(sentence._replace(lines=range(line, end)))
+    ends.append(end)
     line = end + 1
   if not any(sentence.words for sentence in sentences):
     raise files.InputError(f"{path}: has no words; expected a sentence a line")
-  ends = (sentence.lines.stop for sentence in sentences)
   return Corpus(path, sentences, dict.fromkeys(ends, ""))
 
 
 # ---- Labels -------------------------------------------------------------------------------------
 
 
-def layout_of(settings) -> Layout:
-  """Returns the layout of command_line.Settings; an empty sentence_column is none."""
+def layout_of(settings: command_line.Settings) -> Layout:
+  """Returns the layout of a run's files; an empty sentence_column is none."""
   layout = Layout(**{name: settings[name] for name in Layout._fields})
   return layout._replace(sentence_column=None) if layout.sentence_column == "" else layout
 
 
-def read_sets(settings, known_labels=None):
+def read_sets(
+  settings: command_line.Settings, known_labels: Optional[list[str]] = None
+) -> tuple[dict[str, Corpus], str]:
   """Reads all sets of a run.
 
   The first tells whether tags are entities, unless settings or labels do: in a training the
   training set.
 
   Args:
-    settings: command_line.Settings with the flags of run_ner.py.
-    known_labels: list of the labels of a trained model, or None.
+    settings: the flags of run_ner.py.
+    known_labels: the labels of a trained model.
 
   Returns:
-    A pair: dict of "train", "dev" and "test" -> Corpus; the tag_scheme of the settings, or NONE.
+    "train", "dev" and "test" -> corpus; the tag_scheme of the settings, or NONE.
 
   Raises:
     files.InputError: a file is not given, or cannot be read.
@@ -598,11 +607,11 @@ def read_sets(settings, known_labels=None):
   return corpora, NONE if layout.tag_scheme == NONE else settings.tag_scheme
 
 
-def scheme_of(labels, tag_scheme=AUTO):
+def scheme_of(labels: Sequence[str], tag_scheme: str = AUTO) -> str:
   """Returns the scheme of a trained model's tags: NONE, ENTITIES, or a given member of SCHEMES.
 
   Args:
-    labels: list of str.
+    labels: the model's.
     tag_scheme: see Layout; AUTO: by the labels.
 
   Raises:
@@ -627,7 +636,7 @@ def _read_set(settings, layout, name, flag):
     settings.require(["data_dir"], f"--{flag}")
     paths = [os.path.join(settings.data_dir, f"{name}.{kind}") for kind in ("txt", "csv", "tsv")]
     path = next(filter(files.exists, paths), paths[0])
-  has_tags = True
+  has_tags: Optional[bool] = True
   if name == "test":
     has_tags = None if settings.has_tags else False
   corpus = read_corpus(path, layout, has_tags)
@@ -636,8 +645,8 @@ def _read_set(settings, layout, name, flag):
   return corpus
 
 
-def find_labels(corpus):
-  """Lists the labels of a tagger of a Corpus.
+def find_labels(corpus: Corpus) -> list[str]:
+  """Lists the labels of a tagger of a corpus.
 
   Returns:
     "O", and B- and I- of each type, sorted; a type has both, though all of its entities may be
@@ -646,9 +655,9 @@ def find_labels(corpus):
   Raises:
     files.InputError: there is one tag alone.
   """
-  sources = {}
+  sources: dict[str, list[str]] = {}
   for sentence in corpus.sentences:
-    for line, tag in zip(sentence.lines, sentence.tags):
+    for line, tag in zip(sentence.lines, sentence.tags or ()):
       sources.setdefault(tag, []).append(f"{corpus.path}:{line}")
   written_labels.warn_of_look_alikes(corpus.path, sources)
   tags = set(sources)
@@ -660,8 +669,8 @@ def find_labels(corpus):
   return ["O", *sorted(f"{prefix}-{name}" for prefix in "BI" for name in types)]
 
 
-def check_labels(corpus, labels):
-  """Raises files.InputError (file:line) for the first tag of a Corpus that is not in labels."""
+def check_labels(corpus: Corpus, labels: Sequence[str]) -> None:
+  """Raises files.InputError (file:line) for the first tag of a corpus that is not in labels."""
   known = set(labels)
   for sentence in corpus.sentences:
     for line, tag in zip(sentence.lines, sentence.tags or ()):
@@ -683,22 +692,24 @@ class EntityTags:
 
   Attributes:
     metrics: names of an evaluation's metrics, the default of --best_metric first.
-    every_word_counts: bool, whether words without a word piece are tagged by the model, too.
+    every_word_counts: True if words without a word piece are tagged by the model, too.
   """
 
   metrics = ("f1", "precision", "recall", "accuracy", "loss")
   every_word_counts = False
 
-  def repair(self, tags):
+  def repair(self, tags: list[str]) -> list[str]:
     """Replaces a sentence's predicted tags by IOB2, of the entities that conlleval finds."""
     return encode_entities(ner_metrics.entities(tags), len(tags))
 
-  def score(self, gold, predicted):
+  def score(self, gold: list[list[str]], predicted: list[list[str]]) -> dict[str, Any]:
     """Returns ner_metrics.entity_metrics."""
     return ner_metrics.entity_metrics(gold, predicted)
 
-  def findings(self, text, spans, tags):
-    """Returns what a record has beside text, words and tags: the entities."""
+  def findings(
+    self, text: str, spans: Sequence[tuple[int, int]], tags: list[str]
+  ) -> dict[str, Any]:
+    """Returns the entities, which a record has beside text, words and tags."""
     return {"entities": _entity_records(text, spans, tags)}
 
 
@@ -708,24 +719,27 @@ class WordTags:
   metrics = ("accuracy", "macro_f1", "loss")
   every_word_counts = True
 
-  def repair(self, tags):
+  def repair(self, tags: list[str]) -> list[str]:
     """Returns the tags: each sequence of them is possible."""
     return tags
 
-  def score(self, gold, predicted):
+  def score(self, gold: list[list[str]], predicted: list[list[str]]) -> dict[str, Any]:
     """Returns ner_metrics.tag_metrics."""
     return ner_metrics.tag_metrics(gold, predicted)
 
-  def findings(self, text, spans, tags):
+  def findings(
+    self, text: str, spans: Sequence[tuple[int, int]], tags: list[str]
+  ) -> dict[str, Any]:
     """Returns nothing: there are no entities."""
     del text, spans, tags
     return {}
 
 
+Kind = Union[EntityTags, WordTags]
 ENTITY_TAGS, WORD_TAGS = EntityTags(), WordTags()
 
 
-def kind_of(tag_scheme):
+def kind_of(tag_scheme: str) -> Kind:
   """Returns the kind of tags of a scheme: WORD_TAGS for NONE, or else ENTITY_TAGS."""
   return WORD_TAGS if tag_scheme == NONE else ENTITY_TAGS
 
@@ -737,19 +751,24 @@ class Window(NamedTuple):
   """A sentence, or a part of a long one, as the model takes it.
 
   Attributes:
-    sentence: int, place of the sentence in its list.
-    input_ids: list of int, ids of the word pieces with [CLS] and [SEP]; no padding.
-    words: list of int, the words that are tagged in this window.
-    positions: list of int, the place of the first piece of each of them in input_ids.
+    sentence: place of the sentence in its list.
+    input_ids: ids of the word pieces with [CLS] and [SEP]; no padding.
+    words: places of the words that are tagged in this window.
+    positions: the place of the first piece of each of them in input_ids.
   """
 
   sentence: int
-  input_ids: list
-  words: list
-  positions: list
+  input_ids: list[int]
+  words: list[int]
+  positions: list[int]
 
 
-def first_pieces(words, tokenize):
+Piece = TypeVar("Piece")
+
+
+def first_pieces(
+  words: Iterable[str], tokenize: Callable[[str], list[Piece]]
+) -> tuple[list[Piece], list[Optional[int]]]:
   """Tokenizes a sentence of words, and finds the first piece of each word.
 
     words  ["Zoë", "unaffable", "\\u200b", "."]
@@ -760,14 +779,15 @@ def first_pieces(words, tokenize):
   space has no piece.
 
   Args:
-    words: list of str.
-    tokenize: function of a word to a list of pieces, or of their ids, such as
-      FullTokenizer.tokenize and FullTokenizer.encode.
+    words: of the sentence.
+    tokenize: makes the pieces of a word, or their ids, such as FullTokenizer.tokenize and
+      FullTokenizer.encode.
 
   Returns:
-    A pair: list of pieces; list of int, the place of each word's first piece, or None.
+    The pieces, and the place of each word's first piece, or None.
   """
-  pieces, starts = [], []
+  pieces: list[Piece] = []
+  starts: list[Optional[int]] = []
   for word in words:
     word_pieces = tokenize(word)
     starts.append(len(pieces) if word_pieces else None)
@@ -775,7 +795,12 @@ def first_pieces(words, tokenize):
   return pieces, starts
 
 
-def make_windows(sentences, tokenizer, max_seq_length, kind=ENTITY_TAGS):
+def make_windows(
+  sentences: Sequence[Sentence],
+  tokenizer: tokenization.FullTokenizer,
+  max_seq_length: int,
+  kind: Kind = ENTITY_TAGS,
+) -> list[Window]:
   """Cuts sentences into inputs of the model, so that each word is tagged once.
 
   A word is tagged in the window with most of its context. Words without a word piece, such as a
@@ -783,13 +808,13 @@ def make_windows(sentences, tokenizer, max_seq_length, kind=ENTITY_TAGS):
   [UNK].
 
   Args:
-    sentences: list of Sentence.
-    tokenizer: tokenization.FullTokenizer.
-    max_seq_length: int, word pieces in a window with [CLS] and [SEP], 3 or more.
-    kind: ENTITY_TAGS or WORD_TAGS.
+    sentences: in words.
+    tokenizer: of the model's vocabulary.
+    max_seq_length: word pieces in a window with [CLS] and [SEP], 3 or more.
+    kind: of the tags.
 
   Returns:
-    List of Window, one or more for each sentence, in their order.
+    One or more for each sentence, in their order.
   """
   cls, sep = tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
   unknown = tokenizer.convert_tokens_to_ids(["[UNK]"]) if kind.every_word_counts else []
@@ -820,7 +845,7 @@ def _assign_words(num_pieces, starts, width):
   """
   stride = max(1, width // 2)
   firsts = [*range(0, num_pieces - width, stride), max(0, num_pieces - width)]
-  words = {first: [] for first in firsts}
+  words: dict[int, list[int]] = {first: [] for first in firsts}
   for word, piece in enumerate(starts):
     if piece is not None:
       left = bisect.bisect_left(firsts, piece - width + 1)
@@ -830,8 +855,8 @@ def _assign_words(num_pieces, starts, width):
   return words
 
 
-def record_features(seq_length):
-  """Returns the columns of a TFRecord file of windows, tf_records.Feature, int32 [S].
+def record_features(seq_length: int) -> list[tf_records.Feature]:
+  """Returns the columns of a TFRecord file of windows, int32 [S].
 
   input_ids, input_mask, segment_ids; label_ids, 0 where nothing is scored; label_mask, 1 at the
   scored pieces, which are the first of their words.
@@ -839,14 +864,16 @@ def record_features(seq_length):
   return tf_records.token_features(seq_length, (*tf_records.INPUTS, "label_ids", "label_mask"))
 
 
-def feature_rows(windows, sentences, labels, seq_length):
-  """Yields windows as rows for record_features: dict of name -> list of seq_length int.
+def feature_rows(
+  windows: Iterable[Window], sentences: Sequence[Sentence], labels: Sequence[str], seq_length: int
+) -> Iterator[dict[str, list[int]]]:
+  """Yields windows as rows for record_features: name -> seq_length numbers.
 
   Args:
-    windows: list of Window.
-    sentences: the list of Sentence that they were made of; those without tags get label_ids 0.
-    labels: list of str in the order of their ids.
-    seq_length: int, S.
+    windows: from make_windows.
+    sentences: those that they were made of; those without tags get label_ids 0.
+    labels: in the order of their ids.
+    seq_length: S.
   """
   ids = {label: place for place, label in enumerate(labels)}
   for window in windows:
@@ -864,19 +891,25 @@ def feature_rows(windows, sentences, labels, seq_length):
 # ---- Predictions --------------------------------------------------------------------------------
 
 
-def join_tags(sentences, windows, predicted_ids, labels, kind=ENTITY_TAGS):
+def join_tags(
+  sentences: Sequence[Sentence],
+  windows: Sequence[Window],
+  predicted_ids: Iterable[np.ndarray],
+  labels: Sequence[str],
+  kind: Kind = ENTITY_TAGS,
+) -> list[list[str]]:
   """Joins the predictions of windows.
 
   Args:
-    sentences: list of N Sentence.
-    windows: list of Window, from make_windows.
-    predicted_ids: list of int arrays, for each window the label of each of its pieces, or more.
-    labels: list of str in the order of their ids.
-    kind: ENTITY_TAGS or WORD_TAGS.
+    sentences: N sentences.
+    windows: from make_windows.
+    predicted_ids: int [S] for each window, the label of each of its pieces, or more.
+    labels: in the order of their ids.
+    kind: of the tags.
 
   Returns:
-    List of N lists of str, a tag for each word. Those of entities are of IOB2: sequences that break
-    it are replaced by the tags of the entities that conlleval finds in them.
+    A tag for each word of each sentence. Those of entities are of IOB2: sequences that break it are
+    replaced by the tags of the entities that conlleval finds in them.
   """
   tags = [["O"] * len(sentence.words) for sentence in sentences]
   for window, ids in zip(windows, predicted_ids):
@@ -885,22 +918,24 @@ def join_tags(sentences, windows, predicted_ids, labels, kind=ENTITY_TAGS):
   return list(map(kind.repair, tags))
 
 
-def prediction_record(sentence, tags, kind=ENTITY_TAGS):
-  """Formats a Sentence and its predicted tags for JSON.
+def prediction_record(
+  sentence: Sentence, tags: list[str], kind: Kind = ENTITY_TAGS
+) -> dict[str, Any]:
+  """Formats a sentence and its predicted tags for JSON.
 
   Args:
-    sentence: Sentence.
-    tags: list of str, for ENTITY_TAGS of IOB2.
-    kind: ENTITY_TAGS or WORD_TAGS.
+    sentence: in words.
+    tags: of the words, for ENTITY_TAGS of IOB2.
+    kind: of the tags.
 
   Returns:
-    Dict of text, words, tags, and for ENTITY_TAGS entities, a list of dicts:
+    text, words, tags, and for ENTITY_TAGS entities, a list of dicts:
       {"text": "New York", "type": "LOC", "start_word": 2, "end_word": 4, "start_char": 6,
        "end_char": 14}
     where text[6:14] is "New York", and words[2:4] are its words.
   """
   text, spans = sentence.text, sentence.spans
-  if text is None:
+  if text is None or spans is None:
     text, spans = " ".join(sentence.words), _joined_spans(sentence.words)
   record = {"text": text, "words": sentence.words, "tags": tags}
   return {**record, **kind.findings(text, spans, tags)}
@@ -933,17 +968,19 @@ def _joined_spans(words):
   return spans
 
 
-def format_corpus(corpus, tags, separator=None):
-  """Formats a Corpus with predicted tags, line by line as it was read.
+def format_corpus(
+  corpus: Corpus, tags: Sequence[list[str]], separator: Optional[str] = None
+) -> str:
+  """Formats a corpus with predicted tags, line by line as it was read.
 
   A line has the sentence column if there is one, the word, its tag if the corpus has tags, and the
   predicted tag. Lines that are no words keep their places; those between documents have O for tags.
   A header gets the column "predicted". With commas it is CSV.
 
   Args:
-    corpus: Corpus.
-    tags: list of lists of str, the predicted tags of each sentence.
-    separator: str between two columns; None for that of the file, or a space.
+    corpus: as it was read.
+    tags: the predicted tags of each sentence.
+    separator: stands between two columns; None for that of the file, or a space.
   """
   separator = separator or corpus.separator or " "
   extra = ["O"] * (2 if corpus.is_tagged() else 1)

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 
@@ -31,10 +31,10 @@ class InputFeatures:
   """An example as inputs of the model; input_type_ids are segments, see tokenization.Encoded."""
 
   unique_id: int
-  tokens: list
-  input_ids: list
-  input_mask: list
-  input_type_ids: list
+  tokens: list[str]
+  input_ids: list[int]
+  input_mask: list[int]
+  input_type_ids: list[int]
   is_truncated: bool = False
 
 
@@ -99,7 +99,7 @@ def record_features(seq_length: int) -> list[tf_records.Feature]:
   return [tf_records.Feature("unique_ids", np.int32), *table]
 
 
-def feature_row(feature: InputFeatures) -> dict:
+def feature_row(feature: InputFeatures) -> dict[str, Any]:
   """Returns a row for the table of record_features."""
   return {"unique_ids": feature.unique_id, **{name: getattr(feature, name) for name in _INPUTS}}
 

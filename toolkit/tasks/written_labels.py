@@ -10,6 +10,7 @@ import json
 import re
 import unicodedata
 import warnings
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple, Optional
 
 from absl import logging
@@ -26,20 +27,22 @@ _TRUTH = {
 
 
 class Entries(NamedTuple):
-  """Those of one row: a list of str, whether they are a list in the file, and "file:line"."""
+  """Those of one row, True if they are a list in the file, and "file:line"."""
 
-  values: list
+  values: list[str]
   is_list: bool
   source: str
 
-  def shown(self):
+  def shown(self) -> str:
     """Returns the entries for a message."""
     return f"[{', '.join(self.values)}]"[:60]
 
-  def truths(self):
-    """Returns a list of bool for entries of 0 and 1, and of false and true; None for others."""
-    truths = [_TRUTH.get(value.lower()) for value in self.values]
-    return None if None in truths or len(truths) < 2 else truths
+  def truths(self) -> Optional[list[bool]]:
+    """Returns the truths of entries of 0 and 1, and of false and true; None for others."""
+    truths = [
+      truth for truth in (_TRUTH.get(value.lower()) for value in self.values) if truth is not None
+    ]
+    return None if len(truths) < max(2, len(self.values)) else truths
 
 
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
@@ -85,7 +88,9 @@ def _unquoted(item):
     return item[1:-1]
 
 
-def read_entries(row: files.Row, column: int, separator: str, known=()) -> Entries:
+def read_entries(
+  row: files.Row, column: int, separator: str, known: Collection[str] = ()
+) -> Entries:
   """Reads the entries of a column with several labels.
 
   Args:
@@ -135,7 +140,7 @@ def _is_balanced(text):
 # ---- Zeros and ones -----------------------------------------------------------------------------
 
 
-def multi_hot_width(rows: list[Entries], known=()) -> Optional[int]:
+def multi_hot_width(rows: list[Entries], known: Collection[str] = ()) -> Optional[int]:
   """Finds out whether entries are a 0 or 1 for each label, and not names of labels.
 
   [0, 0, 1] is no list of different names. [0, 1] may be one, so that with two labels another row
@@ -174,17 +179,19 @@ def _is_multi_hot(row, is_told):
   return len(truths) > 2 or truths[0] == truths[1] or is_told
 
 
-def read_column(rows, column, separator, known=None):
+def read_column(
+  rows: Sequence[files.Row], column: int, separator: str, known: Optional[list[str]] = None
+) -> tuple[list[tuple[str, ...]], Optional[list[str]]]:
   """Reads a column with several labels.
 
   Args:
-    rows: list of files.Row, of a whole file.
+    rows: of a whole file.
     column, separator: see read_entries.
-    known: list of labels in the order of their ids, or None.
+    known: labels in the order of their ids.
 
   Returns:
-    A pair: list of tuples of labels without repetitions; list of all labels if the file has a 0 or
-    1 for each and they are not known, which are numbers then, or None.
+    The labels of each row without repetitions; all labels if the file has a 0 or 1 for each and
+    they are not known, which are numbers then, or None.
 
   Raises:
     files.InputError: a row cannot be read, or has 0 and 1 for another number of labels (file:line).
@@ -206,15 +213,15 @@ def read_column(rows, column, separator, known=None):
   return chosen, names if known is None else None
 
 
-def read_columns(rows, columns: dict):
+def read_columns(rows: Iterable[files.Row], columns: dict[str, int]) -> list[tuple[str, ...]]:
   """Reads a column of 0 and 1, or of false and true, for each label.
 
   Args:
-    rows: list of files.Row.
-    columns: dict of label -> place of its column.
+    rows: of a table.
+    columns: label -> place of its column.
 
   Returns:
-    List of tuples of labels.
+    The labels of each row.
 
   Raises:
     files.InputError: a value is another (file:line).
@@ -236,7 +243,7 @@ def _truth(row, place, name):
 # ---- Labels that look alike ---------------------------------------------------------------------
 
 
-def look_alikes(labels) -> list[list[str]]:
+def look_alikes(labels: Iterable[str]) -> list[list[str]]:
   """Groups labels that differ in form alone, such as "Good" and "good", or "0" and "0.0".
 
   Forms are upper case, compatible characters of Unicode, spaces, characters without a width, and
@@ -263,12 +270,12 @@ def _is_visible(character):
   return unicodedata.category(character) not in ("Cc", "Cf", "Zs", "Zl", "Zp")
 
 
-def warn_of_look_alikes(path: str, sources: dict):
+def warn_of_look_alikes(path: str, sources: dict[str, list[str]]) -> None:
   """Logs one warning that names all labels of a file that differ in form alone.
 
   Args:
     path: of the file.
-    sources: label -> list of "file:line" where it stands.
+    sources: label -> each "file:line" where it stands.
   """
   groups = [", ".join(_shown(label, sources[label]) for label in g) for g in look_alikes(sources)]
   if groups:
