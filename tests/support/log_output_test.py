@@ -22,7 +22,8 @@ flags.DEFINE_string("output_dir", None, "Directory.")
 def main(_):
   logging.info("a detail, 20 %%")
   logs.notice("a notice of %d", 7)
-  logging.warning("a warning")
+  for _ in range(2):
+    logging.warning("a warning")
   tf.logging.info("TensorFlow's detail")
   tf.logging.warning("TensorFlow's warning")
   tf.logging.warning("this is deprecated")
@@ -43,6 +44,7 @@ SHOWN = ["a notice of 7", "warning: a warning", "script.py: error: --end: is wro
 KEPT = [
   "INFO a detail, 20 %%",
   "INFO a notice of 7",
+  "WARNING a warning",
   "WARNING a warning",
   "INFO TensorFlow's detail",
   "WARNING TensorFlow's warning",

@@ -53,7 +53,7 @@ def start(shows_all: bool, has_file: bool):
     console.setLevel(root.level)
   else:
     console.setLevel(NOTICE)
-    console.addFilter(_is_for_users)
+    console.addFilter(_ForUsers())
     absl_handler.setFormatter(_BriefFormatter())
   root.setLevel(min(root.level, logging.INFO))
   if has_file:
@@ -98,8 +98,19 @@ def write_error(message: str):
     _file.handle(logging.LogRecord("absl", logging.ERROR, "", 0, message, None, None))
 
 
-def _is_for_users(record):
-  return record.name != _TENSORFLOW or record.levelno >= logging.ERROR
+class _ForUsers(logging.Filter):
+  """Leaves out TensorFlow's lines but errors, and warnings that were shown before."""
+
+  def __init__(self):
+    super().__init__()
+    self._warnings = set()
+
+  def filter(self, record):
+    if record.name == _TENSORFLOW:
+      return record.levelno >= logging.ERROR
+    is_known = record.levelno == logging.WARNING and record.getMessage() in self._warnings
+    self._warnings.update([record.getMessage()] if record.levelno == logging.WARNING else [])
+    return not is_known
 
 
 def _is_no_deprecation(record):

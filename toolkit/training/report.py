@@ -218,6 +218,7 @@ def _draw_curves(axes, title, curves):
     if name in source:
       axes.plot(*points(source[name]), marker="." if len(source[name]) < 50 else None, label=label)
   axes.set(title=title, xlabel="step")
+  axes.xaxis.get_major_locator().set_params(integer=True)
   axes.grid(alpha=0.3)
   if axes.get_legend_handles_labels()[1]:
     axes.legend()
