@@ -44,6 +44,7 @@ from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: sk
 
 import json
 import os
+from collections.abc import Callable
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -116,6 +117,10 @@ MODE_FLAGS = {
 # ---- The three conversions ----------------------------------------------------------------------
 
 
+# The source of a tensor, its shape, the target and its shape; None for a tensor that is left out.
+Row = tuple[str, tuple[int, ...], str, Optional[tuple[int, ...]]]
+
+
 class Conversion(NamedTuple):
   """A converted model, complete and checked, to be written.
 
@@ -124,29 +129,32 @@ class Conversion(NamedTuple):
     tensors: name -> array.
     texts: file name -> content, None for a file that the model lacks; the configuration, without
       which a directory is no model, comes last.
-    rows: the conversions, tuples (source, its shape, target, its shape).
+    rows: the conversions.
     ignored: number of slots, steps, buffers and copies that are in no row.
   """
 
   weights: str
-  tensors: dict
-  texts: dict
-  rows: list
+  tensors: dict[str, np.ndarray]
+  texts: dict[str, Optional[str]]
+  rows: list[Row]
   ignored: int
 
 
 def from_huggingface(
-  directory, vocab_file=None, do_lower_case=None, allow_unplaced=False
+  directory: str,
+  vocab_file: Optional[str] = None,
+  do_lower_case: Optional[bool] = None,
+  allow_unplaced: bool = False,
 ) -> Conversion:
   """Converts a HuggingFace directory to a checkpoint with float32 arrays.
 
   Args:
-    directory: str, with the weights (see huggingface_files.read_weights), config.json and vocab.txt
-      (or tokenizer.json).
-    vocab_file: str, the vocabulary if it is elsewhere.
-    do_lower_case: bool, the casing if tokenizer_config.json lacks it, or has it wrong.
-    allow_unplaced: bool, leave out heads that cannot be converted, and what the encoder has in
-      addition, instead of raising an error.
+    directory: with the weights (see huggingface_files.read_weights), config.json and vocab.txt (or
+      tokenizer.json).
+    vocab_file: the vocabulary if it is elsewhere.
+    do_lower_case: the casing if tokenizer_config.json lacks it, or has it wrong.
+    allow_unplaced: leave out heads that cannot be converted, and what the encoder has in addition,
+      instead of raising an error.
 
   Raises:
     files.InputError: a file is missing or damaged, the model is neither BERT nor DistilBERT,
@@ -176,17 +184,21 @@ def from_huggingface(
 
 
 def to_huggingface(
-  checkpoint, bert_config_file=None, vocab_file=None, do_lower_case=None, allow_unplaced=False
+  checkpoint: str,
+  bert_config_file: Optional[str] = None,
+  vocab_file: Optional[str] = None,
+  do_lower_case: Optional[bool] = None,
+  allow_unplaced: bool = False,
 ) -> Conversion:
   """Converts a checkpoint to a HuggingFace directory for from_pretrained; float32 arrays.
 
   Args:
-    checkpoint: str, prefix of the checkpoint or its directory.
-    bert_config_file, vocab_file: str, default those beside the checkpoint.
-    do_lower_case: bool, the casing if neither the run.json beside the checkpoint nor
-      bert_config.json has it.
-    allow_unplaced: bool, leave out heads that cannot be converted, and what the encoder has in
-      addition, instead of raising an error.
+    checkpoint: prefix of the checkpoint or its directory.
+    bert_config_file, vocab_file: default those beside the checkpoint.
+    do_lower_case: the casing if neither the run.json beside the checkpoint nor bert_config.json has
+      it.
+    allow_unplaced: leave out heads that cannot be converted, and what the encoder has in addition,
+      instead of raising an error.
 
   Raises:
     files.InputError: see from_huggingface.
@@ -218,12 +230,14 @@ def to_huggingface(
   return Conversion(SAFETENSORS, converted, texts, rows, ignored)
 
 
-def strip(checkpoint, bert_config_file=None, vocab_file=None) -> Conversion:
+def strip(
+  checkpoint: str, bert_config_file: Optional[str] = None, vocab_file: Optional[str] = None
+) -> Conversion:
   """Removes training state from a checkpoint, see checkpoints; keeps its description files.
 
   Args:
-    checkpoint: str, prefix of the checkpoint or its directory.
-    bert_config_file, vocab_file: str, default those beside the checkpoint, if any.
+    checkpoint: prefix of the checkpoint or its directory.
+    bert_config_file, vocab_file: default those beside the checkpoint, if any.
 
   Raises:
     files.InputError: the checkpoint or a description cannot be read, or it has several encoders.
@@ -406,19 +420,21 @@ def _drop_lacking(tensors, family):
 # ---- Tensors ------------------------------------------------------------------------------------
 
 
-def convert_tensors(tensors, plan, origin, allow_unplaced, reason=""):
+def convert_tensors(
+  tensors: dict[str, np.ndarray], plan: Plan, origin: str, allow_unplaced: bool, reason: str = ""
+) -> tuple[dict[str, np.ndarray], list[Row]]:
   """Converts tensors by the routes of a plan.
 
   Args:
-    tensors: dict of source name -> array.
-    plan: Plan.
-    origin: str, the path of the tensors, for messages.
-    allow_unplaced: bool, leave out heads that have no routes, and what the encoder has in addition,
+    tensors: source name -> array.
+    plan: of the model.
+    origin: the path of the tensors, for messages.
+    allow_unplaced: leave out heads that have no routes, and what the encoder has in addition,
       instead of raising an error.
-    reason: str, why there are such, for the message.
+    reason: the cause of such, for the message.
 
   Returns:
-    Dict of target name -> float32 array, and the rows of Conversion.
+    Target name -> float32 array, and the rows of the conversion.
 
   Raises:
     files.InputError: tensors are missing, have no place, or have a wrong shape or type.
@@ -437,7 +453,7 @@ def convert_tensors(tensors, plan, origin, allow_unplaced, reason=""):
     converted[route.target] = np.ascontiguousarray(value.T if route.transposed else value)
   if plan.head == NO_HEAD and not any("pooler" in name for name in converted):
     logging.warning("%s has no pooler, so neither has the output", origin)
-  rows = [(r.source, r.shape, r.target, converted[r.target].shape) for r in routes]
+  rows: list[Row] = [(r.source, r.shape, r.target, converted[r.target].shape) for r in routes]
   rows += [(name, tensors[name].shape, "(left out)", None) for name in unplaced]
   return converted, rows
 
@@ -596,7 +612,7 @@ def _trained_flags(directory):
 # ---- Weights on disk ----------------------------------------------------------------------------
 
 
-def save_safetensors(path: str, tensors: dict[str, np.ndarray]):
+def save_safetensors(path: str, tensors: dict[str, np.ndarray]) -> None:
   """Writes contiguous arrays to a HuggingFace safetensors file, whole or not at all."""
   temporary = path + ".tmp"
   with files.open_binary(temporary, "w") as f:
@@ -607,7 +623,7 @@ def save_safetensors(path: str, tensors: dict[str, np.ndarray]):
 # ---- The command --------------------------------------------------------------------------------
 
 
-def write(conversion: Conversion, directory: str, overwrite: bool = False):
+def write(conversion: Conversion, directory: str, overwrite: bool = False) -> None:
   """Writes a converted model into a directory, which is made when it does not exist.
 
   A description of another model is removed first; the new ones are written after the weights. So
@@ -670,7 +686,7 @@ def _name_and_shape(name, shape):
   return name if shape is None else f"{name} {list(shape)}"
 
 
-def main(_):
+def main(_: list[str]) -> None:
   """Converts a model by the flags."""
   settings = flags.settings()
   settings.require(("mode", "input", "output"), "a conversion")
@@ -685,7 +701,11 @@ def _convert(settings):
   for name in MODE_FLAGS["to_huggingface"]:  # which has them all
     if name not in options and settings.is_given(name):
       raise files.InputError(f"--{name} means nothing with --mode={mode}")
-  convert = {"from_huggingface": from_huggingface, "to_huggingface": to_huggingface, "strip": strip}
+  convert: dict[str, Callable[..., Conversion]] = {
+    "from_huggingface": from_huggingface,
+    "to_huggingface": to_huggingface,
+    "strip": strip,
+  }
   return convert[mode](settings.input, **{name: settings[name] for name in options})
 
 

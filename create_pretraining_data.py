@@ -20,6 +20,8 @@ import contextlib
 import importlib
 import os
 import random  # noqa: F401
+from collections.abc import Iterable, Sequence
+from typing import Any, Optional
 
 from absl import logging
 
@@ -127,21 +129,21 @@ flags.DEFINE_integer(
 # ---- As a library -------------------------------------------------------------------------------
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
   """Loads TensorFlow, as `tf`, when it is read: loading takes seconds, and little needs it."""
   if name == "tf":
     return importlib.import_module("tensorflow.compat.v1")
   raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def create_int_feature(values):
-  """Makes a tf.train.Feature of a list of int."""
+def create_int_feature(values: Iterable[int]) -> Any:
+  """Makes a tf.train.Feature."""
   train = __getattr__("tf").train
   return train.Feature(int64_list=train.Int64List(value=list(values)))
 
 
-def create_float_feature(values):
-  """Makes a tf.train.Feature of a list of float, stored as float32."""
+def create_float_feature(values: Iterable[float]) -> Any:
+  """Makes a tf.train.Feature, stored as float32."""
   train = __getattr__("tf").train
   return train.Feature(float_list=train.FloatList(value=list(values)))
 
@@ -149,7 +151,7 @@ def create_float_feature(values):
 # ---- One run ------------------------------------------------------------------------------------
 
 
-def main(_):
+def main(_: list[str]) -> None:
   """Makes the records by the flags."""
   job = prepare()
   with RunFiles(job) as run_files, Progress(job.corpus, *run_files.done()) as progress:
@@ -167,8 +169,8 @@ def main(_):
   logs.notice("Wrote %d total instances", totals["num_instances"])
 
 
-def prepare():
-  """Makes the Job of a run, with all of its inputs checked, before anything is written."""
+def prepare() -> Job:
+  """Checks all inputs of a run, before anything is written."""
   given = flags.settings()
   given.require(["input_file", "output_file", "vocab_file"], "every run")
   settings = pretraining.Settings(**{name: given[name] for name in pretraining.Settings._fields})
@@ -195,7 +197,7 @@ def prepare():
   return Job(settings, tools, digest, read_through(inputs), outputs, given.num_workers)
 
 
-def name_outputs(names, num_files):
+def name_outputs(names: str, num_files: Optional[int]) -> list[str]:
   """Lists the output files: "a,b", None -> a, b; "a", 2 -> a-00000-of-00002, a-00001-of-00002."""
   outputs = names.split(",")
   if num_files is None:
@@ -207,7 +209,7 @@ def name_outputs(names, num_files):
   return [f"{names}-{i:05d}-of-{num_files:05d}" for i in range(num_files)]
 
 
-def check_outputs(outputs, inputs):
+def check_outputs(outputs: Sequence[str], inputs: Sequence[str]) -> None:
   """Checks that output files can be written, and creates their directories."""
   taken = set(map(_location, inputs))
   for output in outputs:
@@ -224,7 +226,7 @@ def _location(path):
   return path if files.is_remote(path) else os.path.realpath(path)
 
 
-def read_through(paths):
+def read_through(paths: list[str]) -> pretraining.Corpus:
   """Surveys the corpus, and warns when its next-sentence labels have no signal."""
   logging.info("*** Reading from input files ***")
   for path in paths:
@@ -237,8 +239,8 @@ def read_through(paths):
   return corpus
 
 
-def make_shards(job, run_files, progress):
-  """Makes the shards that are not done yet, and adds them to the RunFiles."""
+def make_shards(job: Job, run_files: RunFiles, progress: Progress) -> None:
+  """Makes the shards that are not done yet, and adds them to the files."""
   reports = _make_reports(job, run_files.num_shards(), progress)
   with contextlib.closing(reports):  # ends the workers after an error
     for report in reports:

@@ -61,7 +61,7 @@ def address(name: str) -> str:
   return f"{ADDRESS}/{CHECKPOINTS[name]}/{name.rpartition('/')[2]}.zip"
 
 
-def fetch(url: str, path: str):
+def fetch(url: str, path: str) -> None:
   """Downloads a file, and continues an earlier attempt.
 
   The data is in `path`.part until it is complete.
@@ -108,7 +108,7 @@ def _receive(response, part, done):
       raise OSError(f"the connection broke off after {f.tell():,} of {total:,} bytes")
 
 
-def unpack(archive: str, directory: str):
+def unpack(archive: str, directory: str) -> None:
   """Checks a zip file and extracts it into a new directory, whole or not at all.
 
   Only the files of a checkpoint are extracted, by their names without folders, so that no path in
@@ -179,7 +179,7 @@ class _Parser(argparse.ArgumentParser):
     raise files.InputError(message)
 
 
-def main(arguments: list[str]):
+def main(arguments: list[str]) -> None:
   """Runs a command line, given without the program's name.
 
   Raises:

@@ -26,13 +26,15 @@ import json  # noqa: F401
 import os
 import re  # noqa: F401
 import sys
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple, Union
 
+import numpy as np
 from absl import logging
 from tqdm import tqdm
 
-import modeling  # noqa: F401
-import tokenization  # noqa: F401
+import modeling
+import tokenization
 from tokenization import _truncate_seq_pair  # noqa: F401
 from toolkit.formats import checkpoints, feature_files
 from toolkit.records import input_pipeline, tf_records
@@ -122,16 +124,16 @@ run_flags.define_precision_flag(flags)
 # ---- Examples and features ----------------------------------------------------------------------
 
 
-def input_fn_builder(features, seq_length):
+def input_fn_builder(features: Sequence[InputFeatures], seq_length: int) -> input_pipeline.InputFn:
   """Makes an input_fn of features in memory, for data small enough to be part of the graph.
 
   Args:
-    features: list of InputFeatures.
-    seq_length: int, S.
+    features: of all texts.
+    seq_length: S.
 
   Returns:
-    Function of params, a dict with "batch_size", to a tf.data.Dataset of batches with unique_ids
-    int32 [B], and input_ids, input_mask and input_type_ids, int32 [B, S].
+    Function of params, a dict with "batch_size", to batches with unique_ids int32 [B], and
+    input_ids, input_mask and input_type_ids, int32 [B, S].
   """
   rows = list(map(vectors.feature_row, features))
   return input_pipeline.slices_input_fn(
@@ -143,21 +145,21 @@ def input_fn_builder(features, seq_length):
 
 
 def model_fn_builder(
-  bert_config,
-  init_checkpoint,
-  layer_indexes,
-  use_tpu,
-  use_one_hot_embeddings,
-  pooling="none",
-  pool_special_tokens=False,
-):
+  bert_config: modeling.BertConfig,
+  init_checkpoint: str,
+  layer_indexes: Sequence[int],
+  use_tpu: bool,
+  use_one_hot_embeddings: bool,
+  pooling: str = "none",
+  pool_special_tokens: bool = False,
+) -> estimators.ModelFn:
   """Makes the model_fn of a TPUEstimator, for prediction.
 
   Args:
-    bert_config: modeling.BertConfig.
-    init_checkpoint: str, the weights; see checkpoints.resolve_checkpoint.
+    bert_config: the encoder's.
+    init_checkpoint: the weights; see checkpoints.resolve_checkpoint.
     layer_indexes, use_one_hot_embeddings, pooling, pool_special_tokens: see create_model.
-    use_tpu: bool.
+    use_tpu: True to run on a TPU.
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` are as from
@@ -169,10 +171,10 @@ def model_fn_builder(
     del labels, params
     if mode != tf.estimator.ModeKeys.PREDICT:
       raise ValueError(f"only PREDICT is supported, not {mode}")
-    inputs = [features[name] for name in ("input_ids", "input_mask", "input_type_ids")]
-    options = (layer_indexes, use_one_hot_embeddings, pooling, pool_special_tokens)
+    arguments = [features[name] for name in ("input_ids", "input_mask", "input_type_ids")]
+    arguments += [layer_indexes, use_one_hot_embeddings, pooling, pool_special_tokens]
     with estimators.building(mode):
-      outputs = create_model(bert_config, *inputs, *options)
+      outputs = create_model(bert_config, *arguments)
     initialized, scaffold_fn = estimators.load_init_checkpoint(init_checkpoint, use_tpu)
     estimators.log_variables(tf.trainable_variables(), initialized)
     return tf.estimator.tpu.TPUEstimatorSpec(
@@ -191,12 +193,12 @@ class Job(NamedTuple):
   """Inputs of a run, all of them checked; `layers` as in --layers, `num_lines` of the input."""
 
   settings: command_line.Settings
-  layers: list
+  layers: list[int]
   num_lines: int
   devices: estimators.Devices
 
 
-def main(_):
+def main(_: list[str]) -> None:
   """Writes the vectors of --input_file to --output_file."""
   processes.prepare_process()
   job = prepare()
@@ -204,7 +206,7 @@ def main(_):
   write(job, run_predictor(job) if on_this_machine else run_estimator(job))
 
 
-def prepare():
+def prepare() -> Job:
   """Checks the flags and reads through the input, before anything is loaded or written.
 
   Raises:
@@ -225,7 +227,7 @@ def prepare():
   return Job(settings, parse_layers(settings.layers), count_lines(settings.input_file), devices)
 
 
-def parse_layers(text):
+def parse_layers(text: str) -> list[int]:
   """Parses the numbers in a flag: "-1,-2" -> [-1, -2]; files.InputError if they are no integers."""
   try:
     return [int(part) for part in text.split(",")]
@@ -235,7 +237,7 @@ def parse_layers(text):
     ) from error
 
 
-def count_lines(path):
+def count_lines(path: str) -> int:
   """Counts the lines of an input file.
 
   Raises:
@@ -249,7 +251,7 @@ def count_lines(path):
   return num_lines
 
 
-def check_output(settings):
+def check_output(settings: command_line.Settings) -> None:
   """Checks that the flags of the output go together, and that it is not the input file.
 
   Raises:
@@ -270,8 +272,13 @@ def check_output(settings):
     raise files.InputError(f"--output_file: {path} is the input file; give another name")
 
 
-def stream_features(settings, tokenizer):
-  """Yields InputFeatures of the lines of --input_file."""
+Result = tuple[InputFeatures, np.ndarray]  # of a line of --input_file
+
+
+def stream_features(
+  settings: command_line.Settings, tokenizer: tokenization.FullTokenizer
+) -> Iterator[InputFeatures]:
+  """Yields the features of the lines of --input_file."""
   for example in stream_examples(settings.input_file):
     yield convert_example(example, settings.max_seq_length, tokenizer)
 
@@ -281,7 +288,7 @@ def _model_settings(settings):
   return {name: settings[name] for name in names}
 
 
-def run_predictor(job):
+def run_predictor(job: Job) -> Iterator[Result]:
   """Loads the model; returns an iterator like that of FeatureExtractor.run over the input."""
   settings = job.settings
   extractor = FeatureExtractor(
@@ -303,7 +310,7 @@ def run_predictor(job):
   return results()
 
 
-def run_estimator(job):
+def run_estimator(job: Job) -> Iterator[Result]:
   """Does the same as run_predictor by an estimator, for a TPU or another machine.
 
   Inputs have one length, and come from a file beside --output_file, where a TPU can read it. This
@@ -358,12 +365,12 @@ def _full_batches(settings, features):
     yield from itertools.repeat(row, -number % settings.batch_size)
 
 
-def write(job, results):
+def write(job: Job, results: Iterable[Result]) -> None:
   """Writes vectors to --output_file.
 
   Args:
-    job: Job.
-    results: iterable of pairs of an InputFeatures and its values; its errors are not caught.
+    job: of the run.
+    results: may raise errors, which are not caught.
 
   Raises:
     files.InputError: the file cannot be written.
@@ -371,6 +378,7 @@ def write(job, results):
   settings = job.settings
   path = settings.output_file
   files.make_directory(os.path.dirname(path) or ".", "output_file")
+  writer: Union[feature_files.NpzWriter, feature_files.JsonLinesWriter]
   if settings.output_format == "npz":
     writer = feature_files.NpzWriter(
       path, job.layers, job.num_lines, settings.shard_size, settings.float16

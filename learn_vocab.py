@@ -15,6 +15,7 @@ import collections
 import os
 import re
 from collections.abc import Collection, Iterable
+from typing import Optional
 
 from absl import logging
 
@@ -73,7 +74,7 @@ flags.DEFINE_integer(
 )
 
 
-def main(_):
+def main(_: list[str]) -> None:
   """Writes a vocabulary by the flags."""
   settings = flags.settings()
   settings.require(["input_file", "output_file"], "every run")
@@ -93,7 +94,7 @@ def _refuse(settings, names):
       raise files.InputError(f"--{name} means nothing {mode} --fill_unused_of; leave it out")
 
 
-def check_output(output: str, inputs: list[str]):
+def check_output(output: str, inputs: list[str]) -> None:
   """Checks that the output file can be written, and is none of the inputs.
 
   Raises:
@@ -109,7 +110,7 @@ def check_output(output: str, inputs: list[str]):
 # ---- Words --------------------------------------------------------------------------------------
 
 
-def count_words(lines: Iterable[str], do_lower_case: bool) -> collections.Counter:
+def count_words(lines: Iterable[str], do_lower_case: bool) -> collections.Counter[str]:
   """Counts the words and punctuation marks of tokenization.BasicTokenizer.
 
     ["The dog, the cat"], True -> {"the": 2, "dog": 1, ",": 1, "cat": 1}
@@ -117,11 +118,11 @@ def count_words(lines: Iterable[str], do_lower_case: bool) -> collections.Counte
   Words over MAX_WORD_LENGTH are left out. Memory is proportional to the number of different strings
   between spaces.
   """
-  chunks = collections.Counter()
+  chunks: collections.Counter[str] = collections.Counter()
   for line in lines:
     chunks.update(line.split(" "))  # a space always ends a word
   tokenizer = tokenization.BasicTokenizer(do_lower_case)
-  words = collections.Counter()
+  words: collections.Counter[str] = collections.Counter()
   for chunk, count in chunks.items():
     for word in tokenizer.tokenize(chunk):
       if len(word) <= MAX_WORD_LENGTH:
@@ -147,7 +148,7 @@ def _by_frequency(counts):
 # ---- Learning -----------------------------------------------------------------------------------
 
 
-def learn(settings, paths):
+def learn(settings: command_line.Settings, paths: list[str]) -> str:
   """Returns the text of a new vocabulary from the words of files, by the flags."""
   check_library()
   pieces = learn_pieces(
@@ -169,7 +170,7 @@ def learn(settings, paths):
   return "".join(f"{piece}\n" for piece in pieces)
 
 
-def check_library():
+def check_library() -> None:
   """Checks that the library of learn_pieces is installed.
 
   Raises:
@@ -181,24 +182,29 @@ def check_library():
     )
 
 
-def learn_pieces(counts, vocab_size, min_frequency=1, max_characters=None):
+def learn_pieces(
+  counts: dict[str, int],
+  vocab_size: int,
+  min_frequency: int = 1,
+  max_characters: Optional[int] = None,
+) -> list[str]:
   """Learns word pieces: single characters, and merges of the most frequent neighbours.
 
   Args:
-    counts: dict of word -> its number of occurrences.
-    vocab_size: int, most pieces, special ones included.
-    min_frequency: int, least number of occurrences of a piece, single characters too.
-    max_characters: int, number of characters to keep, the most frequent; None for all. Words with
-      others are left out; the tokenizer maps them to [UNK].
+    counts: word -> its number of occurrences.
+    vocab_size: most pieces, special ones included.
+    min_frequency: least number of occurrences of a piece, single characters too.
+    max_characters: number of characters to keep, the most frequent; None for all. Words with others
+      are left out; the tokenizer maps them to [UNK].
 
   Returns:
-    List of str: SPECIAL_TOKENS, characters, characters within words ("##a"), then longer pieces in
-    the order of their merging. The same counts give the same list.
+    SPECIAL_TOKENS, characters, characters within words ("##a"), then longer pieces in the order of
+    their merging. The same counts give the same list.
 
   Raises:
     files.InputError: the characters alone are more than vocab_size.
   """
-  characters = collections.Counter()
+  characters: collections.Counter[str] = collections.Counter()
   for word, count in counts.items():
     for character in word:
       characters[character] += count
@@ -234,7 +240,7 @@ def _as_text(counts, most=1000):
 # ---- Filling ------------------------------------------------------------------------------------
 
 
-def fill(settings, paths):
+def fill(settings: command_line.Settings, paths: list[str]) -> str:
   """Returns the text of --fill_unused_of with words of files, by the flags."""
   with files.input_checks():
     tokenization.validate_vocab(settings.fill_unused_of)

@@ -15,16 +15,17 @@ import collections  # noqa: F401, for programs that import * from here
 import csv  # noqa: F401
 import functools
 import os
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from absl import logging
 
-import modeling  # noqa: F401
+import modeling
 import optimization  # noqa: F401
 import tokenization  # noqa: F401
 from tokenization import _truncate_seq_pair  # noqa: F401
 from toolkit.formats import checkpoints
+from toolkit.records import tf_records
 from toolkit.serving import classifier
 from toolkit.serving.classifier import Classifier
 from toolkit.support import command_line, files, logs
@@ -53,7 +54,8 @@ from toolkit.tasks.classification_head import (  # noqa: F401, names of the clas
   file_based_input_fn_builder,
   input_fn_builder,
 )
-from toolkit.training import estimators, micro_batches, report, run_flags, runs, steps
+from toolkit.tasks.soft_targets import SoftTargets
+from toolkit.training import estimators, hooks, micro_batches, report, run_flags, runs, steps
 
 SCRIPT = "run_classifier"
 
@@ -86,10 +88,13 @@ flags.DEFINE_string(
 
 
 def model_fn_builder(
-  bert_config, num_labels, init_checkpoint, learning_rate, num_train_steps, num_warmup_steps,
-  use_tpu, use_one_hot_embeddings, kind=CLASSES, options=micro_batches.DEFAULTS,
-  class_weights=None, soft_targets=None, predicts_losses=False,
-):  # fmt: skip
+  bert_config: modeling.BertConfig, num_labels: int, init_checkpoint: Optional[str],
+  learning_rate: Optional[float], num_train_steps: Optional[int], num_warmup_steps: Optional[int],
+  use_tpu: bool, use_one_hot_embeddings: bool, kind: classification.Kind = CLASSES,
+  options: micro_batches.StepOptions = micro_batches.DEFAULTS,
+  class_weights: Optional[list[float]] = None, soft_targets: Optional[SoftTargets] = None,
+  predicts_losses: bool = False,
+) -> estimators.ModelFn:  # fmt: skip
   """Makes the model_fn of a TPUEstimator.
 
   Args:
@@ -97,9 +102,8 @@ def model_fn_builder(
     init_checkpoint, use_tpu: see estimators.make_model_fn.
     learning_rate, num_train_steps, num_warmup_steps, options: see optimization.create_optimizer;
       None for a model_fn that does not train.
-    soft_targets: SoftTargets of a training whose features have TEACHER_LOGITS, float32 [B, L];
-      None for a training without a teacher.
-    predicts_losses: bool, whether predictions have `per_example_loss` too, which needs labels.
+    soft_targets: of a training whose features have TEACHER_LOGITS, float32 [B, L].
+    predicts_losses: True if predictions have `per_example_loss` too, which needs labels.
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns
@@ -137,7 +141,7 @@ def model_fn_builder(
 # ---- One run ------------------------------------------------------------------------------------
 
 
-def main(_):
+def main(_: list[str]) -> None:
   """Trains, evaluates and predicts according to the flags."""
   job = prepare()
   parts = train(job) if FLAGS.do_train else []
@@ -156,24 +160,21 @@ class Job(NamedTuple):
   """Inputs of a run, all of them checked.
 
   Attributes:
-    run: runs.Run.
-    task: classification.Task.
-    labels: list of labels in the order of their ids, empty for NUMBER.
-    examples: dict of set name -> list of InputExample; see classification.read_sets.
-    class_weights: list of float in the order of labels, or None.
+    labels: in the order of their ids, that of class_weights too; empty for NUMBER.
+    examples: set name -> examples; see classification.read_sets.
   """
 
   run: runs.Run
   task: classification.Task
-  labels: list
-  examples: dict
-  class_weights: Optional[list] = None
+  labels: list[str]
+  examples: dict[str, list[InputExample]]
+  class_weights: Optional[list[float]] = None
 
-  def num_outputs(self):
+  def num_outputs(self) -> int:
     return len(self.labels) or 1
 
 
-def prepare():
+def prepare() -> Job:
   """Reads and checks all inputs of a run, and writes nothing; InputError for the first mistake."""
   if not (FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict or FLAGS.text is not None):
     raise files.InputError("nothing to do: give --do_train, --do_eval, --do_predict or --text")
@@ -206,7 +207,7 @@ def prepare():
   return job
 
 
-def find_task(run):
+def find_task(run: runs.Run) -> tuple[classification.Task, list[str]]:
   """Returns the task and its labels: those of the trained weights, if they are known."""
   known = run.known_labels()
   task = classification.task_of(run.settings, known)
@@ -217,12 +218,14 @@ def find_task(run):
   return task, labels
 
 
-def training_examples(job):
-  """Returns the list of InputExample to train on, the unlabeled ones last."""
+def training_examples(job: Job) -> list[InputExample]:
+  """Returns the examples to train on, the unlabeled ones last."""
   return job.examples["train"] + job.examples.get("unlabeled", [])
 
 
-def write_features(job, examples, name):
+def write_features(
+  job: Job, examples: list[InputExample], name: str
+) -> tuple[str, list[tf_records.Feature]]:
   """Writes the features of examples to a TFRecord file; returns its path and its table."""
   length, kind = job.run.settings.max_seq_length, job.task.kind
   marks_unlabeled = name == "train.tf_record" and "unlabeled" in job.examples
@@ -233,7 +236,7 @@ def write_features(job, examples, name):
   return path, classification.record_features(length, kind, job.num_outputs(), marks_unlabeled)
 
 
-def make_model_fn(job, num_steps=None):
+def make_model_fn(job: Job, num_steps: Optional[int] = None) -> estimators.ModelFn:
   """Makes the model_fn of a run that trains num_steps steps, or of evaluation and prediction."""
   return model_fn_builder(
     num_labels=job.num_outputs(),
@@ -245,8 +248,8 @@ def make_model_fn(job, num_steps=None):
   )
 
 
-def train(job):
-  """Trains, from the last checkpoint in the output directory; returns a list of hooks.Trained."""
+def train(job: Job) -> list[hooks.Trained]:
+  """Trains, from the last checkpoint in the output directory."""
   run, examples = job.run, training_examples(job)
   num_steps = runs.num_train_steps(run.settings, len(examples))
   done = steps.open_directory(run, num_steps, job.labels or None)
@@ -264,18 +267,19 @@ def train(job):
   return steps.fine_tune(run, model_fn, table, train_file, num_steps, len(examples), dev_metrics)
 
 
-def run_model(job, set_name, file_name, batch_size, checkpoint=None):
+def run_model(
+  job: Job, set_name: str, file_name: str, batch_size: int, checkpoint: Optional[str] = None
+) -> tuple[np.ndarray, np.ndarray]:
   """Runs the model over a set.
 
   Args:
-    job: Job.
-    set_name: str, key of job.examples.
-    file_name: str, name of the file for the features.
-    batch_size: int; on a TPU the set is filled up to a multiple of it.
-    checkpoint: str or None, see steps.predict.
+    set_name: key of job.examples.
+    file_name: name of the file for the features.
+    batch_size: on a TPU the set is filled up to a multiple of it.
+    checkpoint: see steps.predict.
 
   Returns:
-    A pair: float32 [N, L] probabilities and float32 [N] losses, in the order of the input.
+    float32 [N, L] probabilities and float32 [N] losses, in the order of the input.
   """
   examples = list(job.examples[set_name])
   count = len(examples)
@@ -300,8 +304,10 @@ def run_model(job, set_name, file_name, batch_size, checkpoint=None):
   return probabilities, np.stack([row["per_example_loss"] for row in rows])
 
 
-def measure(job, set_name, file_name, checkpoint=None):
-  """Returns the metrics of a checkpoint on a set, a dict, and the losses, float32 [N]."""
+def measure(
+  job: Job, set_name: str, file_name: str, checkpoint: Optional[str] = None
+) -> tuple[dict[str, Any], np.ndarray]:
+  """Returns the metrics of a checkpoint on a set, and the losses, float32 [N]."""
   settings = job.run.settings
   batch_size = settings.eval_batch_size
   probabilities, losses = run_model(job, set_name, file_name, batch_size, checkpoint)
@@ -312,13 +318,13 @@ def measure(job, set_name, file_name, checkpoint=None):
   return job.task.kind.score(labels, probabilities, job.labels, threshold), losses
 
 
-def measure_while_training(job, checkpoint):
-  """Returns a dict of metric -> number of a checkpoint on the first dev set."""
+def measure_while_training(job: Job, checkpoint: str) -> dict[str, float]:
+  """Returns the metrics of a checkpoint on the first dev set."""
   metrics, losses = measure(job, job.task.dev_sets[0], "eval.tf_record", checkpoint)
   return {**{name: metrics[name] for name in job.task.metrics}, "loss": losses.mean()}
 
 
-def evaluate(job, set_name, suffix=""):
+def evaluate(job: Job, set_name: str, suffix: str = "") -> None:
   """Evaluates on a set and writes eval_results.txt and eval_metrics.json."""
   logging.info("***** Running evaluation *****")
   run, batch_size = job.run, job.run.settings.eval_batch_size
@@ -340,7 +346,7 @@ def evaluate(job, set_name, suffix=""):
     files.write_json(run.path(classification.THRESHOLD_FILE), found)
 
 
-def predict(job, set_name, suffix=""):
+def predict(job: Job, set_name: str, suffix: str = "") -> None:
   """Predicts a set and writes test_results.tsv, predictions.tsv and the leaderboard's file."""
   logging.info("***** Running prediction*****")
   settings, kind, examples = job.run.settings, job.task.kind, job.examples[set_name]
@@ -358,7 +364,7 @@ def predict(job, set_name, suffix=""):
     logs.notice("%d predictions in %s", len(predictions), job.run.path(name))
 
 
-def classify_text(job):
+def classify_text(job: Job) -> None:
   """Prints the prediction for --text on standard output."""
   run, settings = job.run, job.run.settings
   threshold = classification.label_threshold(settings) if job.task.kind is LABELS else None

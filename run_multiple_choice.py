@@ -20,11 +20,13 @@ from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: sk
 
 import functools
 import os
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from absl import logging
 
+import modeling
 from toolkit.formats import checkpoints
 from toolkit.records import tf_records
 from toolkit.serving import chooser
@@ -33,7 +35,8 @@ from toolkit.support import command_line, files, logs
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import multiple_choice, multiple_choice_head
 from toolkit.tasks.multiple_choice_head import create_model
-from toolkit.training import estimators, report, run_flags, runs, steps
+from toolkit.tasks.soft_targets import SoftTargets
+from toolkit.training import estimators, hooks, report, run_flags, runs, steps
 
 SCRIPT = "run_multiple_choice"
 PREDICTIONS_FILE = "predictions.tsv"
@@ -57,13 +60,17 @@ flags.DEFINE_string("context", None, "With --choice: the text that the question 
 # ---- The model ----------------------------------------------------------------------------------
 
 
-def model_fn_builder(bert_config, use_one_hot_embeddings=False, soft_targets=None, **training):
+def model_fn_builder(
+  bert_config: modeling.BertConfig,
+  use_one_hot_embeddings: bool = False,
+  soft_targets: Optional[SoftTargets] = None,
+  **training: Any,
+) -> estimators.ModelFn:
   """Makes the model_fn of a TPUEstimator, for training and prediction.
 
   Args:
     bert_config, use_one_hot_embeddings: see create_model.
-    soft_targets: SoftTargets of a training whose features have TEACHER_LOGITS, float32 [B, C];
-      None for a training without a teacher.
+    soft_targets: of a training whose features have TEACHER_LOGITS, float32 [B, C].
     **training: the other arguments of estimators.make_model_fn.
 
   Returns:
@@ -75,9 +82,8 @@ def model_fn_builder(bert_config, use_one_hot_embeddings=False, soft_targets=Non
   def build(features, mode):
     is_training = mode == tf.estimator.ModeKeys.TRAIN
     inputs = multiple_choice_head.model_inputs(features)
-    loss, losses, logits, probabilities = create_model(
-      bert_config, is_training, *inputs, use_one_hot_embeddings
-    )
+    inputs.append(use_one_hot_embeddings)
+    loss, losses, logits, probabilities = create_model(bert_config, is_training, *inputs)
     soft = soft_targets if is_training else None
     return estimators.Outputs(
       multiple_choice_head.objective(features, loss, losses, logits, soft),
@@ -90,7 +96,7 @@ def model_fn_builder(bert_config, use_one_hot_embeddings=False, soft_targets=Non
 # ---- One run ------------------------------------------------------------------------------------
 
 
-def main(_):
+def main(_: list[str]) -> None:
   """Trains, evaluates, predicts and answers according to the flags."""
   job = prepare()
   settings = job.run.settings
@@ -108,15 +114,14 @@ class Job(NamedTuple):
   """Inputs of a run, all of them checked.
 
   Attributes:
-    run: runs.Run.
-    sets: dict of "train", "dev" and "test" -> list of Question, those that the run needs.
+    sets: "train", "dev" and "test" -> questions, those that the run needs.
   """
 
   run: runs.Run
-  sets: dict
+  sets: dict[str, list[multiple_choice.Question]]
 
 
-def prepare():
+def prepare() -> Job:
   """Reads and checks all inputs of a run, and writes nothing; InputError for the first mistake."""
   chooser.check_flags(FLAGS.context, FLAGS.question, FLAGS.choice or [])
   reads_files = FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict
@@ -135,22 +140,24 @@ def prepare():
   return Job(run, sets)
 
 
-def make_features(job, set_name):
-  """Returns the features of a set: an iterator of rows for tf_records, and their table."""
+def make_features(
+  job: Job, set_name: str
+) -> tuple[Iterator[dict[str, Any]], list[tf_records.Feature]]:
+  """Returns the features of a set: rows for tf_records, and their table."""
   questions, length = job.sets[set_name], job.run.settings.max_seq_length
   width = multiple_choice.num_choices(questions)
   rows = multiple_choice.feature_rows(questions, job.run.tokenizer, length, width)
   return rows, multiple_choice.record_features(length, width)
 
 
-def make_model_fn(job, num_steps=None):
+def make_model_fn(job: Job, num_steps: Optional[int] = None) -> estimators.ModelFn:
   """Makes the model_fn of a run that trains num_steps steps, or of evaluation and prediction."""
   arguments = job.run.model_arguments(num_steps)
   return model_fn_builder(soft_targets=job.run.soft_targets(), **arguments)
 
 
-def train(job):
-  """Trains, from the last checkpoint in the output directory; returns a list of hooks.Trained."""
+def train(job: Job) -> list[hooks.Trained]:
+  """Trains, from the last checkpoint in the output directory."""
   run, count = job.run, len(job.sets["train"])
   num_steps = runs.num_train_steps(run.settings, count)
   done = steps.open_directory(run, num_steps)
@@ -170,18 +177,19 @@ def train(job):
   return steps.fine_tune(run, model_fn, table, train_file, num_steps, count, dev_metrics)
 
 
-def run_model(job, set_name, file_name, batch_size, checkpoint=None):
+def run_model(
+  job: Job, set_name: str, file_name: str, batch_size: int, checkpoint: Optional[str] = None
+) -> tuple[np.ndarray, np.ndarray]:
   """Runs the model over a set.
 
   Args:
-    job: Job.
-    set_name: str, key of job.sets.
-    file_name: str, name of the file for the features.
-    batch_size: int; on a TPU the set is filled up to a multiple of it.
-    checkpoint: str or None, see steps.predict.
+    set_name: key of job.sets.
+    file_name: name of the file for the features.
+    batch_size: on a TPU the set is filled up to a multiple of it.
+    checkpoint: see steps.predict.
 
   Returns:
-    A pair: float32 [N, C] probabilities of the choices; float32 [N], the losses in nats, which are
+    float32 [N, C] probabilities of the choices; float32 [N], the losses in nats, which are
     undefined for questions without an answer.
 
   Raises:
@@ -202,7 +210,7 @@ def run_model(job, set_name, file_name, batch_size, checkpoint=None):
 # ---- Results ------------------------------------------------------------------------------------
 
 
-def measure(job, checkpoint=None):
+def measure(job: Job, checkpoint: Optional[str] = None) -> dict[str, float]:
   """Returns the metrics of a checkpoint on the dev set, with its loss; see steps.predict."""
   batch_size = job.run.settings.eval_batch_size
   probabilities, losses = run_model(job, "dev", "eval.tf_record", batch_size, checkpoint)
@@ -211,13 +219,13 @@ def measure(job, checkpoint=None):
   return {**metrics, "loss": float(losses.mean())}
 
 
-def evaluate(job):
+def evaluate(job: Job) -> None:
   """Evaluates on the dev set and writes eval_results.txt and eval_metrics.json."""
   logging.info("***** Running evaluation *****")
   steps.log_results(steps.write_metrics(job.run, measure(job), "dev"))
 
 
-def predict(job):
+def predict(job: Job) -> None:
   """Predicts a set and writes predictions.tsv; scores them if the set has answers."""
   logging.info("***** Running prediction *****")
   run, questions = job.run, job.sets["test"]
@@ -235,7 +243,7 @@ def predict(job):
     steps.log_results(steps.write_metrics(run, metrics, "test", "_test"))
 
 
-def choose(job):
+def choose(job: Job) -> None:
   """Prints the choices of --choice on standard output, the most probable first."""
   run, settings = job.run, job.run.settings
   length = settings.max_seq_length

@@ -21,11 +21,13 @@ from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: sk
 import functools
 import json
 import os
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from absl import logging
 
+import modeling
 from toolkit.formats import checkpoints, model_directory
 from toolkit.records import tf_records
 from toolkit.serving import tagger
@@ -33,8 +35,9 @@ from toolkit.serving.tagger import Tagger
 from toolkit.support import command_line, files, logs
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import tagging, tagging_head
+from toolkit.tasks.soft_targets import SoftTargets
 from toolkit.tasks.tagging_head import create_model
-from toolkit.training import estimators, micro_batches, report, run_flags, runs, steps
+from toolkit.training import estimators, hooks, micro_batches, report, run_flags, runs, steps
 
 SCRIPT = "run_ner"
 PREDICTIONS_FILE = "predictions.txt"
@@ -122,9 +125,12 @@ flags.DEFINE_bool(
 
 
 def model_fn_builder(
-  bert_config, num_labels, init_checkpoint, learning_rate, num_train_steps, num_warmup_steps,
-  use_tpu, use_one_hot_embeddings, options=micro_batches.DEFAULTS, soft_targets=None,
-):  # fmt: skip
+  bert_config: modeling.BertConfig, num_labels: int, init_checkpoint: Optional[str],
+  learning_rate: Optional[float], num_train_steps: Optional[int], num_warmup_steps: Optional[int],
+  use_tpu: bool, use_one_hot_embeddings: bool,
+  options: micro_batches.StepOptions = micro_batches.DEFAULTS,
+  soft_targets: Optional[SoftTargets] = None,
+) -> estimators.ModelFn:  # fmt: skip
   """Makes the model_fn of a TPUEstimator, for training and prediction.
 
   Args:
@@ -132,9 +138,8 @@ def model_fn_builder(
     init_checkpoint, use_tpu: see estimators.make_model_fn.
     learning_rate, num_train_steps, num_warmup_steps: see optimization.create_optimizer; None for a
       model_fn that does not train.
-    options: micro_batches.StepOptions.
-    soft_targets: SoftTargets of a training whose features have TEACHER_LOGITS, float32 [B, S, L];
-      None for a training without a teacher.
+    options: of a training step.
+    soft_targets: of a training whose features have TEACHER_LOGITS, float32 [B, S, L].
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns
@@ -146,9 +151,8 @@ def model_fn_builder(
     is_training = mode == tf.estimator.ModeKeys.TRAIN
     names = ("input_ids", "input_mask", "segment_ids", "label_ids", "label_mask")
     inputs = [features[name] for name in names]
-    loss, losses, logits, _ = create_model(
-      bert_config, is_training, *inputs, num_labels, use_one_hot_embeddings
-    )
+    inputs += [num_labels, use_one_hot_embeddings]
+    loss, losses, logits, _ = create_model(bert_config, is_training, *inputs)
     soft = soft_targets if is_training else None
     objective = tagging_head.objective(features, loss, logits, soft)
     return estimators.Outputs(objective, predictions=tagging_head.predictions(losses, logits))
@@ -160,7 +164,7 @@ def model_fn_builder(
 # ---- One run ------------------------------------------------------------------------------------
 
 
-def main(_):
+def main(_: list[str]) -> None:
   """Trains, evaluates, predicts and tags according to the flags."""
   job = prepare()
   parts = train(job) if FLAGS.do_train else []
@@ -177,19 +181,18 @@ class Job(NamedTuple):
   """Inputs of a run, all of them checked.
 
   Attributes:
-    run: runs.Run.
-    labels: list of labels in the order of their ids.
-    kind: tagging.ENTITY_TAGS or tagging.WORD_TAGS.
-    corpora: dict of "train", "dev" and "test" -> tagging.Corpus, those that the run needs.
+    labels: in the order of their ids.
+    kind: of the tags.
+    corpora: "train", "dev" and "test" -> corpus, those that the run needs.
   """
 
   run: runs.Run
-  labels: list
+  labels: list[str]
   kind: object
-  corpora: dict
+  corpora: dict[str, tagging.Corpus]
 
 
-def prepare():
+def prepare() -> Job:
   """Reads and checks all inputs of a run, and writes nothing; InputError for the first mistake."""
   if not (FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict or FLAGS.text is not None):
     raise files.InputError("nothing to do: give --do_train, --do_eval, --do_predict or --text")
@@ -215,29 +218,31 @@ def prepare():
   return Job(run, labels, kind, corpora)
 
 
-def make_windows(job, set_name):
-  """Cuts the sentences of a set into windows; returns a list of tagging.Window."""
+def make_windows(job: Job, set_name: str) -> list[tagging.Window]:
+  """Cuts the sentences of a set into windows."""
   sentences, length = job.corpora[set_name].sentences, job.run.settings.max_seq_length
   return tagging.make_windows(sentences, job.run.tokenizer, length, job.kind)
 
 
-def make_features(job, set_name, windows):
-  """Returns the features of windows: an iterator of rows for tf_records, and their table."""
+def make_features(
+  job: Job, set_name: str, windows: list[tagging.Window]
+) -> tuple[Iterator[dict[str, Any]], list[tf_records.Feature]]:
+  """Returns the features of windows: rows for tf_records, and their table."""
   length = job.run.settings.max_seq_length
   sentences = job.corpora[set_name].sentences
   rows = tagging.feature_rows(windows, sentences, job.labels, length)
   return rows, tagging.record_features(length)
 
 
-def make_model_fn(job, num_steps=None):
+def make_model_fn(job: Job, num_steps: Optional[int] = None) -> estimators.ModelFn:
   """Makes the model_fn of a run that trains num_steps steps, or of evaluation and prediction."""
   arguments = job.run.model_arguments(num_steps)
   soft = job.run.soft_targets()
   return model_fn_builder(num_labels=len(job.labels), soft_targets=soft, **arguments)
 
 
-def train(job):
-  """Trains, from the last checkpoint in the output directory; returns a list of hooks.Trained."""
+def train(job: Job) -> list[hooks.Trained]:
+  """Trains, from the last checkpoint in the output directory."""
   run, windows = job.run, make_windows(job, "train")
   num_steps = runs.num_train_steps(run.settings, len(windows), "windows")
   done = steps.open_directory(run, num_steps, job.labels)
@@ -259,19 +264,20 @@ def train(job):
   return steps.fine_tune(run, model_fn, table, train_file, num_steps, len(windows), dev_metrics)
 
 
-def run_model(job, set_name, file_name, batch_size, checkpoint=None):
+def run_model(
+  job: Job, set_name: str, file_name: str, batch_size: int, checkpoint: Optional[str] = None
+) -> tuple[list[list[str]], float]:
   """Runs the model over a set.
 
   Args:
-    job: Job.
-    set_name: str, key of job.corpora.
-    file_name: str, name of the file for the features.
-    batch_size: int; on a TPU the set is filled up to a multiple of it.
-    checkpoint: str or None, see steps.predict.
+    set_name: key of job.corpora.
+    file_name: name of the file for the features.
+    batch_size: on a TPU the set is filled up to a multiple of it.
+    checkpoint: see steps.predict.
 
   Returns:
-    A pair: list of lists of str, a tag for each word of each sentence; float, the mean loss of the
-    words that have a word piece, in nats, which is undefined for a set without tags.
+    A tag for each word of each sentence; the mean loss of the words that have a word piece, in
+    nats, which is undefined for a set without tags.
 
   Raises:
     files.InputError: the model's outputs are NaN, or memory ran out.
@@ -299,29 +305,29 @@ def run_model(job, set_name, file_name, batch_size, checkpoint=None):
 # ---- Results ------------------------------------------------------------------------------------
 
 
-def measure(job, checkpoint=None):
+def measure(job: Job, checkpoint: Optional[str] = None) -> dict[str, Any]:
   """Returns the metrics of a checkpoint on the dev set, with its loss; see steps.predict."""
   batch_size = job.run.settings.eval_batch_size
   tags, loss = run_model(job, "dev", "eval.tf_record", batch_size, checkpoint)
   return {**score(job, "dev", tags), "loss": loss}
 
 
-def measure_while_training(job, checkpoint):
-  """Returns a dict of metric -> number of a checkpoint on the dev set."""
+def measure_while_training(job: Job, checkpoint: str) -> dict[str, float]:
+  """Returns the metrics of a checkpoint on the dev set."""
   return overall(measure(job, checkpoint))
 
 
-def score(job, set_name, tags):
+def score(job: Job, set_name: str, tags: list[list[str]]) -> dict[str, Any]:
   """Returns the metrics of a set's predicted tags; see ner_metrics."""
   return job.kind.score([sentence.tags for sentence in job.corpora[set_name].sentences], tags)
 
 
-def overall(metrics):
+def overall(metrics: dict[str, Any]) -> dict[str, float]:
   """Leaves out the metrics of single types or tags."""
   return {name: value for name, value in metrics.items() if not isinstance(value, dict)}
 
 
-def log_metrics(metrics):
+def log_metrics(metrics: dict[str, Any]) -> None:
   """Logs a line per metric, and a line per type of entity, or per tag."""
   for name, value in overall(metrics).items():
     logs.notice("  %s = %s", name, value)
@@ -331,7 +337,7 @@ def log_metrics(metrics):
         logs.notice("  %s: %s", name, ", ".join(f"{k} {v:.4g}" for k, v in values.items()))
 
 
-def evaluate(job):
+def evaluate(job: Job) -> None:
   """Evaluates on the dev set and writes eval_results.txt and eval_metrics.json."""
   logging.info("***** Running evaluation *****")
   metrics = measure(job)
@@ -340,7 +346,7 @@ def evaluate(job):
   steps.write_metrics(job.run, metrics, "dev")
 
 
-def predict(job):
+def predict(job: Job) -> None:
   """Predicts a set and writes predictions.txt and predictions.jsonl; logs scores if it has tags."""
   logging.info("***** Running prediction *****")
   run, corpus = job.run, job.corpora["test"]
@@ -357,7 +363,7 @@ def predict(job):
   logs.notice("%d sentences in %s and %s", len(tags), *paths)
 
 
-def tag_text(job):
+def tag_text(job: Job) -> None:
   """Prints the entities of --text, or its words with their tags, on standard output."""
   run = job.run
   settings = run.settings

@@ -15,11 +15,11 @@ from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: sk
 import functools
 import json
 import os  # noqa: F401, for programs that import * from here
-from typing import NamedTuple
+from typing import Any, NamedTuple, Optional
 
 from absl import logging
 
-import modeling  # noqa: F401
+import modeling
 import optimization  # noqa: F401
 import tokenization
 from toolkit.formats import checkpoints, model_directory
@@ -36,7 +36,7 @@ from toolkit.tasks.pretraining_head import (  # noqa: F401, names of the classic
   get_next_sentence_output,
   input_fn_builder,
 )
-from toolkit.training import estimators, micro_batches, report, run_flags, runs, steps
+from toolkit.training import estimators, hooks, micro_batches, report, run_flags, runs, steps
 
 SCRIPT = "run_pretraining"
 PREDICTIONS_FILE = "mask_predictions.jsonl"
@@ -89,18 +89,19 @@ flags.DEFINE_integer("top_k", 5, f"How many words are shown for each {MASK}.", l
 
 
 def model_fn_builder(
-  bert_config, init_checkpoint, learning_rate, num_train_steps, num_warmup_steps, use_tpu,
-  use_one_hot_embeddings, options=micro_batches.DEFAULTS,
-):  # fmt: skip
+  bert_config: modeling.BertConfig, init_checkpoint: Optional[str], learning_rate: Optional[float],
+  num_train_steps: Optional[int], num_warmup_steps: Optional[int], use_tpu: bool,
+  use_one_hot_embeddings: bool, options: micro_batches.StepOptions = micro_batches.DEFAULTS,
+) -> estimators.ModelFn:  # fmt: skip
   """Makes the model_fn of a TPUEstimator, for training and evaluation.
 
   Args:
-    bert_config: modeling.BertConfig.
+    bert_config: the encoder's.
     init_checkpoint, use_tpu: see estimators.make_model_fn.
     learning_rate, num_train_steps, num_warmup_steps: see optimization.create_optimizer; None for a
       model_fn that does not train.
-    use_one_hot_embeddings: bool, see modeling.BertModel.
-    options: micro_batches.StepOptions.
+    use_one_hot_embeddings: see modeling.BertModel.
+    options: of a training step.
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns
@@ -124,7 +125,7 @@ def model_fn_builder(
 # ---- One run ------------------------------------------------------------------------------------
 
 
-def main(_):
+def main(_: list[str]) -> None:
   """Trains, evaluates and fills in according to the flags."""
   job = prepare()
   parts = train(job) if FLAGS.do_train else []
@@ -139,18 +140,16 @@ class Job(NamedTuple):
   """Inputs of a run, all of them checked.
 
   Attributes:
-    run: runs.Run.
-    sets: dict of flag -> pretraining_head.RecordSet, for --input_file and --eval_file as far as the
-      run needs them.
-    texts: list of str to fill in.
+    sets: flag -> records, for --input_file and --eval_file as far as the run needs them.
+    texts: those to fill in.
   """
 
   run: runs.Run
-  sets: dict
-  texts: list
+  sets: dict[str, pretraining_head.RecordSet]
+  texts: list[str]
 
 
-def prepare():
+def prepare() -> Job:
   """Reads and checks all inputs of a run, and writes nothing; InputError for the first mistake."""
   if not (FLAGS.do_train or FLAGS.do_eval or FLAGS.do_predict):
     raise files.InputError("nothing to do: give --do_train, --do_eval or --do_predict")
@@ -186,8 +185,8 @@ def prepare():
   return Job(run, sets, texts)
 
 
-def find_inputs(settings):
-  """Returns a dict of flag -> TFRecord files, for those flags that this run needs."""
+def find_inputs(settings: command_line.Settings) -> dict[str, list[str]]:
+  """Returns flag -> TFRecord files, for those flags that this run needs."""
   wanted = ["input_file"] if settings.do_train else []
   if settings.do_eval or (settings.do_train and settings.eval_steps is not None):
     wanted.append("eval_file" if settings.eval_file else "input_file")
@@ -195,8 +194,8 @@ def find_inputs(settings):
   return {flag: pretraining_head.find_records(settings[flag], flag) for flag in wanted}
 
 
-def expected_metadata(run):
-  """Returns the entries that the metadata of records must have for this run, as a dict."""
+def expected_metadata(run: runs.Run) -> dict[str, Any]:
+  """Returns the entries that the metadata of records must have for this run."""
   settings = run.settings
   expected = {name: settings[name] for name in settings.names("remembered")}
   if run.tokenizer is None:
@@ -209,13 +208,19 @@ def expected_metadata(run):
   }
 
 
-def make_model_fn(run, num_steps=None):
+def make_model_fn(run: runs.Run, num_steps: Optional[int] = None) -> estimators.ModelFn:
   """Makes the model_fn of a run that trains num_steps steps, or of evaluation."""
   return model_fn_builder(**run.model_arguments(num_steps, run.settings.num_warmup_steps))
 
 
-def make_input_fn(run, record_set, is_training, trim_padding, num_seen=0):
-  """Makes the input_fn of a RecordSet, and logs its files; see input_fn_builder."""
+def make_input_fn(
+  run: runs.Run,
+  record_set: pretraining_head.RecordSet,
+  is_training: bool,
+  trim_padding: bool,
+  num_seen: int = 0,
+) -> input_pipeline.InputFn:
+  """Makes the input_fn of records, and logs their files; see input_fn_builder."""
   logging.info("*** Input Files ***")
   for path in record_set.paths:
     logging.info("  %s", path)
@@ -231,8 +236,8 @@ def make_input_fn(run, record_set, is_training, trim_padding, num_seen=0):
   )
 
 
-def train(job):
-  """Trains, from the last checkpoint in the output directory; returns a list of hooks.Trained."""
+def train(job: Job) -> list[hooks.Trained]:
+  """Trains, from the last checkpoint in the output directory."""
   run, train_set = job.run, job.sets["input_file"]
   num_steps, batch_size = run.settings.num_train_steps, run.settings.train_batch_size
   done = steps.open_directory(run, num_steps)
@@ -252,7 +257,7 @@ def train(job):
     return steps.train(run, estimator, make_train_input_fn, num_steps, save_examples, watch)
 
 
-def evaluate(job):
+def evaluate(job: Job) -> None:
   """Evaluates on each record once, and writes eval_results.txt and eval_metrics.json."""
   logging.info("***** Running evaluation *****")
   logging.info("  Batch size = %d", job.run.settings.eval_batch_size)
@@ -262,17 +267,17 @@ def evaluate(job):
   steps.write_results(job.run, results, {**metrics, **source})
 
 
-def measure_while_training(job, checkpoint):
-  """Returns a dict of metric -> number of a checkpoint on the evaluation set."""
+def measure_while_training(job: Job, checkpoint: str) -> dict[str, float]:
+  """Returns the metrics of a checkpoint on the evaluation set."""
   results, _ = measure(job, checkpoint)
   return {name: results[name] for name in METRICS}
 
 
-def measure(job, checkpoint=None):
+def measure(job: Job, checkpoint: Optional[str] = None) -> tuple[dict[str, Any], dict[str, Any]]:
   """Measures a checkpoint, the trained one by default, on the evaluation set.
 
   Returns:
-    A pair of dicts: of METRICS and global_step -> NumPy number; of the records that were used.
+    METRICS and global_step -> NumPy number; a description of the records that were used.
   """
   run, eval_set = job.run, job.sets.get("eval_file") or job.sets["input_file"]
   batch_size, limit = run.settings.eval_batch_size, run.settings.max_eval_steps
@@ -295,7 +300,7 @@ def measure(job, checkpoint=None):
   return results, {"num_records": num_records, "input_files": eval_set.paths}
 
 
-def fill_masks(job):
+def fill_masks(job: Job) -> None:
   """Prints the predicted words for each mask, and writes them to mask_predictions.jsonl."""
   logging.info("***** Running prediction *****")
   run, settings = job.run, job.run.settings

@@ -20,13 +20,13 @@ import json  # noqa: F401
 import math  # noqa: F401
 import os
 import random  # noqa: F401
-from typing import NamedTuple
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import six  # noqa: F401
 from absl import logging
 
-import modeling  # noqa: F401
+import modeling
 import optimization  # noqa: F401
 import tokenization
 from toolkit.formats import checkpoints, model_directory
@@ -41,6 +41,7 @@ from toolkit.support import command_line, files, logs
 from toolkit.support.command_line import AUTO
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import squad, squad_answers, squad_head
+from toolkit.tasks.soft_targets import SoftTargets
 from toolkit.tasks.squad import (  # noqa: F401, names of the classic script
   FeatureWriter,
   InputFeatures,
@@ -95,9 +96,11 @@ squad.define_flags(flags)
 
 
 def model_fn_builder(
-  bert_config, init_checkpoint, learning_rate, num_train_steps, num_warmup_steps, use_tpu,
-  use_one_hot_embeddings, options=micro_batches.DEFAULTS, soft_targets=None,
-):  # fmt: skip
+  bert_config: modeling.BertConfig, init_checkpoint: Optional[str], learning_rate: Optional[float],
+  num_train_steps: Optional[int], num_warmup_steps: Optional[int], use_tpu: bool,
+  use_one_hot_embeddings: bool, options: micro_batches.StepOptions = micro_batches.DEFAULTS,
+  soft_targets: Optional[SoftTargets] = None,
+) -> estimators.ModelFn:  # fmt: skip
   """Makes the model_fn of a TPUEstimator, for training and prediction.
 
   Args:
@@ -105,9 +108,8 @@ def model_fn_builder(
     init_checkpoint, use_tpu: see estimators.make_model_fn.
     learning_rate, num_train_steps, num_warmup_steps: see optimization.create_optimizer; None for a
       model_fn that does not train.
-    options: micro_batches.StepOptions.
-    soft_targets: SoftTargets of a training whose features have TEACHER_LOGITS, float32 [B, S, 2];
-      None for a training without a teacher.
+    options: of a training step.
+    soft_targets: of a training whose features have TEACHER_LOGITS, float32 [B, S, 2].
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. `features` has the columns
@@ -134,7 +136,7 @@ def model_fn_builder(
 # ---- One run ------------------------------------------------------------------------------------
 
 
-def main(_):
+def main(_: list[str]) -> None:
   """Trains, answers, scores and asks according to the flags."""
   job = prepare()
   settings = job.run.settings
@@ -153,20 +155,22 @@ class Job(NamedTuple):
   """Inputs of a run, all of them checked.
 
   Attributes:
-    run: runs.Run.
-    examples: dict of "train" and "predict" -> list of SquadExample, those that the run needs.
+    run: settings and model.
+    examples: "train" and "predict" -> questions, those that the run needs.
   """
 
   run: runs.Run
-  examples: dict
+  examples: dict[str, list[SquadExample]]
 
 
-def validate_flags_or_throw(bert_config, settings=None):
+def validate_flags_or_throw(
+  bert_config: modeling.BertConfig, settings: Optional[command_line.Settings] = None
+) -> None:
   """Checks the flags that need no file but the model's configuration.
 
   Args:
-    bert_config: modeling.BertConfig.
-    settings: command_line.Settings; default: the present values of the flags.
+    bert_config: the model's.
+    settings: default: the present values of the flags.
 
   Raises:
     files.InputError, a ValueError: the first flag that is missing or cannot be used.
@@ -185,7 +189,7 @@ def validate_flags_or_throw(bert_config, settings=None):
     tokenization.validate_case_matches_checkpoint(settings.do_lower_case, settings.init_checkpoint)
 
 
-def prepare():
+def prepare() -> Job:
   """Reads and checks all inputs of a run, and writes nothing; InputError for the first mistake."""
   run = runs.begin(flags, SCRIPT)
   settings = run.settings
@@ -212,22 +216,22 @@ def prepare():
   return Job(run, examples)
 
 
-def make_features(job, set_name, input_file):
-  """Makes the squad.FeatureSet of job.examples[set_name], which were read from input_file."""
+def make_features(job: Job, set_name: str, input_file: str) -> squad.FeatureSet:
+  """Makes the features of job.examples[set_name], which were read from input_file."""
   settings = job.run.settings
   features = squad.cached_features(
     job.examples[set_name],
     input_file,
     squad.settings_of(settings, is_training=set_name == "train"),
     settings.cache_dir or job.run.scratch(),
-    settings.num_workers or os.cpu_count(),
+    settings.num_workers or os.cpu_count() or 1,
   )
   squad.log_features(features)
   return features
 
 
-def train(job):
-  """Trains, from the last checkpoint in the output directory; returns a list of hooks.Trained."""
+def train(job: Job) -> list[hooks.Trained]:
+  """Trains, from the last checkpoint in the output directory."""
   run, settings = job.run, job.run.settings
   features = make_features(job, "train", settings.train_file)
   num_steps = runs.num_train_steps(settings, len(features), "windows")
@@ -248,17 +252,19 @@ def train(job):
   return steps.fine_tune(run, model_fn, table, train_file, num_steps, len(features), dev_metrics)
 
 
-def run_model(job, features, checkpoint=None):
+def run_model(
+  job: Job, features: squad.FeatureSet, checkpoint: Optional[str] = None
+) -> list[RawResult]:
   """Runs the model over windows.
 
   Args:
-    job: Job.
-    features: squad.FeatureSet.
-    checkpoint: str or None, see steps.predict.
+    job: of the model.
+    features: of the windows.
+    checkpoint: see steps.predict.
 
   Returns:
-    List of RawResult, one per window in their order; logits are float32 [L], L at least the number
-    of the window's tokens.
+    A result per window in their order; logits are float32 [L], L at least the number of the
+    window's tokens.
   """
   run, settings = job.run, job.run.settings
   input_file, batch_size = run.path("eval.tf_record"), settings.predict_batch_size
@@ -280,8 +286,10 @@ def run_model(job, features, checkpoint=None):
   return [RawResult(int(row["unique_ids"]), row["start_logits"], row["end_logits"]) for row in rows]
 
 
-def choose_answers(job, features, results):
-  """Chooses answers of the model's results, squad_answers.Answers, however high null odds are."""
+def choose_answers(
+  job: Job, features: squad.FeatureSet, results: list[RawResult]
+) -> squad_answers.Answers:
+  """Chooses answers of the model's results, however high null odds are."""
   settings = job.run.settings
   return squad_answers.compute_answers(
     job.examples["predict"],
@@ -296,8 +304,8 @@ def choose_answers(job, features, results):
   )
 
 
-def measure_while_training(job, checkpoint):
-  """Returns a dict of metric -> number of a checkpoint on --predict_file."""
+def measure_while_training(job: Job, checkpoint: str) -> dict[str, float]:
+  """Returns the metrics of a checkpoint on --predict_file."""
   predict_file = job.run.settings.predict_file
   features = make_features(job, "predict", predict_file)
   answers = choose_answers(job, features, run_model(job, features, checkpoint))
@@ -307,11 +315,11 @@ def measure_while_training(job, checkpoint):
   return squad_scores.evaluate(dataset, answers.predictions)
 
 
-def predict(job):
+def predict(job: Job) -> squad_answers.Answers:
   """Runs the model over --predict_file and saves what answers are chosen from.
 
   Returns:
-    squad_answers.Answers, where each question has an answer, however high its null odds.
+    An answer to each question, however high its null odds.
   """
   settings = job.run.settings
   features = make_features(job, "predict", settings.predict_file)
@@ -327,7 +335,7 @@ def predict(job):
 # ---- Answers, thresholds and scores -------------------------------------------------------------
 
 
-def answers_source(run):
+def answers_source(run: runs.Run) -> dict[str, Any]:
   """Returns all that saved answers depend on; they are used again only if nothing has changed."""
   settings = run.settings
   index = checkpoints.resolve_checkpoint(run.checkpoint()) + ".index"  # has checksums of variables
@@ -339,10 +347,10 @@ def answers_source(run):
   }
 
 
-def finish(run, answers):
+def finish(run: runs.Run, answers: squad_answers.Answers) -> None:
   """Writes the predictions by the wanted threshold and, with --do_eval, their scores."""
   settings = run.settings
-  threshold, best, dataset = settings.null_score_diff_threshold, {}, None
+  threshold, best, dataset = settings.null_score_diff_threshold, {}, {}
   if settings.do_eval:
     dataset = files.read_json(settings.predict_file)
     if answers.null_odds:
@@ -358,13 +366,13 @@ def finish(run, answers):
     write_metrics(run, {**squad_scores.evaluate(dataset, predictions), **best}, threshold)
 
 
-def write_metrics(run, metrics, threshold):
+def write_metrics(run: runs.Run, metrics: dict[str, Any], threshold: float) -> None:
   """Logs the scores and writes them to eval_metrics.json and TensorBoard.
 
   Args:
-    run: runs.Run.
-    metrics: dict of name -> number, as the official evaluators name them.
-    threshold: float, the null_score_diff_threshold of the predictions.
+    run: with the output directory.
+    metrics: name -> number, as the official evaluators name them.
+    threshold: the null_score_diff_threshold of the predictions.
   """
   step = steps.trained_step(run)
   logs.notice("***** Eval results *****")
@@ -377,7 +385,7 @@ def write_metrics(run, metrics, threshold):
   files.write_json(run.path(squad_answers.METRICS_FILE), {**metrics, **extra})
 
 
-def ask(run):
+def ask(run: runs.Run) -> None:
   """Answers --question, or typed questions, on standard output."""
   settings = run.settings
   threshold = settings.null_score_diff_threshold

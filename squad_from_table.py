@@ -9,13 +9,14 @@ are known, answer (empty: the context has none), answer_start (in characters) an
 import argparse
 import os
 import sys
+from typing import Any
 
 from absl import logging
 
 from toolkit.support import files
 
 
-def columns_to_squad(path: str) -> dict:
+def columns_to_squad(path: str) -> dict[str, Any]:
   """Converts a table of questions to SQuAD 2.0.
 
   Args:
@@ -34,7 +35,8 @@ def columns_to_squad(path: str) -> dict:
   Raises:
     files.InputError: names the line of a row that cannot be used.
   """
-  paragraphs, sources = {}, {}
+  by_context: dict[str, list[dict[str, Any]]] = {}
+  sources: dict[str, str] = {}
   num_ambiguous = 0
   for number, (source, row) in enumerate(_read_columns(path)):
     question, context = (_filled(row, name, source) for name in ("question", "context"))
@@ -42,13 +44,13 @@ def columns_to_squad(path: str) -> dict:
     if qas_id in sources:
       raise files.InputError(f"{source}: found id {qas_id!r} again; {sources[qas_id]} has it")
     sources[qas_id] = source
-    qas = {"id": qas_id, "question": question}
+    qas: dict[str, Any] = {"id": qas_id, "question": question}
     if "answer" in row:
       answer = _find_answer(row, context, source)
       qas.update(answers=[answer] if answer else [], is_impossible=answer is None)
       is_placed = (row.get("answer_start") or "").strip()
       num_ambiguous += bool(answer and not is_placed and context.count(answer["text"]) > 1)
-    paragraphs.setdefault(context, []).append(qas)
+    by_context.setdefault(context, []).append(qas)
   if num_ambiguous:
     logging.warning(
       "%s: %d answers stand in their context more than once; the first place is taken. A column "
@@ -57,7 +59,7 @@ def columns_to_squad(path: str) -> dict:
       num_ambiguous,
     )
   title = os.path.splitext(os.path.basename(path))[0]
-  paragraphs = [{"context": context, "qas": qas} for context, qas in paragraphs.items()]
+  paragraphs = [{"context": context, "qas": qas} for context, qas in by_context.items()]
   return {"version": "v2.0", "data": [{"title": title, "paragraphs": paragraphs}]}
 
 
@@ -72,11 +74,12 @@ def _read_columns(path):
       f"{path}: its name ends in {file_format!r}; known are {', '.join(files.TABLES)}"
     )
   table = files.read_table(path, file_format)
+  columns = table.columns or []
   for name in ("question", "context"):
-    if name not in table.columns:
-      found = ", ".join(map(repr, table.columns))
+    if name not in columns:
+      found = ", ".join(map(repr, columns))
       raise files.InputError(f"{path}:1: has no column {name!r}; its columns are {found}")
-  places = {name: table.columns.index(name) for name in _COLUMNS if name in table.columns}
+  places = {name: columns.index(name) for name in _COLUMNS if name in columns}
   files.check_widths(table)
   return [
     (row.source, {name: files.cell(row, c) for name, c in places.items()}) for row in table.rows
@@ -111,7 +114,7 @@ def _find_answer(row, context, source):
   return {"text": answer, "answer_start": place}
 
 
-def main():
+def main() -> None:
   """Runs the command of the module's docstring."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -53,7 +53,7 @@ def _parse(arguments):
   return parser.parse_args(arguments)
 
 
-def main(arguments: list[str]):
+def main(arguments: list[str]) -> None:
   """Evaluates the files of a command line, given without the program's name.
 
   Raises:

@@ -31,7 +31,7 @@ _buffer = None  # MemoryHandler of the lines of a script whose log file is not k
 _file = None  # handler of the log file
 
 
-def start(shows_all: bool, has_file: bool):
+def start(shows_all: bool, has_file: bool) -> None:
   """Configures the log of a script that is the program, after absl has set up its own.
 
   Args:
@@ -66,7 +66,7 @@ def is_started() -> bool:
   return _is_started
 
 
-def write_to(directory: str):
+def write_to(directory: str) -> None:
   """Adds all lines of this script, from its start on, to the log file of an output directory.
 
   Does nothing in a program that only imports the scripts, and in a directory that is read-only.
@@ -92,7 +92,7 @@ def write_to(directory: str):
   _buffer = None
 
 
-def write_error(message: str):
+def write_error(message: str) -> None:
   """Adds a line to the log file alone, for an error that is shown in another way."""
   if _file is not None:
     _file.handle(logging.LogRecord("absl", logging.ERROR, "", 0, message, None, None))

@@ -7,6 +7,6 @@ NOTICE = 25
 
 
 @logging.skip_log_prefix
-def notice(message: str, *args):
+def notice(message: str, *args: object) -> None:
   """Logs a notice; arguments as of logging.info."""
   logging.get_absl_logger().log(NOTICE, message, *args)

@@ -1454,7 +1454,9 @@ def prediction_table(
   """
   table = io.StringIO()
   writer = csv.writer(table, delimiter="\t", lineterminator="\n")
-  columns = {"text": [example.text_a for example in examples]} if with_text else {}
+  columns: dict[str, list[Optional[str]]] = {}
+  if with_text:
+    columns["text"] = [example.text_a for example in examples]
   if with_text and any(example.text_b for example in examples):
     columns["text_b"] = [example.text_b for example in examples]
   texts = zip(*columns.values()) if columns else [()] * len(examples)

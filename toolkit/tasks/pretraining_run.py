@@ -230,7 +230,8 @@ class Progress:
   def __init__(self, corpus: pretraining.Corpus, num_documents: int, num_instances: int) -> None:
     """Starts; num_documents of a corpus are done, and gave num_instances."""
     self._corpus = corpus
-    self._num_documents = self._first_document = num_documents
+    self._num_documents: float = num_documents
+    self._first_document = num_documents
     self._num_instances = num_instances
     self._start = self._last_line = time.monotonic()
     self._bar = tqdm(

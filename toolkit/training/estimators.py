@@ -10,7 +10,8 @@ train, evaluate, predict   run the estimator
 import contextlib
 import signal
 import sys
-from typing import NamedTuple, Optional
+from collections.abc import Callable
+from typing import Any, NamedTuple, Optional
 
 from absl import logging
 from tqdm import tqdm
@@ -22,6 +23,9 @@ from toolkit.records import input_pipeline
 from toolkit.support import files, logs, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.training import distribution, hooks, micro_batches
+
+# Function of (features, labels, mode, params) to a tf.estimator.tpu.TPUEstimatorSpec.
+ModelFn = Callable[..., Any]
 
 _CREATE_OPTIMIZER = optimization.create_optimizer
 
