@@ -3,7 +3,7 @@
 # make quickstart-ner          fine-tune it on samples/ner and tag a new sentence
 # make quickstart-pretraining  train a small model from scratch on samples/pretraining.txt
 # make glue DATA=DIR           train, evaluate and predict the tasks of GLUE in DIR/CoLA, DIR/MNLI, ...
-# make test                    formatter, linter and all tests but the slow ones
+# make test                    formatter, linter, type checker and all tests but the slow ones
 # make test-matrix             the tests on each Python from 3.9 to 3.13 that is found, and a table
 # make test-notebooks          execute the notebooks from top to bottom, in a copy of this directory
 # make notebooks               execute them here, and store their outputs in them
@@ -19,7 +19,7 @@ PRETRAINING := $(WORK)/pretraining
 PEERS := .peers
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: glue quickstart quickstart-squad quickstart-ner quickstart-pretraining test test-matrix pytest \
+.PHONY: glue quickstart quickstart-squad quickstart-ner quickstart-pretraining test test-matrix types pytest \
   test-notebooks notebooks notebook-links bench peers clean
 
 quickstart: $(VENV)/quickstart $(MODEL)/bert_model.ckpt.index
@@ -100,7 +100,11 @@ $(WORK)/glue/AX/done: $(WORK)/glue/MNLI/done
 test: $(VENV)/test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	@$(MAKE) --no-print-directory types
 	@$(MAKE) --no-print-directory pytest
+
+types: $(VENV)/test
+	$(VENV)/bin/mypy
 
 pytest: $(VENV)/test
 	$(VENV)/bin/python -m pytest -m "not slow" -n 2 --dist loadfile --junitxml=$(VENV)/tests.xml

@@ -254,7 +254,7 @@ def strip(
     for name, path in paths.items()
     if given.get(name) or files.exists(path)
   }
-  rows = [(name, value.shape, name, value.shape) for name, value in tensors.items()]
+  rows: list[Row] = [(name, v.shape, name, v.shape) for name, v in tensors.items()]
   return Conversion(CHECKPOINT, tensors, texts, rows, ignored)
 
 

@@ -270,7 +270,9 @@ def fill(settings: command_line.Settings, paths: list[str]) -> str:
   return text
 
 
-def missing_words(counts: dict, vocab: Collection[str], min_frequency: int = 1) -> list[str]:
+def missing_words(
+  counts: dict[str, int], vocab: Collection[str], min_frequency: int = 1
+) -> list[str]:
   """Returns the words without a whole piece in a vocabulary, the most frequent first.
 
   Args:

@@ -560,7 +560,7 @@ def transformer_model(
   attention_probs_dropout_prob: float = 0.1,
   initializer_range: float = 0.02,
   do_return_all_layers: bool = False,
-) -> Union[tf.Tensor, list]:
+) -> Union[tf.Tensor, list[tf.Tensor]]:
   """Builds a stack of Transformer blocks, each normalised after its residual sums.
 
   Args:

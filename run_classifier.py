@@ -10,11 +10,11 @@ A finished --output_dir is all that later evaluation and prediction need:
 """
 
 from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
-
 import collections  # noqa: F401, for programs that import * from here
 import csv  # noqa: F401
 import functools
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -116,7 +116,7 @@ def model_fn_builder(
     inputs = [features[name] for name in ("input_ids", "input_mask", "segment_ids")]
     label_ids = features.get("label_ids") if mode == keys.PREDICT else features["label_ids"]
     # A program may replace create_model by a function with the classic arguments.
-    more = {} if kind is CLASSES else {"kind": kind}
+    more: dict[str, Any] = {} if kind is CLASSES else {"kind": kind}
     more.update({"class_weights": class_weights} if class_weights else {})
     inputs += [label_ids, num_labels, use_one_hot_embeddings]
     loss, losses, logits, probabilities = create_model(
@@ -224,14 +224,14 @@ def training_examples(job: Job) -> list[InputExample]:
 
 
 def write_features(
-  job: Job, examples: list[InputExample], name: str
+  job: Job, examples: Sequence[classification.Example], name: str
 ) -> tuple[str, list[tf_records.Feature]]:
   """Writes the features of examples to a TFRecord file; returns its path and its table."""
   length, kind = job.run.settings.max_seq_length, job.task.kind
   marks_unlabeled = name == "train.tf_record" and "unlabeled" in job.examples
   path = os.path.join(job.run.scratch(), name)
   file_based_convert_examples_to_features(
-    examples, job.labels, length, job.run.tokenizer, path, kind, marks_unlabeled
+    examples, job.labels, length, job.run.required_tokenizer(), path, kind, marks_unlabeled
   )
   return path, classification.record_features(length, kind, job.num_outputs(), marks_unlabeled)
 
@@ -281,7 +281,7 @@ def run_model(
   Returns:
     float32 [N, L] probabilities and float32 [N] losses, in the order of the input.
   """
-  examples = list(job.examples[set_name])
+  examples: list[classification.Example] = list(job.examples[set_name])
   count = len(examples)
   if job.run.settings.use_tpu:
     examples += [PaddingInputExample()] * (-count % batch_size)
@@ -333,7 +333,7 @@ def evaluate(job: Job, set_name: str, suffix: str = "") -> None:
   # `loss` is the mean over batches in the order of the input, of which the last may be smaller.
   batches = np.split(losses, range(batch_size, len(losses), batch_size))
   mean_loss, batch_loss = losses.mean(), np.mean([batch.mean() for batch in batches])
-  results = {"eval_loss": mean_loss, "global_step": step, "loss": batch_loss}
+  results: dict[str, Any] = {"eval_loss": mean_loss, "global_step": step, "loss": batch_loss}
   if "accuracy" in metrics:
     results["eval_accuracy"] = np.float32(metrics["accuracy"])
   judged = {f"eval_{name}": metrics[name] for name in job.task.metrics}
@@ -352,7 +352,7 @@ def predict(job: Job, set_name: str, suffix: str = "") -> None:
   settings, kind, examples = job.run.settings, job.task.kind, job.examples[set_name]
   file_name = f"predict{suffix}.tf_record"
   probabilities, _ = run_model(job, set_name, file_name, settings.predict_batch_size)
-  threshold = classification.label_threshold(settings) if kind is LABELS else None
+  threshold = classification.label_threshold(settings) if kind is LABELS else 0.5
   predictions = kind.decide(probabilities, job.labels, threshold)
   logging.info("***** Predict results *****")
   rows = (examples, job.labels, probabilities, predictions, settings.label_separator)
@@ -367,9 +367,10 @@ def predict(job: Job, set_name: str, suffix: str = "") -> None:
 def classify_text(job: Job) -> None:
   """Prints the prediction for --text on standard output."""
   run, settings = job.run, job.run.settings
-  threshold = classification.label_threshold(settings) if job.task.kind is LABELS else None
-  options = (job.labels, settings.max_seq_length, job.task.kind, threshold)
-  model = Classifier(run.checkpoint(), run.config, run.tokenizer, *options)
+  kind, tokenizer = job.task.kind, run.required_tokenizer()
+  threshold = classification.label_threshold(settings) if kind is LABELS else 0.5
+  options: list[Any] = [job.labels, settings.max_seq_length, kind, threshold]
+  model = Classifier(run.checkpoint(), run.config, tokenizer, *options)
   text = settings.text if settings.text_b is None else (settings.text, settings.text_b)
   print(classifier.prediction_line(*model.classify([text])), flush=True)
 

@@ -146,7 +146,7 @@ def make_features(
   """Returns the features of a set: rows for tf_records, and their table."""
   questions, length = job.sets[set_name], job.run.settings.max_seq_length
   width = multiple_choice.num_choices(questions)
-  rows = multiple_choice.feature_rows(questions, job.run.tokenizer, length, width)
+  rows = multiple_choice.feature_rows(questions, job.run.required_tokenizer(), length, width)
   return rows, multiple_choice.record_features(length, width)
 
 
@@ -198,7 +198,11 @@ def run_model(
   rows, table = make_features(job, set_name)
   count = len(job.sets[set_name])
   logging.info("  Num questions = %d", count)
-  options = {"batch_size": batch_size, "description": set_name, "checkpoint": checkpoint}
+  options: dict[str, Any] = {
+    "batch_size": batch_size,
+    "description": set_name,
+    "checkpoint": checkpoint,
+  }
   found = steps.predict_set(
     job.run, make_model_fn(job), rows, table, file_name=file_name, num_rows=count, **options
   )
@@ -247,7 +251,7 @@ def choose(job: Job) -> None:
   """Prints the choices of --choice on standard output, the most probable first."""
   run, settings = job.run, job.run.settings
   length = settings.max_seq_length
-  model = Chooser(run.checkpoint(), run.config, run.tokenizer, length)
+  model = Chooser(run.checkpoint(), run.config, run.required_tokenizer(), length)
   found = model.choose(settings.choice, settings.question, settings.context)
   print("\n".join(chooser.choice_lines(found)), flush=True)
 

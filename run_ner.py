@@ -188,7 +188,7 @@ class Job(NamedTuple):
 
   run: runs.Run
   labels: list[str]
-  kind: object
+  kind: tagging.Kind
   corpora: dict[str, tagging.Corpus]
 
 
@@ -221,7 +221,7 @@ def prepare() -> Job:
 def make_windows(job: Job, set_name: str) -> list[tagging.Window]:
   """Cuts the sentences of a set into windows."""
   sentences, length = job.corpora[set_name].sentences, job.run.settings.max_seq_length
-  return tagging.make_windows(sentences, job.run.tokenizer, length, job.kind)
+  return tagging.make_windows(sentences, job.run.required_tokenizer(), length, job.kind)
 
 
 def make_features(
@@ -319,7 +319,7 @@ def measure_while_training(job: Job, checkpoint: str) -> dict[str, float]:
 
 def score(job: Job, set_name: str, tags: list[list[str]]) -> dict[str, Any]:
   """Returns the metrics of a set's predicted tags; see ner_metrics."""
-  return job.kind.score([sentence.tags for sentence in job.corpora[set_name].sentences], tags)
+  return job.kind.score([s.tags or [] for s in job.corpora[set_name].sentences], tags)
 
 
 def overall(metrics: dict[str, Any]) -> dict[str, float]:
@@ -370,7 +370,7 @@ def tag_text(job: Job) -> None:
   model = Tagger(
     run.checkpoint(),
     run.config,
-    run.tokenizer,
+    run.required_tokenizer(),
     job.labels,
     settings.max_seq_length,
     settings.tag_scheme,

@@ -239,7 +239,7 @@ def train(job: Job) -> list[hooks.Trained]:
   if done is None:
     return []
   train_file = os.path.join(run.scratch(), "train.tf_record")
-  squad.write_feature_records(features, train_file, settings.num_workers or os.cpu_count())
+  squad.write_feature_records(features, train_file, settings.num_workers or os.cpu_count() or 1)
   table = squad.record_features(settings.max_seq_length, is_training=True)
   teacher = squad_head.stacked_logits
   train_file, table = steps.add_teacher_logits(run, teacher, train_file, table)
@@ -269,7 +269,7 @@ def run_model(
   run, settings = job.run, job.run.settings
   input_file, batch_size = run.path("eval.tf_record"), settings.predict_batch_size
   multiple = batch_size if settings.use_tpu else 1
-  workers = settings.num_workers or os.cpu_count()
+  workers = settings.num_workers or os.cpu_count() or 1
   squad.write_feature_records(features, input_file, workers, multiple=multiple)
   table = squad.record_features(settings.max_seq_length, is_training=False)
   model_fn = model_fn_builder(**run.model_arguments())

@@ -162,6 +162,96 @@ def test_docstrings_begin_with_a_verb_or_a_noun():
   assert not wrong
 
 
+def _public_functions(tree):
+  """Yields a name, a function and True for a method, of all that have no leading underscore."""
+  for node in tree.body:
+    if isinstance(node, ast.FunctionDef) and _is_public(node.name):
+      yield node.name, node, False
+    elif isinstance(node, ast.ClassDef) and _is_public(node.name):
+      for member in node.body:
+        if isinstance(member, ast.FunctionDef) and _is_public(member.name):
+          yield f"{node.name}.{member.name}", member, "staticmethod" not in _decorators(member)
+
+
+def _is_public(name):
+  return not name.startswith("_") or re.fullmatch("__\\w+__", name)
+
+
+def _decorators(function):
+  return {getattr(each, "id", "") for each in function.decorator_list}
+
+
+def _hints(function, is_method):
+  """Returns the hints of a function's parameters, self left out, and of its result, or None."""
+  found = function.args
+  parameters = [*found.posonlyargs, *found.args][int(is_method) :]
+  parameters += [each for each in (found.vararg, *found.kwonlyargs, found.kwarg) if each]
+  return [*(parameter.annotation for parameter in parameters), function.returns]
+
+
+def test_public_functions_have_type_hints():
+  lacking, bare = [], []
+  for module, path in modules().items():
+    for name, function, is_method in _public_functions(parse(path)):
+      hints = _hints(function, is_method)
+      if None in hints:
+        lacking.append(f"{module}.{name}")
+      if any(map(_is_bare, filter(None, hints))):
+        bare.append(f"{module}.{name}")
+  assert (lacking, bare) == ([], [])
+
+
+def _is_bare(hint):
+  """Returns True for a hint with a list, dict or tuple that does not tell its items."""
+  if isinstance(hint, ast.Subscript):
+    return _is_bare(hint.slice)
+  if isinstance(hint, ast.Name):
+    return hint.id in ("dict", "list", "set", "tuple")
+  return any(map(_is_bare, ast.iter_child_nodes(hint)))
+
+
+def test_fields_of_public_classes_tell_their_items():
+  bare = [
+    f"{module}.{node.name}.{ast.unparse(field.target)}"
+    for module, path in modules().items()
+    for node in parse(path).body
+    if isinstance(node, ast.ClassDef)
+    for field in node.body
+    if isinstance(field, ast.AnnAssign) and _is_bare(field.annotation)
+  ]
+  assert not bare
+
+
+@pytest.mark.parametrize(
+  ("code", "are_whole", "are_bare"),
+  [
+    ("def f(a: int, *b: str, c: int = 1, **d: int) -> None: ...", True, False),
+    ("def f(a, b: int) -> None: ...", False, False),
+    ("def f(*a) -> None: ...", False, False),
+    ("def f(*, a) -> None: ...", False, False),
+    ("def f(**a) -> None: ...", False, False),
+    ("def f(a: int): ...", False, False),
+    ("def f(a: dict) -> None: ...", True, True),
+    ("def f(a: dict[str, list]) -> None: ...", True, True),
+    ("def f(a: dict[str, list[int]]) -> tuple[int, ...]: ...", True, False),
+    ("def f() -> Optional[tuple]: ...", True, True),
+    ("class A:\n  def f(self, a: int) -> None: ...", True, False),
+    ("class A:\n  def f(self, a): ...", False, False),
+    ("class A:\n  def __init__(self): ...", False, False),
+    ("class A:\n  @staticmethod\n  def f(a) -> None: ...", False, False),
+  ],
+)
+def test_type_hints_are_seen(code, are_whole, are_bare):
+  ((_, function, is_method),) = _public_functions(ast.parse(code))
+  hints = _hints(function, is_method)
+  assert (None not in hints, any(map(_is_bare, filter(None, hints)))) == (are_whole, are_bare)
+
+
+def test_private_functions_need_no_type_hints():
+  code = "def _f(a): ...\nclass _A:\n  def f(self, a): ...\nclass B:\n  def _f(self, a): ..."
+  assert not list(_public_functions(ast.parse(code)))
+
+
 def test_no_two_scripts_share_six_lines():
   places = {}
   for name in SCRIPTS:
@@ -184,7 +274,7 @@ def _without_main(name):
 def _counts(line):
   """Leaves out blank lines, comments, imports, lone punctuation and parameters of signatures."""
   line = line.strip()
-  is_parameter = re.fullmatch(r"\w+(=[\w.]+)?,", line)
+  is_parameter = re.fullmatch(r"\w+(: [\w.\[\], ]+)?( ?= ?[\w.]+)?,", line)
   return (
     any(map(str.isalnum, line))
     and not is_parameter

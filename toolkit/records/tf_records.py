@@ -9,7 +9,7 @@ import os
 import struct
 from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, Union
 
 import google_crc32c
 import numpy as np
@@ -85,7 +85,7 @@ class Packed(bytes):
   """The values of a feature as encoded in a message, from pack or parts of it."""
 
 
-def pack(values: Sequence, dtype: type = np.int32) -> Packed:
+def pack(values: Union[Sequence[Any], np.ndarray], dtype: type = np.int32) -> Packed:
   """Encodes numbers of Feature.dtype for serialize; the codes of parts can be concatenated."""
   if dtype is np.float32:
     return Packed(np.asarray(values, "<f4").tobytes())

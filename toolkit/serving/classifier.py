@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
 import numpy as np
 
@@ -42,7 +42,7 @@ class Classifier:
     tokenizer: tokenization.FullTokenizer,
     labels: Sequence[str],
     max_seq_length: int = 128,
-    kind: classification.OneLabel = classification.CLASSES,
+    kind: classification.Kind = classification.CLASSES,
     threshold: float = 0.5,
   ) -> None:
     """Loads the model.
@@ -106,7 +106,7 @@ class Classifier:
     if not outputs:
       return []
     checkpoints.check_finite(outputs, self._directory)
-    values = self._kind.decide(np.stack(outputs), self._labels, self._threshold)
+    values: list[Any] = self._kind.decide(np.stack(outputs), self._labels, self._threshold)
     found = [dict(zip(self._labels, map(float, row))) for row in outputs]
     if self._kind is classification.NUMBER:
       return [Prediction(float(value), {}) for value in values]

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -21,6 +21,9 @@ SHORT = 16
 
 # Makes a graph from input_ids, input_mask and segment_ids; see Predictor.
 Build = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
+
+Ids = Union[Sequence[int], np.ndarray]
+Row = tuple[Ids, Ids]  # input_ids and segment_ids of one input
 
 
 class Predictor:
@@ -78,7 +81,7 @@ class Predictor:
 
   def run(
     self,
-    rows: Sequence[tuple[list[int], list[int]]],
+    rows: Sequence[Row],
     on_batch: Optional[Callable[[int], object]] = None,
   ) -> list[dict[str, np.ndarray]]:
     """Runs the model.

@@ -572,17 +572,17 @@ class _Paragraph(NamedTuple):
   """A paragraph in P word pieces.
 
   Attributes:
-    ids: list of P int.
+    ids: of the P pieces.
     id_array: the same as int32 [P].
     word_index: int32 [P], the word that a piece is of.
-    first_pieces: list of int, each word's first piece, and P.
+    first_pieces: each word's first piece, and P.
     chars: int32 [P, 2], see Windows.
   """
 
-  ids: list
+  ids: list[int]
   id_array: np.ndarray
   word_index: np.ndarray
-  first_pieces: list
+  first_pieces: list[int]
   chars: np.ndarray
 
   @classmethod

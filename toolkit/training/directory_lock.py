@@ -18,14 +18,14 @@ from toolkit.support import files
 try:
   import fcntl
 except ImportError:  # Windows
-  fcntl = None
+  fcntl = None  # type: ignore[assignment]
 
 LOCK_FILE = "training.lock"
 
 _held = {}  # real path of a directory -> descriptor of its locked file, or None without a lock
 
 
-def acquire(directory: str):
+def acquire(directory: str) -> None:
   """Locks an existing directory for a training of this process, which may hold it already.
 
   Raises:
@@ -52,7 +52,7 @@ def acquire(directory: str):
   _held[key] = descriptor
 
 
-def release(directory: str):
+def release(directory: str) -> None:
   """Ends the lock of this process, if it has one; the file is deleted."""
   key = directory if files.is_remote(directory) else os.path.realpath(directory)
   if key not in _held:

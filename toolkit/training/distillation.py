@@ -14,7 +14,8 @@ import io
 import os
 import re
 import sys
-from typing import NamedTuple, Optional
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -25,7 +26,7 @@ import modeling
 import tokenization
 from toolkit.formats import checkpoint_files, checkpoints, model_directory
 from toolkit.records import input_pipeline, tf_records
-from toolkit.serving.predictor import Predictor
+from toolkit.serving.predictor import Predictor, Row
 from toolkit.support import files, logs, processes
 from toolkit.tasks.soft_targets import TEACHER_LOGITS
 
@@ -39,6 +40,10 @@ _FORMAT = 1  # of the files that keep logits
 
 
 # ---- The teacher --------------------------------------------------------------------------------
+
+# Makes the logits of a teacher, by its configuration and by input_ids, input_mask and segment_ids,
+# int32 [B, S]: float32 [B, W], or [B, S, W] if each word piece has some.
+BuildLogits = Callable[[modeling.BertConfig, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 class Teacher(NamedTuple):
@@ -55,14 +60,14 @@ class Teacher(NamedTuple):
   directory: str
   checkpoint: str
   config: modeling.BertConfig
-  flags: dict
-  labels: Optional[list]
+  flags: dict[str, Any]
+  labels: Optional[list[str]]
 
   def path(self, name: str) -> str:
     """Returns the path of a file in its directory."""
     return os.path.join(self.directory, name)
 
-  def check_labels(self, labels: list, is_fixed: bool) -> list:
+  def check_labels(self, labels: list[str], is_fixed: bool) -> list[str]:
     """Checks that the teacher has the labels of the student's task.
 
     Args:
@@ -84,7 +89,7 @@ class Teacher(NamedTuple):
       )
     return own
 
-  def check_input(self, tokenizer: tokenization.FullTokenizer, max_seq_length: int):
+  def check_input(self, tokenizer: tokenization.FullTokenizer, max_seq_length: int) -> None:
     """Checks that the teacher has the student's vocabulary, and enough positions for its input.
 
     Raises:
@@ -160,12 +165,12 @@ def parse_layers(text: Optional[str], teacher: Teacher) -> tuple[int, ...]:
   return layers
 
 
-def student_config(config: modeling.BertConfig, layers) -> modeling.BertConfig:
+def student_config(config: modeling.BertConfig, layers: Sequence[int]) -> modeling.BertConfig:
   """Returns the configuration of a student that has some layers of the teacher with `config`."""
   return modeling.BertConfig.from_dict({**config.to_dict(), "num_hidden_layers": len(layers)})
 
 
-def student_weights(weights: dict, layers: tuple[int, ...]) -> dict:
+def student_weights(weights: dict[str, Any], layers: Sequence[int]) -> dict[str, Any]:
   """Selects the weights of a student, by name: some layers of the teacher, embeddings and heads.
 
   layers (0, 2): bert/encoder/layer_2/... -> bert/encoder/layer_1/...
@@ -180,7 +185,7 @@ def student_weights(weights: dict, layers: tuple[int, ...]) -> dict:
   return kept
 
 
-def write_student(output_dir, teacher, layers):
+def write_student(output_dir: str, teacher: Teacher, layers: Sequence[int]) -> None:
   """Writes the initial weights of a student of some of the teacher's layers, see start_paths."""
   paths = start_paths(output_dir)
   files.make_directory(os.path.join(output_dir, START), "output_dir")
@@ -207,17 +212,23 @@ def start_paths(output_dir: str) -> dict[str, str]:
 # ---- The teacher's logits on the training set ---------------------------------------------------
 
 
-def add_logits(teacher, build, input_file, output_file, features, cache_dir):
+def add_logits(
+  teacher: Teacher,
+  build: BuildLogits,
+  input_file: str,
+  output_file: str,
+  features: Sequence[tf_records.Feature],
+  cache_dir: str,
+) -> list[tf_records.Feature]:
   """Adds the teacher's logits to training records.
 
   Args:
-    teacher: Teacher.
-    build: function of the teacher's configuration and of (input_ids, input_mask, segment_ids),
-      int32 [B, S], to its logits, float32 [B, W], or [B, S, W] if each word piece has some.
-    input_file: str, a TFRecord file.
-    output_file: str, another one, to be written.
-    features: table of tf_records.Feature of the input file.
-    cache_dir: str, where logits are kept, see compute_logits.
+    teacher: of the student.
+    build: makes the logits.
+    input_file: a TFRecord file.
+    output_file: another one, to be written.
+    features: table of the input file.
+    cache_dir: directory that keeps logits, see compute_logits.
 
   Returns:
     The table of the output file: float32 [W] or [S, W] is added as TEACHER_LOGITS; [C * W] for
@@ -255,7 +266,7 @@ def _read_inputs(path, features):
   table = [feature for feature in features if feature.name in tf_records.INPUTS]
   width = table[0].shape[1] if len(table[0].shape) > 1 else 1
   input_fn = input_pipeline.read_input_fn(path, table, is_training=False, drop_remainder=False)
-  rows = []
+  rows: list[Row] = []
   with tf.Graph().as_default(), tf.Session() as session:
     batch = tf.data.make_one_shot_iterator(input_fn({"batch_size": _CHUNK})).get_next()
     while True:
@@ -273,17 +284,19 @@ def _one_row_a_text(values):
   return np.moveaxis(values, 1, -1).reshape(-1, values.shape[1])
 
 
-def compute_logits(teacher, build, rows, cache_dir):
+def compute_logits(
+  teacher: Teacher, build: BuildLogits, rows: Sequence[Row], cache_dir: str
+) -> list[np.ndarray]:
   """Runs the teacher over inputs once, in order of length, or reads the results of an earlier run.
 
   Args:
     teacher, build: see add_logits.
-    rows: list of (input_ids, segment_ids) pairs, int32 [length].
-    cache_dir: str. Each part of the logits is written there when it is computed, in a directory
-      named by a fingerprint of teacher and inputs.
+    rows: input_ids and segment_ids, int32 [length] both.
+    cache_dir: Each part of the logits is written there when it is computed, in a directory named by
+      a fingerprint of teacher and inputs.
 
   Returns:
-    List of arrays, one per row: float32 [W] or [length, W].
+    float32 [W] or [length, W] per row.
 
   Raises:
     files.InputError: the teacher's checkpoint is damaged, or its outputs are NaN; or memory ran
@@ -304,9 +317,9 @@ def compute_logits(teacher, build, rows, cache_dir):
     for number, part in _computed(teacher, build, rows, chunks, missing):
       found[number] = part
       _save_part(paths[number], part)
-  results = [None] * len(rows)
+  results = [np.zeros(0)] * len(rows)
   for chunk, part in zip(chunks, found):
-    for place, values in zip(chunk, part):
+    for place, values in zip(chunk, part or ()):
       results[place] = values
   return results
 
@@ -335,7 +348,7 @@ def _computed(teacher, build, rows, chunks, missing):
   predictor.close()
 
 
-def fingerprint(teacher: Teacher, rows) -> str:
+def fingerprint(teacher: Teacher, rows: Iterable[Row]) -> str:
   """Returns a hex digest of all inputs of the teacher's logits; see compute_logits for rows."""
   digest = hashlib.sha256(b"%d" % _FORMAT)
   digest.update(files.read_bytes(f"{teacher.checkpoint}.index"))  # has a checksum of each variable

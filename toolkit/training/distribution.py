@@ -19,7 +19,8 @@ import sys
 import tempfile
 import threading
 import zlib
-from typing import NamedTuple, Optional
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -48,7 +49,7 @@ _listed = ", ".join
 class Finished(SystemExit):
   """Ends a worker that is not the chief, and whose work is done, with status 0."""
 
-  def __init__(self):
+  def __init__(self) -> None:
     super().__init__(0)
 
 
@@ -63,7 +64,7 @@ class Task(NamedTuple):
 
   jobs: dict[str, list[str]]
   job: str
-  index: int
+  index: int  # type: ignore[assignment] # hides tuple.index
 
   def addresses(self) -> list[str]:
     """Returns all addresses, the chief's first."""
@@ -140,7 +141,9 @@ def gpus() -> list[str]:
   return [f"GPU:{number}" for number in range(len(found))]
 
 
-def find(strategy: Optional[str] = None, num_gpus: Optional[int] = None, use_tpu: bool = False):
+def find(
+  strategy: Optional[str] = None, num_gpus: Optional[int] = None, use_tpu: bool = False
+) -> "Cluster":
   """Returns the Cluster that a training runs on.
 
   Args:
@@ -178,7 +181,7 @@ def find(strategy: Optional[str] = None, num_gpus: Optional[int] = None, use_tpu
 
 
 @contextlib.contextmanager
-def without_tf_config():
+def without_tf_config() -> Iterator[None]:
   """Hides TF_CONFIG, which tf.estimator.RunConfig would read."""
   value = os.environ.pop("TF_CONFIG", None)
   try:
@@ -201,13 +204,13 @@ class Cluster:
   """The replicas of a training in this process.
 
   Attributes:
-    is_chief: bool, whether this process is the one that writes, evaluates and predicts.
-    num_replicas: int, number of replicas, those of other processes included.
+    is_chief: True in the process that writes, evaluates and predicts.
+    num_replicas: number of replicas, those of other processes included.
   """
 
   is_chief = True
 
-  def __init__(self, devices=()):
+  def __init__(self, devices: Sequence[str] = ()) -> None:
     """Makes a cluster of one process.
 
     Args:
@@ -223,7 +226,7 @@ class Cluster:
     number = "1 replica" if self.num_replicas == 1 else f"{self.num_replicas} replicas"
     return f"{number}: {_listed(self._devices)}"
 
-  def check_batch_size(self, batch_size: int):
+  def check_batch_size(self, batch_size: int) -> None:
     """Checks that a batch can be divided among the replicas.
 
     Raises:
@@ -235,7 +238,7 @@ class Cluster:
         f"multiple of {self.num_replicas}"
       )
 
-  def run_config(self) -> dict:
+  def run_config(self) -> dict[str, Any]:
     """Returns the arguments of tf.estimator.tpu.RunConfig for the training."""
     if not self._devices:
       return {}
@@ -246,7 +249,7 @@ class Cluster:
     """Returns the directory for files that only this process reads: in the chief the given one."""
     return directory
 
-  def connect(self, facts):
+  def connect(self, facts: object) -> None:
     """Waits until all workers have started, and checks that they do the same.
 
     Args:
@@ -260,11 +263,11 @@ class Cluster:
     """Returns the number that the chief gives, in all workers."""
     return number
 
-  def stop_hook(self, signals):
+  def stop_hook(self, signals: list[int]) -> hooks.StopHook:
     """Returns the hook that ends the training when a signal has come; see hooks.StopHook."""
     return hooks.StopHook(signals)
 
-  def leave(self):
+  def leave(self) -> None:
     """Ends the common work; raises Finished in workers other than the chief."""
 
 
@@ -274,11 +277,11 @@ class Cluster:
 class Workers(Cluster):
   """A Cluster of processes that train together; this is one of them."""
 
-  def __init__(self, task, devices=()):
+  def __init__(self, task: Task, devices: Sequence[str] = ()) -> None:
     """Reads the place in the cluster; connect() makes contact with the others.
 
     Args:
-      task: Task.
+      task: this process's.
       devices: names of the GPUs to use, as many in each worker; none for the CPU.
     """
     super().__init__(devices)
@@ -288,11 +291,11 @@ class Workers(Cluster):
     self.is_chief = self._number == 0
     self._others = [n for n in range(len(self._addresses)) if n != self._number]
     self.num_replicas *= len(self._addresses)
-    self._scratch = None
-    self._server = None
+    self._scratch: Optional[tempfile.TemporaryDirectory[str]] = None
+    self._server: tf.train.Server = None
     self._left = threading.Event()
 
-  def describe(self):
+  def describe(self) -> str:
     local = _listed(self._devices) or "the CPU"
     return (
       f"{self.num_replicas} replicas: {len(self._addresses)} workers with {local} each, of which "
@@ -309,17 +312,17 @@ class Workers(Cluster):
     )
     return tf.distribute.experimental.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
 
-  def run_config(self):
+  def run_config(self) -> dict[str, Any]:
     return {"train_distribute": self._strategy, "master": self._server.target}
 
-  def scratch(self, directory):
+  def scratch(self, directory: str) -> str:
     if self.is_chief:
       return directory
     if self._scratch is None:
       self._scratch = tempfile.TemporaryDirectory(prefix="worker")
     return self._scratch.name
 
-  def connect(self, facts):
+  def connect(self, facts: object) -> None:
     self._strategy = self._make_strategy()
     self._config = self._strategy.update_config_proto(tf.ConfigProto())
     try:
@@ -340,13 +343,13 @@ class Workers(Cluster):
         "the workers differ in flags or data; give all of them the same command and files"
       )
 
-  def from_chief(self, number):
+  def from_chief(self, number: int) -> int:
     return self._sum([number if self.is_chief else 0])[0]
 
-  def stop_hook(self, signals):
+  def stop_hook(self, signals: list[int]) -> hooks.StopHook:
     return _StopTogetherHook(signals, self)
 
-  def leave(self):
+  def leave(self) -> None:
     self.stop_watching()
     if not self.is_chief:
       logs.notice("This worker is done; the chief goes on alone.")
@@ -369,7 +372,7 @@ class Workers(Cluster):
       waited += _SECONDS_BETWEEN_CHECKS
       self._left.wait(_SECONDS_BETWEEN_CHECKS)
 
-  def stop_watching(self):
+  def stop_watching(self) -> None:
     """Lets other workers end from now on: the common training is over."""
     self._left.set()
 
@@ -412,12 +415,12 @@ class Workers(Cluster):
 
   # ---- Sums over the workers ----
 
-  def sum_operation(self, values, instance):
+  def sum_operation(self, values: tf.Tensor, instance: int) -> tf.Tensor:
     """Adds the sum of a tensor over the workers to a graph that all of them run.
 
     Args:
       values: tensor of the same shape and type in all of them.
-      instance: int, the same in all of them, and another for each such operation of the training.
+      instance: the same in all of them, and another for each such operation of the training.
     """
     with tf.device(f"/job:{self._task.job}/task:{self._task.index}/device:CPU:0"):
       return tf.raw_ops.CollectiveReduce(
@@ -430,8 +433,10 @@ class Workers(Cluster):
         subdiv_offsets=[0],
       )
 
-  def run_sum(self, session, total, feeds=None):
-    """Returns the list of a sum_operation of ints; files.InputError when a worker is lost."""
+  def run_sum(
+    self, session: tf.Session, total: tf.Tensor, feeds: Optional[dict[tf.Tensor, Any]] = None
+  ) -> list[int]:
+    """Runs a sum_operation of integers; files.InputError when a worker is lost."""
     try:
       return session.run(total, feeds).tolist()
     except (tf.errors.UnavailableError, tf.errors.AbortedError) as error:

@@ -10,9 +10,10 @@ train, evaluate, predict   run the estimator
 import contextlib
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, Optional
 
+import numpy as np
 from absl import logging
 from tqdm import tqdm
 
@@ -20,12 +21,13 @@ import modeling
 import optimization
 from toolkit.formats import checkpoint_files, checkpoints
 from toolkit.records import input_pipeline
-from toolkit.support import files, logs, processes
+from toolkit.support import command_line, files, logs, processes
 from toolkit.support.tensorflow_versions import tf
-from toolkit.training import distribution, hooks, micro_batches
+from toolkit.training import distribution, history, hooks, micro_batches
 
 # Function of (features, labels, mode, params) to a tf.estimator.tpu.TPUEstimatorSpec.
 ModelFn = Callable[..., Any]
+Estimator = Any  # tf.estimator.tpu.TPUEstimator, whose module is loaded when it is needed
 
 _CREATE_OPTIMIZER = optimization.create_optimizer
 
@@ -44,20 +46,20 @@ class Devices(NamedTuple):
   num_gpus: Optional[int] = None
 
   @classmethod
-  def of(cls, settings):
-    """Returns the devices that command_line.Settings select."""
+  def of(cls, settings: command_line.Settings) -> "Devices":
+    """Returns the devices that settings select."""
     return cls(**{name: settings[name] for name in cls._fields if name in settings})
 
-  def cluster(self):
-    """Returns the distribution.Cluster of a training; errors as in distribution.find."""
+  def cluster(self) -> distribution.Cluster:
+    """Returns the replicas of a training; errors as in distribution.find."""
     return distribution.find(self.distribution_strategy, self.num_gpus, self.use_tpu)
 
-  def check(self, paths, batch_sizes):
+  def check(self, paths: dict[str, Optional[str]], batch_sizes: dict[str, int]) -> None:
     """Checks that a TPU is named, can reach its files, and can divide each batch.
 
     Args:
-      paths: dict of flag name -> path or None.
-      batch_sizes: dict of flag name -> int.
+      paths: flag name -> path.
+      batch_sizes: flag name -> examples of a batch.
 
     Raises:
       files.InputError: one of these is not so.
@@ -79,7 +81,7 @@ class Devices(NamedTuple):
           "multiple of it"
         )
 
-  def resolver(self):
+  def resolver(self) -> Any:
     """Returns the TPUClusterResolver of --tpu_name, or None without one.
 
     Raises:
@@ -91,7 +93,7 @@ class Devices(NamedTuple):
     with self._converted_tpu_errors("is not found"):
       return make(self.tpu_name, zone=self.tpu_zone, project=self.gcp_project)
 
-  def find_tpu(self):
+  def find_tpu(self) -> None:
     """Connects to the TPU of --tpu_name, if there is one, and counts its cores.
 
     Raises:
@@ -137,7 +139,7 @@ def _copy_hint(path):
 class Interrupted(SystemExit):
   """A signal ended the training, after a checkpoint; ends the process with 128 + signal."""
 
-  def __init__(self, signal_number):
+  def __init__(self, signal_number: int) -> None:
     super().__init__(128 + signal_number)
 
 
@@ -145,27 +147,27 @@ class Interrupted(SystemExit):
 
 
 def make_estimator(
-  model_fn,
-  output_dir,
-  devices,
+  model_fn: ModelFn,
+  output_dir: Optional[str],
+  devices: Devices,
   *,
-  seed,
-  batch_sizes,
-  keep_checkpoint_max=5,
-  cluster=None,
-  session_config=None,
-):
+  seed: int,
+  batch_sizes: dict[str, int],
+  keep_checkpoint_max: int = 5,
+  cluster: Optional[distribution.Cluster] = None,
+  session_config: Optional[tf.ConfigProto] = None,
+) -> Estimator:
   """Makes a tf.estimator.tpu.TPUEstimator, which runs on CPU and GPU as well.
 
   Args:
-    model_fn: function of (features, labels, mode, params) to a TPUEstimatorSpec.
-    output_dir: str, where checkpoints are; None for a temporary directory.
-    devices: Devices.
-    seed: int, seed of the graph.
-    batch_sizes: dict with train_batch_size, eval_batch_size, predict_batch_size, examples.
-    keep_checkpoint_max: int, number of the last checkpoints that are kept; 0 for all.
-    cluster: distribution.Cluster to train on; default: one replica in this process.
-    session_config: tf.ConfigProto, or None for the estimator's own.
+    model_fn: of the model.
+    output_dir: directory of the checkpoints; None for a temporary one.
+    devices: to run on.
+    seed: of the graph.
+    batch_sizes: train_batch_size, eval_batch_size, predict_batch_size, in examples.
+    keep_checkpoint_max: number of the last checkpoints that are kept; 0 for all.
+    cluster: to train on; default: one replica in this process.
+    session_config: None for the estimator's own.
 
   Raises:
     files.InputError: the TPU is not known.
@@ -202,7 +204,7 @@ def _log_features(features):
     logging.info("  name = %s, shape = %s", name, features[name].shape)
 
 
-def log_variables(variables, initialized):
+def log_variables(variables: Iterable[tf.Variable], initialized: set[str]) -> None:
   """Logs the model's trainable variables, and which of them come from a checkpoint."""
   logging.info("**** Trainable Variables ****")
   for variable in variables:
@@ -213,18 +215,20 @@ def log_variables(variables, initialized):
 # ---- Starting from a checkpoint -----------------------------------------------------------------
 
 
-def load_init_checkpoint(init_checkpoint, use_tpu):
+def load_init_checkpoint(
+  init_checkpoint: Optional[str], use_tpu: bool
+) -> tuple[set[str], Optional[Callable[[], tf.train.Scaffold]]]:
   """Initializes the trainable variables of the current graph from a checkpoint, and logs which.
 
   Variables that it lacks, and heads of another shape, keep their random initial values.
 
   Args:
-    init_checkpoint: str, a path as checkpoints.resolve_checkpoint takes it, or None.
-    use_tpu: bool.
+    init_checkpoint: a path as checkpoints.resolve_checkpoint takes it; None for random values.
+    use_tpu: True for a graph of a TPU.
 
   Returns:
-    A pair: the set of names (with ":0") that are initialized, and the scaffold_fn that a TPU needs
-    in its TPUEstimatorSpec, else None.
+    The names (with ":0") that are initialized, and the scaffold_fn that a TPU needs in its
+    TPUEstimatorSpec, else None.
 
   Raises:
     files.InputError: the checkpoint does not fit; see checkpoints.compare.
@@ -258,25 +262,29 @@ class Outputs(NamedTuple):
 
   Attributes:
     objective: None for a model that predicts only.
-    eval_metrics: pair of a function and the list of tensors that it takes, as in TPUEstimatorSpec;
-      None for a model_fn that does not evaluate.
-    predictions: dict of name -> tensor [B, ...], to which EXAMPLE_INDEX is added where the features
-      have it; None for a model_fn that does not predict.
+    eval_metrics: a function and the tensors that it takes, as in TPUEstimatorSpec; None for a
+      model_fn that does not evaluate.
+    predictions: name -> tensor [B, ...], to which EXAMPLE_INDEX is added where the features have
+      it; None for a model_fn that does not predict.
   """
 
   objective: Optional[optimization.Objective]
-  eval_metrics: Optional[tuple] = None
-  predictions: Optional[dict] = None
+  eval_metrics: Optional[tuple[Callable[..., dict[str, Any]], list[tf.Tensor]]] = None
+  predictions: Optional[dict[str, tf.Tensor]] = None
 
 
 @contextlib.contextmanager
-def building(mode, features=None, options=micro_batches.DEFAULTS):
+def building(
+  mode: str,
+  features: Optional[dict[str, tf.Tensor]] = None,
+  options: micro_batches.StepOptions = micro_batches.DEFAULTS,
+) -> Iterator[None]:
   """Context in which a model_fn builds its model, in its fast forms; logs the features.
 
   Args:
     mode: a tf.estimator.ModeKeys.
-    features: dict of name -> tensor [B, ...], the model_fn's; None for no log.
-    options: micro_batches.StepOptions of the training.
+    features: name -> tensor [B, ...], the model_fn's; None for no log.
+    options: of the training.
   """
   if features is not None and distribution.is_first_replica():
     _log_features(features)
@@ -288,26 +296,25 @@ def building(mode, features=None, options=micro_batches.DEFAULTS):
 
 
 def make_model_fn(
-  build,
-  init_checkpoint,
-  learning_rate,
-  num_train_steps,
-  num_warmup_steps,
-  use_tpu,
-  options=micro_batches.DEFAULTS,
-):
+  build: Callable[[dict[str, tf.Tensor], str], Outputs],
+  init_checkpoint: Optional[str],
+  learning_rate: Optional[float],
+  num_train_steps: Optional[int],
+  num_warmup_steps: Optional[int],
+  use_tpu: bool,
+  options: micro_batches.StepOptions = micro_batches.DEFAULTS,
+) -> ModelFn:
   """Makes the model_fn of a TPUEstimator of a function that builds its model.
 
   Args:
-    build: function of features, a dict of name -> tensor [B, ...], and the mode, a
-      tf.estimator.ModeKeys, to Outputs. It is called again for the parts of a batch, and gets the
-      same variables by tf.get_variable.
-    init_checkpoint: str, a path as checkpoints.resolve_checkpoint takes it; None for weights that
-      are random, or those of the estimator's directory.
+    build: function of features, name -> tensor [B, ...], and the mode, a tf.estimator.ModeKeys. It
+      is called again for the parts of a batch, and gets the same variables by tf.get_variable.
+    init_checkpoint: a path as checkpoints.resolve_checkpoint takes it; None for weights that are
+      random, or those of the estimator's directory.
     learning_rate, num_train_steps, num_warmup_steps: see optimization.create_optimizer; None for a
       model_fn that does not train.
-    use_tpu: bool.
-    options: micro_batches.StepOptions.
+    use_tpu: True to run on a TPU.
+    options: of a training step.
 
   Returns:
     Function of (features, labels, mode, params) to a TPUEstimatorSpec. It raises ValueError for a
@@ -354,11 +361,12 @@ def _make_spec(mode, features, outputs, init_checkpoint, use_tpu, training, buil
 
 def _train_step(objective, build, features, training, use_tpu):
   """Returns the loss, float32 scalar, and the train_op; collects the values that are shown."""
-  *schedule, options = training
+  learning_rate, num_train_steps, num_warmup_steps, options = training
+  schedule = (learning_rate, num_train_steps, num_warmup_steps, use_tpu)
   if optimization.create_optimizer is not _CREATE_OPTIMIZER:  # a program has replaced it
     loss = objective.loss_value()
-    return loss, optimization.create_optimizer(loss, *schedule, use_tpu)
-  batch = optimization.WholeBatch(objective)
+    return loss, optimization.create_optimizer(loss, *schedule)
+  batch: optimization.Batch = optimization.WholeBatch(objective)
   if options.num_parts > 1:
     batch = micro_batches.BatchInParts(
       objective,
@@ -367,7 +375,7 @@ def _train_step(objective, build, features, training, use_tpu):
       options.num_parts,
       options.recompute,
     )
-  step = optimization.train_step(batch, *schedule, use_tpu, options.update)
+  step = optimization.train_step(batch, *schedule, options.update)
   if use_tpu:  # where the estimator reports the loss of one core, and nothing else can be fetched
     return optimization.replica_sum([step.loss], use_tpu)[0], step.train_op
   for name, value in step.shown.items():
@@ -388,7 +396,8 @@ def _caught_signals():
 
   A SIGHUP that is ignored, as under nohup, stays so.
   """
-  caught, previous = [], {}
+  caught: list[int] = []
+  previous: dict[int, Any] = {}
 
   def handle(number, _):
     caught.append(number)
@@ -408,38 +417,38 @@ def _caught_signals():
 
 
 def train(
-  estimator,
-  make_input_fn,
-  num_steps,
+  estimator: Estimator,
+  make_input_fn: Callable[[int], input_pipeline.InputFn],
+  num_steps: int,
   *,
-  batch_size,
-  save_steps,
-  save_seconds,
-  log_steps,
-  watch=None,
-  in_segments=False,
-  cluster=None,
-  output_dir=None,
-):
+  batch_size: int,
+  save_steps: int,
+  save_seconds: Optional[float],
+  log_steps: int,
+  watch: Optional[history.Watch] = None,
+  in_segments: bool = False,
+  cluster: Optional[distribution.Cluster] = None,
+  output_dir: Optional[str] = None,
+) -> list[hooks.Trained]:
   """Trains up to a step, from the last checkpoint in the estimator's directory if there is one.
 
   Args:
     estimator: from make_estimator.
-    make_input_fn: function of a step to the input_fn of the training set that goes on from there.
-    num_steps: int, the step to end at.
-    batch_size: int, examples per step.
-    save_steps: int, steps between checkpoints.
-    save_seconds: float or None, seconds between checkpoints.
-    log_steps: int, steps between lines of progress.
-    watch: history.Watch that evaluates meanwhile and may end the training early, or None.
-    in_segments: bool, whether each evaluation ends one session of the training and another one
-      follows. A TPU needs that: its memory holds one program.
-    cluster: distribution.Cluster of the estimator; default: one replica in this process. Only the
-      chief saves; in other workers the watch must be None.
-    output_dir: str, the estimator's directory as the user names it; default: its own name.
+    make_input_fn: makes the input_fn of the training set that goes on from a step.
+    num_steps: the step to end at.
+    batch_size: examples per step.
+    save_steps: steps between checkpoints.
+    save_seconds: seconds between checkpoints.
+    log_steps: steps between lines of progress.
+    watch: evaluates meanwhile and may end the training early.
+    in_segments: True if each evaluation ends one session of the training and another one follows. A
+      TPU needs that: its memory holds one program.
+    cluster: of the estimator; default: one replica in this process. Only the chief saves; in other
+      workers the watch must be None.
+    output_dir: the estimator's directory as the user names it; default: its own name.
 
   Returns:
-    List of hooks.Trained, one per segment.
+    Steps and times per segment.
 
   Raises:
     Interrupted: Ctrl-C, SIGTERM or SIGHUP came; a checkpoint was saved.
@@ -488,19 +497,24 @@ def _bar(total, description, unit):
   )
 
 
-def evaluate(estimator, input_fn, num_batches, description, checkpoint=None):
+def evaluate(
+  estimator: Estimator,
+  input_fn: input_pipeline.InputFn,
+  num_batches: int,
+  description: str,
+  checkpoint: Optional[str] = None,
+) -> dict[str, Any]:
   """Runs the model over batches and returns its metrics.
 
   Args:
     estimator: from make_estimator.
     input_fn: of batches in order.
-    num_batches: int, number of batches that count.
-    description: str, text of the progress bar.
-    checkpoint: str, prefix of the checkpoint to use; default: the last one, or else the initial
-      weights.
+    num_batches: number of batches that count.
+    description: text of the progress bar.
+    checkpoint: prefix of the checkpoint to use; default: the last one, or else the initial weights.
 
   Returns:
-    Dict of metric -> number, `loss` and `global_step` among them.
+    Metric -> number, `loss` and `global_step` among them.
 
   Raises:
     files.InputError: memory ran out.
@@ -515,17 +529,23 @@ def evaluate(estimator, input_fn, num_batches, description, checkpoint=None):
     )
 
 
-def predict(estimator, input_fn, num_examples, description, checkpoint=None):
+def predict(
+  estimator: Estimator,
+  input_fn: input_pipeline.InputFn,
+  num_examples: int,
+  description: str,
+  checkpoint: Optional[str] = None,
+) -> Iterator[dict[str, np.ndarray]]:
   """Runs the model over examples once.
 
   Args:
     estimator: from make_estimator.
     input_fn: of examples in order, or sorted with input_pipeline.EXAMPLE_INDEX.
-    num_examples: int, number of results; later ones are padding.
+    num_examples: number of results; later ones are padding.
     description, checkpoint: see evaluate.
 
   Yields:
-    Dict of name -> array per example, in the order of the input.
+    Name -> array per example, in the order of the input.
 
   Raises:
     files.InputError: memory ran out.

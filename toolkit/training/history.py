@@ -12,7 +12,8 @@ import json
 import math
 import os
 import shutil
-from typing import NamedTuple, Optional
+from collections.abc import Callable
+from typing import Any, NamedTuple, Optional
 
 from toolkit.formats import checkpoint_files, model_directory
 from toolkit.support import files
@@ -35,30 +36,31 @@ class Goal(NamedTuple):
   patience: Optional[int] = None
   smaller_is_better: bool = False
 
-  def score(self, entry: dict) -> tuple[float, float]:
+  def score(self, entry: dict[str, float]) -> tuple[float, float]:
     """Returns the score of an entry of the history; the larger, the better.
 
     Of entries with equal metrics, the one with the smaller loss is better.
     """
     value, loss = entry[self.metric], entry.get("loss", 0.0)
     value = -value if self.smaller_is_better else value
-    return tuple(-math.inf if math.isnan(each) else each for each in (value, -loss))
+    value, loss = (-math.inf if math.isnan(each) else each for each in (value, -loss))
+    return value, loss
 
 
 class History:
   """The evaluations of a directory's model.
 
   Attributes:
-    entries: list of dicts of metric -> number, `step` among them, in the order of the steps.
+    entries: metric -> number, `step` among them, in the order of the steps.
   """
 
-  def __init__(self, directory, goal, last_step):
+  def __init__(self, directory: str, goal: Goal, last_step: int) -> None:
     """Reads the history in a directory.
 
     Args:
-      directory: str, the output directory.
-      goal: Goal.
-      last_step: int, the step of the last checkpoint; entries beyond it do not count.
+      directory: the output directory.
+      goal: of the training.
+      last_step: the step of the last checkpoint; entries beyond it do not count.
 
     Raises:
       files.InputError: the history cannot be read, or lacks the goal's metric.
@@ -81,11 +83,11 @@ class History:
     """Returns whether a step is evaluated already."""
     return any(entry["step"] == step for entry in self.entries)
 
-  def best(self) -> Optional[dict]:
+  def best(self) -> Optional[dict[str, float]]:
     """Returns the entry with the best score, of equal ones the first; None without entries."""
     return max(self.entries, key=self._goal.score, default=None)
 
-  def check_kept(self):
+  def check_kept(self) -> None:
     """Copies the best checkpoint of the history to best/, if it is to be kept and is not there.
 
     Raises:
@@ -108,17 +110,18 @@ class History:
 
   def is_exhausted(self) -> bool:
     """Returns whether as many evaluations as the patience came after the best one."""
-    if self._goal.patience is None or not self.entries:
+    best = self.best()
+    if self._goal.patience is None or best is None:
       return False
-    return len(self.entries) - 1 - self.entries.index(self.best()) >= self._goal.patience
+    return len(self.entries) - 1 - self.entries.index(best) >= self._goal.patience
 
-  def add(self, step, metrics, checkpoint):
+  def add(self, step: int, metrics: dict[str, float], checkpoint: str) -> None:
     """Adds an evaluation, and keeps the checkpoint if it is the best so far.
 
     Args:
-      step: int.
-      metrics: dict of metric -> number.
-      checkpoint: str, prefix of the checkpoint of that step.
+      step: of the training.
+      metrics: metric -> number.
+      checkpoint: prefix of the checkpoint of that step.
     """
     entry = {**{name: float(value) for name, value in metrics.items()}, "step": step}
     self.entries.append(entry)
@@ -128,7 +131,7 @@ class History:
     files.write_text(self._path, "".join(lines))
 
 
-def read(directory: str) -> list[dict]:
+def read(directory: str) -> list[dict[str, Any]]:
   """Returns the entries of a directory's history, none without one; see History."""
   path = os.path.join(directory, HISTORY_FILE)
   if not files.exists(path):
@@ -157,15 +160,22 @@ def _keep(checkpoint, directory, score):
 class Watch:
   """Evaluates a model at intervals of its training, and at the end; `history` is its History."""
 
-  def __init__(self, steps, num_steps, history, evaluate, report):
+  def __init__(
+    self,
+    steps: int,
+    num_steps: int,
+    history: History,
+    evaluate: Callable[[str], dict[str, float]],
+    report: Callable[[int, dict[str, float], Optional[dict[str, float]]], object],
+  ) -> None:
     """Makes a watch.
 
     Args:
-      steps: int, steps between two evaluations.
-      num_steps: int, the step at which the training ends.
-      history: History.
-      evaluate: function of the prefix of a checkpoint to a dict of metric -> number.
-      report: function of a step, its metrics and the best entry, called after each evaluation.
+      steps: those between two evaluations.
+      num_steps: the step at which the training ends.
+      history: earlier evaluations.
+      evaluate: computes metric -> number of a checkpoint, given by its prefix.
+      report: called after each evaluation with a step, its metrics and the best entry.
     """
     self.history = history
     self._steps = steps
@@ -192,6 +202,7 @@ class Watch:
       files.InputError: see History.check_kept.
     """
     if self.is_due(step):
+      assert checkpoint is not None  # there is one of each step above 0
       metrics = self._evaluate(checkpoint)
       self.history.add(step, metrics, checkpoint)
       self._report(step, metrics, self.history.best())

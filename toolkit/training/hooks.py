@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 import time
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import tensorflow.compat.v1 as tf
 from absl import logging
@@ -15,6 +15,7 @@ from tqdm import tqdm
 import optimization
 from toolkit.formats import checkpoint_files
 from toolkit.support import files, logs
+from toolkit.training import history
 
 # Collection of (name, float32 scalar) pairs of a model_fn that ProgressHook shows beside the loss,
 # in training on CPU or GPU.
@@ -56,15 +57,22 @@ class CheckpointHook(tf.train.CheckpointSaverHook):
   With a watch it saves one before each evaluation, too.
   """
 
-  def __init__(self, output_dir, save_steps, save_seconds=None, watch=None, progress=None):
+  def __init__(
+    self,
+    output_dir: str,
+    save_steps: int,
+    save_seconds: Optional[float] = None,
+    watch: Optional[history.Watch] = None,
+    progress: "Optional[ProgressHook]" = None,
+  ) -> None:
     """Makes a hook.
 
     Args:
-      output_dir: str, where checkpoints go.
-      save_steps: int, steps between two of them.
-      save_seconds: float or None, seconds between two of them.
-      watch: history.Watch or None.
-      progress: ProgressHook, which leaves out the time of evaluations; needed with a watch.
+      output_dir: directory of the checkpoints.
+      save_steps: steps between two of them.
+      save_seconds: seconds between two of them.
+      watch: evaluates checkpoints.
+      progress: leaves out the time of evaluations; needed with a watch.
     """
     listeners = [_EvaluationListener(output_dir, watch, progress)] if watch else []
     directory = checkpoint_files.for_tensorflow(output_dir)
@@ -86,7 +94,7 @@ class CheckpointHook(tf.train.CheckpointSaverHook):
           files.remove_tree(path)
       raise
 
-  def after_create_session(self, session, coord):
+  def after_create_session(self, session: tf.Session, coord: tf.train.Coordinator) -> None:
     with self._writing():
       super().after_create_session(session, coord)
 
@@ -97,7 +105,9 @@ class CheckpointHook(tf.train.CheckpointSaverHook):
       self._get_saver().save(session, self._save_path, global_step=step)
     return any(listener.after_save(session, step) for listener in self._listeners)
 
-  def after_run(self, run_context, run_values):
+  def after_run(
+    self, run_context: tf.train.SessionRunContext, run_values: tf.train.SessionRunValues
+  ) -> None:
     # The step that the base class fetches beside the update may be the old one.
     step = run_context.session.run(self._global_step_tensor)
     if self._timer.should_trigger_for_step(step):
@@ -143,15 +153,22 @@ class ProgressHook(tf.train.SessionRunHook):
   TensorBoard 20 points or more, a shorter one a point per step.
   """
 
-  def __init__(self, output_dir, num_steps, batch_size, every_steps, devices=None):
+  def __init__(
+    self,
+    output_dir: Optional[str],
+    num_steps: int,
+    batch_size: int,
+    every_steps: int,
+    devices: Optional[str] = None,
+  ) -> None:
     """Makes a hook.
 
     Args:
-      output_dir: str, where the event file goes; None to show the devices only.
-      num_steps: int, the step at which the training ends.
-      batch_size: int, examples per step.
-      every_steps: int, steps between two lines, and the most between two points.
-      devices: str, description of the devices; default: see device_names.
+      output_dir: directory of the event file; None to show the devices only.
+      num_steps: the step at which the training ends.
+      batch_size: examples per step.
+      every_steps: steps between two lines, and the most between two points.
+      devices: description of the devices; default: see device_names.
     """
     self._devices = devices
     self._output_dir = output_dir
@@ -159,9 +176,9 @@ class ProgressHook(tf.train.SessionRunHook):
     self._batch_size = batch_size
     self._line_steps = every_steps
     self._left_out = 0.0  # seconds
-    self._bar = None
+    self._bar: tqdm = None
 
-  def begin(self):
+  def begin(self) -> None:
     self._tensors = {
       "step": tf.train.get_global_step(),
       "loss": tf.get_collection(tf.GraphKeys.LOSSES)[-1],
@@ -171,7 +188,7 @@ class ProgressHook(tf.train.SessionRunHook):
       for tensor in tf.get_collection(name)[:1]:
         self._tensors[name] = tensor
 
-  def after_create_session(self, session, coord):
+  def after_create_session(self, session: tf.Session, coord: tf.train.Coordinator) -> None:
     self._devices = self._devices or device_names(session)
     logs.notice("Running on %s.", self._devices)
     self._step = int(session.run(self._tensors["step"]))
@@ -188,12 +205,14 @@ class ProgressHook(tf.train.SessionRunHook):
       bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}  {remaining} left{postfix}",
     )
 
-  def before_run(self, run_context):
+  def before_run(self, run_context: tf.train.SessionRunContext) -> tf.train.SessionRunArgs:
     # The step is fetched after the update: beside the others it may still be the old one.
     fetches = {name: t for name, t in self._tensors.items() if name != "step"}
     return tf.train.SessionRunArgs(fetches)
 
-  def after_run(self, run_context, run_values):
+  def after_run(
+    self, run_context: tf.train.SessionRunContext, run_values: tf.train.SessionRunValues
+  ) -> None:
     values = run_values.results
     step = int(run_context.session.run(self._tensors["step"]))
     if values["loss"] != values["loss"]:
@@ -212,7 +231,7 @@ class ProgressHook(tf.train.SessionRunHook):
     if _is_due(step, self._last_line, self._line_steps) or step >= self._num_steps:
       self._add_line()
 
-  def end(self, session):
+  def end(self, session: tf.Session) -> None:
     if self._step > self._last_point:
       self._add_point()
     if self._step > self._last_line:
@@ -225,13 +244,13 @@ class ProgressHook(tf.train.SessionRunHook):
       "Trained %d steps in %s, %.1f examples/s.", made.steps, duration(made.seconds), speed
     )
 
-  def trained(self):
-    """Returns the Trained of the session under this hook, which has ended."""
+  def trained(self) -> Trained:
+    """Returns steps and times of the session under this hook, which has ended."""
     steps = self._step - self._start[0]
     examples = steps * self._batch_size
-    return Trained(steps, examples, self._seconds, self._left_out, self._devices)
+    return Trained(steps, examples, self._seconds, self._left_out, self._devices or "")
 
-  def leave_out(self, seconds):
+  def leave_out(self, seconds: float) -> None:
     """Excludes time of something else than training from the speed that is shown."""
     self._left_out += seconds
     self._start = (self._start[0], self._start[1] + seconds)
@@ -278,7 +297,7 @@ class _LastSteps:
 
   def __init__(self, count, start):
     """Makes it for `count` steps, from a pair of a step and its time in seconds."""
-    self._values = collections.deque(maxlen=count)  # of dicts of name -> number
+    self._values: collections.deque[dict[str, float]] = collections.deque(maxlen=count)
     self._times = collections.deque([start], maxlen=count + 1)  # of pairs
 
   def add(self, time_of_step, values):
@@ -302,7 +321,7 @@ class _LastSteps:
     return means
 
 
-def status(scalars: dict, columns: int) -> str:
+def status(scalars: dict[str, float], columns: int) -> str:
   """Formats values, {"loss": 0.4123, ...} -> "loss 0.4123  43.1 ex/s  learning rate 4.20e-05".
 
   Args:
@@ -321,8 +340,8 @@ def status(scalars: dict, columns: int) -> str:
   return "  ".join(texts.values())
 
 
-def write_scalars(directory, step, scalars):
-  """Adds a point to TensorBoard's curves of `scalars`, a dict of name -> number, in a directory."""
+def write_scalars(directory: str, step: int, scalars: dict[str, float]) -> None:
+  """Adds a point to TensorBoard's curves of some scalars in a directory."""
   values = [tf.Summary.Value(tag=name, simple_value=value) for name, value in scalars.items()]
   with files.converted_write_errors(directory, checkpoint_files.WRITE_ERRORS):
     writer = tf.summary.FileWriterCache.get(directory)
@@ -337,7 +356,7 @@ def duration(seconds: float) -> str:
   return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def device_names(session) -> str:
+def device_names(session: tf.Session) -> str:
   """Returns the devices of a session without a strategy: "CPU (2 cores)", "GPU:0", "8 x TPU"."""
   devices = session.list_devices()
   tpus = [device for device in devices if device.device_type == "TPU"]
@@ -351,10 +370,12 @@ def device_names(session) -> str:
 class StopHook(tf.train.SessionRunHook):
   """Ends the training after the current step when a signal has come."""
 
-  def __init__(self, signals):
+  def __init__(self, signals: list[int]) -> None:
     self._signals = signals
 
-  def after_run(self, run_context, run_values):
+  def after_run(
+    self, run_context: tf.train.SessionRunContext, run_values: tf.train.SessionRunValues
+  ) -> None:
     if self._signals:
       run_context.request_stop()
 
@@ -362,8 +383,10 @@ class StopHook(tf.train.SessionRunHook):
 class BarHook(tf.train.SessionRunHook):
   """Updates a progress bar after each batch."""
 
-  def __init__(self, bar):
+  def __init__(self, bar: tqdm) -> None:
     self._bar = bar
 
-  def after_run(self, run_context, run_values):
+  def after_run(
+    self, run_context: tf.train.SessionRunContext, run_values: tf.train.SessionRunValues
+  ) -> None:
     self._bar.update()

@@ -9,6 +9,7 @@ the same for gradients:
 BatchInParts has the members of optimization.WholeBatch; optimization.train_step takes either.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
@@ -38,16 +39,23 @@ DEFAULTS = StepOptions()
 class BatchInParts:
   """A batch that is computed in equal parts, one after the other, and their gradients added."""
 
-  def __init__(self, objective, build, features, num_parts, recompute=False):
+  def __init__(
+    self,
+    objective: optimization.Objective,
+    build: Callable[[dict[str, tf.Tensor]], optimization.Objective],
+    features: dict[str, tf.Tensor],
+    num_parts: int,
+    recompute: bool = False,
+  ) -> None:
     """Divides a batch.
 
     Args:
-      objective: optimization.Objective of the whole batch. Only its counts are computed; building
-        it has made the variables.
-      build: function of a dict of features to an Objective; it has built `objective`.
-      features: dict of name -> tensor [B, ...], B known.
-      num_parts: int.
-      recompute: bool, see modeling.fast_forms.
+      objective: of the whole batch. Only its counts are computed; building it has made the
+        variables.
+      build: makes an objective of features; it has built `objective`.
+      features: name -> tensor [B, ...], B known.
+      num_parts: parts of the batch.
+      recompute: see modeling.fast_forms.
 
     Raises:
       ValueError: num_parts does not divide B.
@@ -63,9 +71,12 @@ class BatchInParts:
     }
     self._to_cut = set() if objective.sees_padding else lengths_differ
 
-  def gradients(self, to_lower, variables):
+  def gradients(
+    self, to_lower: Callable[[optimization.Objective], tf.Tensor], variables: list[tf.Variable]
+  ) -> tuple[optimization.Gradients, optimization.Objective]:
     """Differentiates a loss; see optimization.WholeBatch.gradients."""
-    means, connected = self.objective.means(), []
+    means = self.objective.means()
+    connected: list[bool] = []
 
     def add_part(number, values, sums):
       scope = tf.variable_scope(tf.get_variable_scope(), reuse=True, auxiliary_name_scope=False)

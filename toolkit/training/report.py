@@ -10,18 +10,22 @@ import math
 import os
 import resource
 import sys
+from collections.abc import Sequence
+from typing import Any, Optional
 
 import tensorflow.compat.v1 as tf
 
 from toolkit.formats import checkpoint_files, checkpoints, model_directory
 from toolkit.support import files, logs
 from toolkit.training import history
-from toolkit.training.hooks import duration
+from toolkit.training.hooks import Trained, duration
+from toolkit.training.runs import Run
 
-try:
-  from matplotlib import figure as figures
-except ImportError:
-  figures = None
+figures: Any = None
+with contextlib.suppress(ImportError):
+  import matplotlib.figure
+
+  figures = matplotlib.figure
 
 REPORT_FILE = "report.json"
 PICTURE_FILE = "report.png"
@@ -33,13 +37,12 @@ EVENTS = "events.out.tfevents.*"
 _MOST_VALUES = 6
 
 
-def write(run, parts):
+def write(run: Run, parts: Sequence[Trained]) -> None:
   """Logs a report and writes it into the output directory.
 
   Args:
-    run: runs.Run.
-    parts: list of hooks.Trained, from the training; without any only the picture is drawn, after
-      an evaluation.
+    run: with the output directory.
+    parts: of the training; without any only the picture is drawn, after an evaluation.
   """
   directory = run.settings.output_dir
   if parts:
@@ -67,6 +70,7 @@ def _facts(run, parts):
   """Returns the content of the report, a dict for JSON."""
   directory = run.settings.output_dir
   last = checkpoint_files.latest(directory)
+  assert last is not None  # training has saved one
   shapes = checkpoints.checkpoint_shapes(last)
   weights = [s for name, s in shapes.items() if not name.endswith(checkpoints.SLOT_SUFFIXES)]
   goal = run.settings.eval_steps and run.settings.best_metric
@@ -132,7 +136,7 @@ def peak_memory_mib() -> float:
   return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere
 
 
-def lines(facts: dict) -> list[str]:
+def lines(facts: dict[str, Any]) -> list[str]:
   """Returns the report's lines of the log, of the content of report.json."""
   model, steps, seconds = facts["model"], facts["steps"], facts["seconds"]
   start = model["started_from"] or "random weights"
@@ -167,7 +171,7 @@ def read_scalars(directory: str) -> dict[str, dict[int, float]]:
   Returns:
     Name -> step -> value. Of a step that was made twice, the later value counts.
   """
-  curves = {}
+  curves: dict[str, dict[int, float]] = {}
   for path in files.list_paths(directory, EVENTS):
     # The end of a file that is being written, or was cut off, is left out.
     with contextlib.suppress(tf.errors.DataLossError):
@@ -178,24 +182,21 @@ def read_scalars(directory: str) -> dict[str, dict[int, float]]:
   return curves
 
 
-def points(curve: dict):
+def points(curve: dict[int, float]) -> tuple[tuple[int, ...], tuple[float, ...]]:
   """Returns the sorted keys and their values: {20: 0.5, 10: 0.25} -> (10, 20), (0.25, 0.5)."""
-  return zip(*sorted(curve.items()))
+  steps = sorted(curve)
+  return tuple(steps), tuple(curve[step] for step in steps)
 
 
-def draw(directory: str):
-  """Draws the curves of the training in an output directory, and its last confusion matrix.
-
-  Returns:
-    matplotlib Figure.
-  """
+def draw(directory: str) -> "figures.Figure":
+  """Draws the curves of the training in an output directory, and its last confusion matrix."""
   training = read_scalars(directory)
-  evaluated = {}
+  evaluated: dict[str, dict[int, float]] = {}
   for entry in history.read(directory):
     for name, value in entry.items():
       evaluated.setdefault(name, {})[entry["step"]] = value
   shown = [name for name in evaluated if name != "step" and "loss" not in name]
-  panels = {
+  panels: dict[str, list[tuple[dict[str, dict[int, float]], str, Optional[str]]]] = {
     "loss": [(training, "loss", "training"), (evaluated, "loss", "dev")],
     "learning rate": [(training, "learning_rate", None)],
     "dev": [(evaluated, name, name) for name in shown],

@@ -1,9 +1,10 @@
 """Flags that several scripts share, and the settings that follow from them."""
 
 import math
+from typing import Optional
 
 import optimization
-from toolkit.support import files
+from toolkit.support import command_line, files
 
 # The values of --distribution_strategy; see distribution.py.
 STRATEGIES = ("off", "mirrored", "multi_worker")
@@ -18,7 +19,7 @@ SHORT_STEPS, SHORT_KEPT = 1000, 2
 EPOCH = "epoch"
 
 
-def define_model_flags(flags, max_seq_length):
+def define_model_flags(flags: command_line.ScriptFlags, max_seq_length: int) -> None:
   """Defines the flags of the model and its files."""
   flags.DEFINE_string(
     "output_dir",
@@ -58,7 +59,7 @@ def define_model_flags(flags, max_seq_length):
   )
 
 
-def define_step_flags(flags):
+def define_step_flags(flags: command_line.ScriptFlags) -> None:
   """Defines the flags of an optimizer step, for every script that trains."""
   flags.DEFINE_integer(
     "train_batch_size",
@@ -133,7 +134,7 @@ def _define_hardware_flags(flags):
   )
 
 
-def define_precision_flag(flags):
+def define_precision_flag(flags: command_line.ScriptFlags) -> None:
   """Defines the flag of mixed precision, for every script that runs a model."""
   flags.DEFINE_bool(
     "amp",
@@ -144,7 +145,7 @@ def define_precision_flag(flags):
   )
 
 
-def define_fine_tuning_flags(flags, max_seq_length):
+def define_fine_tuning_flags(flags: command_line.ScriptFlags, max_seq_length: int) -> None:
   """Defines all flags that the scripts which fine-tune have in common."""
   define_model_flags(flags, max_seq_length)
   define_training_flags(flags)
@@ -152,7 +153,7 @@ def define_fine_tuning_flags(flags, max_seq_length):
   define_device_flags(flags)
 
 
-def define_training_flags(flags):
+def define_training_flags(flags: command_line.ScriptFlags) -> None:
   """Defines the flags of every script that fine-tunes by epochs."""
   define_step_flags(flags)
   flags.DEFINE_float("num_train_epochs", 3.0, "How often the training set is gone through.")
@@ -186,7 +187,7 @@ def define_training_flags(flags):
   define_checkpoint_flags(flags)
 
 
-def define_distillation_flags(flags):
+def define_distillation_flags(flags: command_line.ScriptFlags) -> None:
   """Defines the flags of distillation, for every script that fine-tunes."""
   flags.DEFINE_string(
     "teacher_dir",
@@ -223,7 +224,7 @@ def define_distillation_flags(flags):
   )
 
 
-def define_checkpoint_flags(flags):
+def define_checkpoint_flags(flags: command_line.ScriptFlags) -> None:
   """Defines the flags of checkpoints, seeds and progress, for every script that trains."""
   flags.DEFINE_integer(
     "save_checkpoints_steps",
@@ -250,7 +251,7 @@ def define_checkpoint_flags(flags):
   define_evaluation_flags(flags)
 
 
-def define_evaluation_flags(flags):
+def define_evaluation_flags(flags: command_line.ScriptFlags) -> None:
   """Defines the flags of evaluation during training, for every script that trains."""
   flags.DEFINE_string(
     "eval_steps",
@@ -288,7 +289,7 @@ def define_evaluation_flags(flags):
   )
 
 
-def define_device_flags(flags, loops=True):
+def define_device_flags(flags: command_line.ScriptFlags, loops: bool = True) -> None:
   """Defines the flags of devices; `loops` for scripts that train on a TPU in loops."""
   flags.DEFINE_bool("use_tpu", False, "Whether to run on a TPU.")
   flags.DEFINE_string(
@@ -328,7 +329,7 @@ def _define_distribution_flags(flags):
   )
 
 
-def num_warmup_steps(settings, num_train_steps: int) -> int:
+def num_warmup_steps(settings: command_line.Settings, num_train_steps: int) -> int:
   """Returns the steps of warm-up in a training by epochs.
 
   Raises:
@@ -344,7 +345,9 @@ def num_warmup_steps(settings, num_train_steps: int) -> int:
   return steps
 
 
-def checkpoint_interval(settings, num_examples: int):
+def checkpoint_interval(
+  settings: command_line.Settings, num_examples: int
+) -> tuple[int, Optional[float]]:
   """Returns the steps, and the seconds or None, between two checkpoints.
 
   Args:
@@ -357,20 +360,20 @@ def checkpoint_interval(settings, num_examples: int):
   return min(settings.save_checkpoints_steps, epoch), CHECKPOINT_SECONDS
 
 
-def log_interval(settings, num_steps: int) -> int:
+def log_interval(settings: command_line.Settings, num_steps: int) -> int:
   """Returns the steps between two lines of progress in a training of num_steps steps."""
   if settings.is_given("log_every_steps"):
     return settings.log_every_steps
   return max(1, min(settings.log_every_steps, num_steps // 10))
 
 
-def num_kept_checkpoints(settings, num_steps: int) -> int:
+def num_kept_checkpoints(settings: command_line.Settings, num_steps: int) -> int:
   """Returns the number of the last checkpoints that a training keeps; 0 for all."""
   is_short = num_steps <= SHORT_STEPS and not settings.is_given("keep_checkpoint_max")
   return SHORT_KEPT if is_short else settings.keep_checkpoint_max
 
 
-def evaluation_interval(settings, num_examples: int) -> int:
+def evaluation_interval(settings: command_line.Settings, num_examples: int) -> int:
   """Returns the steps between two evaluations during training; --eval_steps is set."""
   if settings.eval_steps != EPOCH:
     return int(settings.eval_steps)

@@ -2,7 +2,8 @@
 
 import fnmatch
 import os
-from typing import NamedTuple, Optional
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple, Optional
 
 from absl import logging
 
@@ -23,7 +24,7 @@ class Run(NamedTuple):
     script: the script's name without .py.
     resumed: the checkpoint in the output directory that the run goes on from, or that it evaluates
       and predicts with, or None.
-    start: pair of the checkpoint that the weights come from, str or None, and the flag naming it.
+    start: the checkpoint that the weights come from, None for random ones, and the flag naming it.
     devices: of the model.
     cluster: the replicas of the training.
     config: of the model.
@@ -38,14 +39,14 @@ class Run(NamedTuple):
   settings: command_line.Settings
   script: str
   resumed: Optional[str]
-  start: tuple
+  start: tuple[Optional[str], str]
   devices: estimators.Devices
   cluster: distribution.Cluster
   config: modeling.BertConfig
   tokenizer: Optional[tokenization.FullTokenizer]
   plan: precision.Plan = precision.Plan()
   teacher: Optional[distillation.Teacher] = None
-  layers: tuple = ()
+  layers: tuple[int, ...] = ()
   smaller_is_better: bool = False
 
   def path(self, name: str) -> str:
@@ -60,10 +61,15 @@ class Run(NamedTuple):
       return None
     return os.path.dirname(checkpoints.resolve_checkpoint(self.settings.init_checkpoint))
 
-  def known_labels(self):
+  def known_labels(self) -> Optional[list[str]]:
     """Returns the labels of the initial weights in the order of their ids; None if unknown."""
     directory = self.label_directory()
-    return directory and model_directory.read_labels(directory)
+    return None if directory is None else model_directory.read_labels(directory)
+
+  def required_tokenizer(self) -> tokenization.FullTokenizer:
+    """Returns the tokenizer of a run that needs a vocabulary."""
+    assert self.tokenizer is not None
+    return self.tokenizer
 
   def options(self) -> micro_batches.StepOptions:
     """Returns the options of a training step."""
@@ -102,12 +108,14 @@ class Run(NamedTuple):
     directory = self.settings.output_dir
     return model_directory.trained_checkpoint(directory) or self.settings.init_checkpoint
 
-  def model_arguments(self, num_train_steps=None, num_warmup_steps=None) -> dict:
+  def model_arguments(
+    self, num_train_steps: Optional[int] = None, num_warmup_steps: Optional[int] = None
+  ) -> dict[str, Any]:
     """Returns the arguments that the model_fn_builders of all scripts have in common.
 
     Args:
-      num_train_steps: int; None for evaluation and prediction.
-      num_warmup_steps: int; default: that of a training by epochs.
+      num_train_steps: None for evaluation and prediction.
+      num_warmup_steps: default: that of a training by epochs.
     """
     settings = self.settings
     if num_train_steps and num_warmup_steps is None:
@@ -125,15 +133,21 @@ class Run(NamedTuple):
     }
 
 
-def begin(script_flags, script, needed=(), needs_vocab=True, adopted=None) -> Run:
+def begin(
+  script_flags: command_line.ScriptFlags,
+  script: str,
+  needed: Sequence[str] = (),
+  needs_vocab: bool = True,
+  adopted: Optional[dict[str, Any]] = None,
+) -> Run:
   """Sets up the process, and reads and checks what a run starts from; writes nothing.
 
   Args:
-    script_flags: command_line.ScriptFlags with the flags that run_flags defines.
-    script: str, the script's name without .py.
+    script_flags: with the flags that run_flags defines.
+    script: the script's name without .py.
     needed: flags that must have a value, beside the model's files.
-    needs_vocab: bool, whether the vocabulary is one of these files.
-    adopted: dict of flag name -> value, for flags that the command line does not set.
+    needs_vocab: True if the vocabulary is one of these files.
+    adopted: flag name -> value, for flags that the command line does not set.
 
   Raises:
     files.InputError: the first thing that is missing or wrong.
@@ -315,7 +329,8 @@ def _load_model(settings, checkpoint, flag):
   """Returns configuration and tokenizer, checked against each other and the checkpoint, if any."""
   prefix = checkpoint and checkpoints.resolve_checkpoint(checkpoint, flag)
   names = ("bert_config_file", "vocab_file", "do_lower_case", "max_seq_length")
-  config, tokenizer = model_directory.load_model(*(settings[name] for name in names), prefix)
+  arguments = [*(settings[name] for name in names), prefix]
+  config, tokenizer = model_directory.load_model(*arguments)
   if flag == "output_dir":
     checkpoints.check_resumable(prefix, flag)
   if prefix:
@@ -377,14 +392,14 @@ def _lacking_slots(run):
   return [name for name in trained if not all(name + slot in saved for slot in slots)]
 
 
-def make_directory(run: Run):
+def make_directory(run: Run) -> None:
   """Makes the output directory; a run that does not train logs to the file there from now on."""
   files.make_directory(run.settings.output_dir, "output_dir")
   if not run.settings.do_train:
     log_output.write_to(run.settings.output_dir)
 
 
-def check_head(run: Run, variable: str, shape: list, what: str):
+def check_head(run: Run, variable: str, shape: list[int], what: str) -> None:
   """Checks that the weights include a trained head, when nothing trains it.
 
   Args:
@@ -398,6 +413,7 @@ def check_head(run: Run, variable: str, shape: list, what: str):
   if run.settings.do_train and not run.resumed:
     return
   checkpoint, flag = run.start
+  assert checkpoint is not None  # a run that only predicts has one
   prefix = checkpoints.resolve_checkpoint(checkpoint, flag)
   found = checkpoints.read_saved(prefix, flag).shapes.get(variable)
   if found != shape:
@@ -407,11 +423,13 @@ def check_head(run: Run, variable: str, shape: list, what: str):
     )
 
 
-def num_train_steps(settings, num_examples: int, what: str = "examples") -> int:
+def num_train_steps(
+  settings: command_line.Settings, num_examples: int, what: str = "examples"
+) -> int:
   """Returns the steps of the whole training.
 
   Args:
-    settings: command_line.Settings with train_batch_size and num_train_epochs.
+    settings: with train_batch_size and num_train_epochs.
     num_examples: per epoch.
     what: name of the examples, for the message.
 
@@ -429,7 +447,7 @@ def num_train_steps(settings, num_examples: int, what: str = "examples") -> int:
   return steps
 
 
-def with_best_metric(run: Run, metrics, smaller=("loss",)) -> Run:
+def with_best_metric(run: Run, metrics: Sequence[str], smaller: Collection[str] = ("loss",)) -> Run:
   """Checks the flags of evaluation during training; the first metric is the default.
 
   Args:

@@ -16,8 +16,10 @@ write_results         writes them to files under any names
 import itertools
 import math
 import os
-from typing import Optional
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Optional
 
+import numpy as np
 from absl import logging
 
 from toolkit.formats import checkpoint_files, checkpoints, model_directory
@@ -33,6 +35,8 @@ from toolkit.training import (
 )
 from toolkit.training.runs import Run
 
+Evaluate = Callable[[str], dict[str, float]]  # metrics of a checkpoint, by its prefix
+
 
 def _goal(run):
   settings = run.settings
@@ -40,14 +44,16 @@ def _goal(run):
   return history.Goal(settings.best_metric, *options)
 
 
-def open_directory(run: Run, num_steps: int, labels=None) -> Optional[int]:
+def open_directory(
+  run: Run, num_steps: int, labels: Optional[Sequence[str]] = None
+) -> Optional[int]:
   """Prepares the output directory for training, and empties it first with --overwrite_output_dir.
 
   The chief does that; other workers wait for it.
 
   Args:
     num_steps: the step to end at.
-    labels: list of labels, or None.
+    labels: in the order of their ids; None for a task without labels.
 
   Returns:
     The step to go on from; None when the training is done already.
@@ -116,21 +122,23 @@ def _is_finished(run, done, num_steps):
   return past.is_exhausted() or (done >= num_steps and past.has(done))
 
 
-def add_teacher_logits(run: Run, build, train_file: str, table):
+def add_teacher_logits(
+  run: Run, build: distillation.BuildLogits, train_file: str, table: list[tf_records.Feature]
+) -> tuple[str, list[tf_records.Feature]]:
   """Adds the teacher's logits to the training records, if the loss depends on a teacher.
 
   Args:
     build: see distillation.add_logits.
     train_file: a TFRecord file.
-    table: list of tf_records.Feature, those of the file.
+    table: that of the file.
 
   Returns:
-    A pair: the file to train on and its table; the same ones without a teacher.
+    The file to train on and its table; the same ones without a teacher.
 
   Raises:
     files.InputError: see distillation.add_logits.
   """
-  if run.soft_targets() is None:
+  if run.teacher is None or run.soft_targets() is None:
     return train_file, table
   output_file = os.path.join(run.scratch(), "train_with_teacher.tf_record")
   cache_dir = run.settings.teacher_cache_dir or run.settings.output_dir
@@ -143,8 +151,8 @@ def add_teacher_logits(run: Run, build, train_file: str, table):
   return output_file, table
 
 
-def log_training(run: Run, counts: dict, num_steps: int, done: int):
-  """Logs a training's counts, a dict of description -> int, its options, and the step `done`."""
+def log_training(run: Run, counts: dict[str, int], num_steps: int, done: int) -> None:
+  """Logs a training's counts by their descriptions, its options, and the step `done`."""
   counted = ", ".join(f"{count} {what.removeprefix('Num ')}" for what, count in counts.items())
   size = run.settings.train_batch_size
   logs.notice("Training: %s, %d steps, batch size %d", counted, num_steps, size)
@@ -180,16 +188,24 @@ def _option_lines(run):
 # ---- Training, evaluation, prediction -----------------------------------------------------------
 
 
-def fine_tune(run: Run, model_fn, table, train_file, num_steps, num_examples, evaluate):
+def fine_tune(
+  run: Run,
+  model_fn: estimators.ModelFn,
+  table: list[tf_records.Feature],
+  train_file: str,
+  num_steps: int,
+  num_examples: int,
+  evaluate: Evaluate,
+) -> list[hooks.Trained]:
   """Trains by epochs on a TFRecord file, from the last checkpoint in the directory; see train.
 
   Args:
-    run: Run.
+    run: of the training.
     model_fn: see make_estimator.
-    table: list of tf_records.Feature, those of the file.
-    train_file: str.
-    num_steps: int, the step to end at.
-    num_examples: int, records in the file.
+    table: that of the file.
+    train_file: a TFRecord file.
+    num_steps: the step to end at.
+    num_examples: records in the file.
     evaluate: see make_watch.
   """
   settings = run.settings
@@ -211,18 +227,25 @@ def fine_tune(run: Run, model_fn, table, train_file, num_steps, num_examples, ev
   return train(run, estimator, make_input_fn, num_steps, num_examples, watch)
 
 
-def train(run: Run, estimator, make_input_fn, num_steps, save_examples, watch=None):
+def train(
+  run: Run,
+  estimator: estimators.Estimator,
+  make_input_fn: Callable[[int], input_pipeline.InputFn],
+  num_steps: int,
+  save_examples: int,
+  watch: Optional[history.Watch] = None,
+) -> list[hooks.Trained]:
   """Trains up to a step, from the last checkpoint in the directory; see estimators.train.
 
   Args:
-    run: Run.
+    run: of the training.
     estimator: from make_estimator.
     make_input_fn, num_steps: see estimators.train.
-    save_examples: int, examples after which there is a checkpoint in any case.
-    watch: from make_watch, or None.
+    save_examples: examples after which there is a checkpoint in any case.
+    watch: from make_watch.
 
   Returns:
-    List of hooks.Trained, one per segment of the training.
+    Steps and times per segment of the training.
 
   Raises:
     files.InputError: the best model of an earlier segment of the training is gone.
@@ -250,14 +273,16 @@ def train(run: Run, estimator, make_input_fn, num_steps, save_examples, watch=No
   return parts
 
 
-def make_watch(run: Run, num_steps: int, num_examples: int, evaluate):
+def make_watch(
+  run: Run, num_steps: int, num_examples: int, evaluate: Evaluate
+) -> Optional[history.Watch]:
   """Makes the history.Watch of evaluation during training; None without --eval_steps.
 
   Args:
     run: the run; the result is None in workers other than the chief.
     num_steps: the step to end at.
     num_examples: per epoch.
-    evaluate: function of the prefix of a checkpoint to a dict of metric -> number.
+    evaluate: computes metric -> number of a checkpoint, given by its prefix.
   """
   settings = run.settings
   if settings.eval_steps is None or not run.cluster.is_chief:
@@ -283,20 +308,28 @@ def make_watch(run: Run, num_steps: int, num_examples: int, evaluate):
 
 
 def predict(
-  run: Run, model_fn, table, input_file, *, num_examples, batch_size, description, checkpoint=None
-):
+  run: Run,
+  model_fn: estimators.ModelFn,
+  table: Sequence[tf_records.Feature],
+  input_file: str,
+  *,
+  num_examples: int,
+  batch_size: int,
+  description: str,
+  checkpoint: Optional[str] = None,
+) -> list[dict[str, np.ndarray]]:
   """Runs the model over a TFRecord file; see estimators.predict.
 
   Args:
     run, model_fn, table: see fine_tune.
-    input_file: str; on a TPU it has a multiple of batch_size records.
+    input_file: on a TPU it has a multiple of batch_size records.
     num_examples, description: see estimators.predict.
-    batch_size: int.
-    checkpoint: str, prefix of the checkpoint to use; default: see
-      model_directory.trained_checkpoint, or the initial weights.
+    batch_size: in examples.
+    checkpoint: prefix of the checkpoint to use; default: see model_directory.trained_checkpoint, or
+      the initial weights.
 
   Returns:
-    List of dicts of name -> array, in the order of the file.
+    Name -> array per example, in the order of the file.
 
   Raises:
     files.InputError: memory ran out.
@@ -311,19 +344,28 @@ def predict(
 
 
 def predict_set(
-  run: Run, model_fn, rows, table, *, file_name, num_rows, batch_size, description, checkpoint=None
-):
+  run: Run,
+  model_fn: estimators.ModelFn,
+  rows: Iterable[dict[str, Any]],
+  table: Sequence[tf_records.Feature],
+  *,
+  file_name: str,
+  num_rows: int,
+  batch_size: int,
+  description: str,
+  checkpoint: Optional[str] = None,
+) -> list[dict[str, np.ndarray]]:
   """Writes the features of a set to a file, and runs the model over it.
 
   Args:
     run, model_fn, table: see fine_tune.
-    rows: iterable of num_rows dicts, see tf_records.serialize.
-    file_name: str, name of the TFRecord file. On a TPU it is filled up to a multiple of batch_size
+    rows: num_rows rows, see tf_records.serialize.
+    file_name: name of the TFRecord file. On a TPU it is filled up to a multiple of batch_size
       by rows of zeros, which are in no result.
     batch_size, description, checkpoint: see predict.
 
   Returns:
-    List of num_rows dicts of name -> array, in the order of the rows.
+    Name -> array per row, in their order.
 
   Raises:
     files.InputError: memory ran out, or the file cannot be written.
@@ -333,11 +375,21 @@ def predict_set(
   zeros = {f.name: [0] * math.prod(f.shape) if f.shape else 0 for f in table}
   tf_records.write_records(path, itertools.chain(rows, [zeros] * num_missing), table)
   logging.info("  Batch size = %d", batch_size)
-  options = {"batch_size": batch_size, "description": description, "checkpoint": checkpoint}
-  return predict(run, model_fn, table, path, num_examples=num_rows, **options)
+  return predict(
+    run,
+    model_fn,
+    table,
+    path,
+    num_examples=num_rows,
+    batch_size=batch_size,
+    description=description,
+    checkpoint=checkpoint,
+  )
 
 
-def make_estimator(run: Run, model_fn, num_steps=None, **batch_sizes):
+def make_estimator(
+  run: Run, model_fn: estimators.ModelFn, num_steps: Optional[int] = None, **batch_sizes: int
+) -> estimators.Estimator:
   """Makes the tf.estimator.tpu.TPUEstimator of a run.
 
   Args:
@@ -368,14 +420,16 @@ def trained_step(run: Run) -> int:
   return 0 if checkpoint is None else checkpoints.checkpoint_step(checkpoint)
 
 
-def log_results(results: dict):
+def log_results(results: dict[str, Any]) -> None:
   """Logs the results of an evaluation, sorted by name."""
   logs.notice("***** Eval results *****")
   for name in sorted(results):
     logs.notice("  %s = %s", name, results[name])
 
 
-def write_metrics(run: Run, metrics: dict, set_name: str, suffix: str = "") -> dict:
+def write_metrics(
+  run: Run, metrics: dict[str, Any], set_name: str, suffix: str = ""
+) -> dict[str, Any]:
   """Writes the metrics of a set, see write_results.
 
   Args:
@@ -393,20 +447,26 @@ def write_metrics(run: Run, metrics: dict, set_name: str, suffix: str = "") -> d
   return results
 
 
-def remove_results(run: Run, suffix: str):
+def remove_results(run: Run, suffix: str) -> None:
   """Deletes the files that write_results has written under a suffix, if there are any."""
   for name in (f"eval_results{suffix}.txt", f"eval_metrics{suffix}.json"):
     if files.exists(run.path(name)):
       files.remove(run.path(name))
 
 
-def write_results(run: Run, results: dict, metrics: dict, scalars=None, suffix: str = ""):
+def write_results(
+  run: Run,
+  results: dict[str, Any],
+  metrics: dict[str, Any],
+  scalars: Optional[dict[str, float]] = None,
+  suffix: str = "",
+) -> None:
   """Writes the results of an evaluation to files and to TensorBoard.
 
   Args:
     results: name -> number, the lines of eval_results.txt, with global_step.
     metrics: the content of eval_metrics.json.
-    scalars: dict of name -> number, for TensorBoard, or None.
+    scalars: name -> number, for TensorBoard.
     suffix: last part of the files' names, before the dot.
   """
   if scalars:
