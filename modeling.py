@@ -369,7 +369,7 @@ def embedding_lookup(
     use_one_hot_embeddings: uses a matrix product instead of a gather.
 
   Returns:
-    A pair: float32 [B, S, inputs * embedding_size], and the table [vocab_size, embedding_size].
+    float32 [B, S, inputs * embedding_size], and the table [vocab_size, embedding_size].
   """
   initializer = create_initializer(initializer_range)
   table = tf.get_variable(

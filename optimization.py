@@ -364,7 +364,7 @@ def _over_replicas(batch, variables, use_tpu, scale):
   """Differentiates the mean loss over all replicas.
 
   Returns:
-    A tuple: dense gradients, None where a variable has no part in the loss; Step's loss and shown.
+    The gradients, and the loss and shown of Step.
   """
   means = batch.objective.means()
   counts = replica_sum([tf.convert_to_tensor(mean.count) for mean in means], use_tpu)

@@ -140,7 +140,7 @@ def convert_single_example(
     label_list: labels in the order of their ids; empty for NUMBER.
     max_seq_length: word pieces with [CLS] and [SEP]. A longer example is cut.
     tokenizer: of the model's vocabulary.
-    kind: None: NUMBER when label_list is empty, else CLASSES.
+    kind: default: NUMBER when label_list is empty, else CLASSES.
 
   Raises:
     files.InputError: a label is not in label_list (for NUMBER: is not a finite number), or

@@ -122,7 +122,7 @@ class Layout(NamedTuple):
 
   def is_comment(self, line: str) -> bool:
     """Returns True for a line that is no word."""
-    return bool(self.comment_prefix) and line.startswith(self.comment_prefix or "")
+    return line.startswith(self.comment_prefix) if self.comment_prefix else False
 
 
 class Sentence(NamedTuple):
@@ -409,7 +409,7 @@ def _convert_tags(path, sentences, scheme):
     scheme: see Layout.tag_scheme.
 
   Returns:
-    A pair: list of Sentence; see Corpus.tag_scheme.
+    The sentences; see Corpus.tag_scheme.
 
   Raises:
     files.InputError: a tag is no entity's, and the scheme has entities (file:line).

@@ -393,8 +393,8 @@ def make_estimator(
   """Makes the tf.estimator.tpu.TPUEstimator of a run.
 
   Args:
-    model_fn: function of (features, labels, mode, params) to a TPUEstimatorSpec.
-    num_steps: int, the step at which it ends a training on all devices of the run; None if it does
+    model_fn: of the model.
+    num_steps: the step at which it ends a training on all devices of the run; None if it does
       not train.
     **batch_sizes: eval_batch_size or predict_batch_size, int.
   """
