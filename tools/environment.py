@@ -79,17 +79,22 @@ def main(venv, names):
     SystemExit: something is missing or failed; in one line.
   """
   python = os.path.join(venv, "bin", "python")
-  for name in _in_order(names):
-    path, options, _, content = STEPS[name]
-    content_hash = requirements_hash(os.path.join(ROOT, path))
-    stamps = _read_stamps(venv)
-    if stamps.get(path) == content_hash and os.path.exists(python):
-      continue
+  hashes = {name: requirements_hash(os.path.join(ROOT, STEPS[name][0])) for name in STEPS}
+  ordered = _in_order(names)
+  if not os.path.exists(python) or _absent(venv, ordered, hashes):
     _make(venv, python)
+  for name in _absent(venv, ordered, hashes):
+    path, options, _, content = STEPS[name]
     print("Installing %s ..." % content)
     sys.stdout.flush()
     _install(python, options + ["-r", os.path.join(ROOT, path)], path)
-    _write_stamps(venv, dict(stamps, **{path: content_hash}))
+    _write_stamps(venv, dict(_read_stamps(venv), **{name: hashes[name]}))
+
+
+def _absent(venv, names, hashes):
+  """Returns the steps of which the requirements are not installed as they are now."""
+  stamps = _read_stamps(venv)
+  return [name for name in names if stamps.get(name) != hashes[name]]
 
 
 def _in_order(names):
@@ -165,7 +170,7 @@ def _runs(command):
 
 
 def _install(python, arguments, name):
-  quiet = ["--disable-pip-version-check", "--no-input", "install", "--quiet"]
+  quiet = ["--disable-pip-version-check", "--no-input", "install", "--quiet", "--quiet"]
   # In an environment pip's user directory is an error, which its settings may ask for.
   status = subprocess.call(
     [python, "-m", "pip"] + quiet + arguments, env=dict(os.environ, PIP_USER="0")
@@ -178,11 +183,11 @@ def _install(python, arguments, name):
 
 
 def _read_stamps(venv):
-  """Returns the hashes of what is installed, by requirements file."""
+  """Returns the hashes of the requirements that are installed, by step."""
   try:
     with open(os.path.join(venv, STAMPS)) as f:
       return dict(json.load(f))
-  except (OSError, ValueError):
+  except (OSError, ValueError, TypeError):
     return {}
 
 

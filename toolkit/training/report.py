@@ -8,8 +8,8 @@ report.png    loss, learning rate and dev metrics over the steps, and the confus
 import contextlib
 import math
 import os
-import resource
 import sys
+from typing import Optional
 
 import tensorflow.compat.v1 as tf
 from absl import logging
@@ -23,6 +23,11 @@ try:
   from matplotlib import figure as figures
 except ImportError:
   figures = None
+
+try:
+  import resource
+except ImportError:  # Windows
+  resource = None
 
 REPORT_FILE = "report.json"
 PICTURE_FILE = "report.png"
@@ -74,10 +79,12 @@ def _facts(run, parts):
     "examples_this_run": _sum(parts, "examples"),
     "seconds": {"training": seconds, "evaluation": _sum(parts, "evaluation_seconds")},
     "examples_per_second": _sum(parts, "examples") / max(seconds, 1e-9),
-    "peak_memory_mib": peak_memory_mib(),
     "last_checkpoint": last,
     "checkpoint_in_use": model_directory.trained_checkpoint(directory),
   }
+  memory = peak_memory_mib()
+  if memory is not None:
+    facts["peak_memory_mib"] = memory
   if evaluations:
     aim = history.Goal(goal, smaller_is_better=run.smaller_is_better)
     best = history.History(directory, aim, sys.maxsize).best()
@@ -89,8 +96,13 @@ def _sum(parts, name):
   return sum(getattr(part, name) for part in parts)
 
 
-def peak_memory_mib() -> float:
-  """Returns the peak resident memory of this process in MiB, without that of GPUs."""
+def peak_memory_mib() -> Optional[float]:
+  """Returns the peak resident memory of this process in MiB, without that of GPUs.
+
+  None where the system does not count it (Windows).
+  """
+  if resource is None:
+    return None
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere
 
@@ -106,8 +118,9 @@ def lines(facts: dict) -> list[str]:
     f"{duration(seconds['training'])} on {facts['devices']}, {facts['examples_per_second']:.1f} "
     f"examples/s; {steps['in_all']} steps in all",
     f"evaluation meanwhile: {duration(seconds['evaluation'])}",
-    f"peak memory: {facts['peak_memory_mib']:.0f} MiB",
   ]
+  if "peak_memory_mib" in facts:
+    result.append(f"peak memory: {facts['peak_memory_mib']:.0f} MiB")
   if "evaluation" in facts:
     metric = facts["evaluation"]["metric"]
     for which in ("best", "last"):
