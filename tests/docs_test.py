@@ -97,7 +97,7 @@ def flags_of(script):
       found.add(name)
       if own[name].boolean:
         found.add(f"no{name}")
-  return found | {"help", "helpfull", *absl.flags.FLAGS}
+  return found | {"help", "helpfull", "flagfile", *absl.flags.FLAGS}
 
 
 def test_flags_of_commands_exist(page):
