@@ -123,16 +123,18 @@ glue-AX: glue-MNLI
 ## test                    formatter, linter and all tests but the slow ones
 test: lint pytest
 
+## lint                    formatter and linter alone
 lint:
 	$(INSTALL) test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 
+## pytest                  all tests but the slow ones, or TESTS="tests/tasks"
 pytest:
 	$(INSTALL) test
 	$(PYTEST) -m "not slow" -n 2 --dist loadfile --junitxml="$(VENV)/tests.xml" $(TESTS)
 
-## coverage                share of lines that the tests run, by file, or of TESTS="tests/tasks"
+## coverage                the same, with the share of lines that they run, by file
 coverage:
 	$(INSTALL) test
 	$(PYTEST) -m "not slow" -n 2 --dist loadfile --cov --cov-report=term:skip-covered $(TESTS)

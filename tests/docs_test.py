@@ -15,7 +15,7 @@ from doc_pages import PYTHON, SHELL
 from notebooks import links as notebook_links
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 README_BYTES = 12 * 1024
 README_COLUMNS = 100
 PIP_FLAGS = {"--no-deps", "--require-hashes"}
@@ -141,7 +141,14 @@ def test_the_makefile_lists_each_target_that_users_call():
   listed = set(re.findall(r"^## ([\w-]+)", source, flags=re.M))
   targets = set(re.findall(r"^([a-z][\w-]*):(?!=)", source, flags=re.M))
   assert listed <= targets
-  assert targets - listed <= {"help", "model", "lint", "pytest", "glue-data", "glue-AX"}
+  assert targets - listed <= {"help", "model", "glue-data", "glue-AX"}
+
+
+def test_hooks_and_tests_have_one_version_of_the_linter():
+  (hooks,) = re.findall(
+    r"ruff-pre-commit\n +rev: v([\d.]+)", read(ROOT / ".pre-commit-config.yaml")
+  )
+  assert f"ruff=={hooks}\n" in read(ROOT / "requirements-test.txt")
 
 
 # ---- The functions of this test -----------------------------------------------------------------
