@@ -3,10 +3,11 @@
   python tests/matrix.py          # all of them
   python tests/matrix.py 3.9 3.13 # these
 
-Each Python gets an environment of its own, .venv-3.9 for example, which is used again the next
-time. Ends with a table, and with exit status 1 unless all tests passed on each.
+Each Python gets an environment of its own, .venv-3.9 for example (--venv=DIR: DIR-3.9), which is
+used again the next time. Ends with a table, and with exit status 1 unless all tests passed on each.
 """
 
+import argparse
 import glob
 import os
 import subprocess
@@ -18,12 +19,12 @@ TITLES = ("Python", "TensorFlow", "passed", "failed", "skipped", "minutes")
 NOT_FOUND = "not found"
 
 
-def main(versions):
+def main(versions, venv=".venv"):
   """Runs the tests on the given versions of Python; returns the exit status."""
   unknown = sorted(set(versions) - set(VERSIONS))
   if unknown:
     return f"no such Python here: {' '.join(unknown)}; known are {' '.join(VERSIONS)}"
-  rows = [_row(version) for version in versions or VERSIONS]
+  rows = [_row(version, f"{venv}-{version}") for version in versions or VERSIONS]
   print()
   for row in (TITLES, *rows):
     print("  ".join(f"{value:>10}" for value in row))
@@ -31,12 +32,11 @@ def main(versions):
   return 0 if tested and all(row[3] == 0 for row in tested) else 1
 
 
-def _row(version):
+def _row(version, venv):
   """Cells below TITLES for one Python."""
   python = find(version)
   if python is None:
     return version, NOT_FOUND, "", "", "", ""
-  venv = f".venv-{version}"
   results = os.path.join(venv, "tests.xml")
   if os.path.exists(results):
     os.remove(results)
@@ -78,4 +78,8 @@ def counts(results):
 
 
 if __name__ == "__main__":
-  sys.exit(main(sys.argv[1:]))
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  parser.add_argument("versions", nargs="*", help="such as 3.9; all of them without any")
+  parser.add_argument("--venv", default=".venv", help="path of the environments before -3.9")
+  args = parser.parse_args()
+  sys.exit(main(args.versions, args.venv))

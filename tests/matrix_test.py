@@ -45,16 +45,17 @@ def test_table_and_status(tmp_path, monkeypatch, capsys, failures, status):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(matrix, "find", lambda version: sys.executable if version == THIS else None)
   monkeypatch.setattr(matrix, "_output", lambda command: "2.15.1")
-  _write_results(f".venv-{THIS}", "of a run before")
+  venv = tmp_path / "some where" / f"venv-{THIS}"
+  _write_results(venv, "of a run before")
 
   def run(command, check):
-    assert command[2:] == [f"VENV=.venv-{THIS}", f"PYTHON={sys.executable}", "pytest"]
+    assert command[2:] == [f"VENV={venv}", f"PYTHON={sys.executable}", "pytest"]
     if failures is not None:
       attributes = f'tests="4" failures="{failures}" errors="0" skipped="0" time="60"'
-      _write_results(f".venv-{THIS}", attributes)
+      _write_results(venv, attributes)
 
   monkeypatch.setattr(matrix.subprocess, "run", run)
-  assert matrix.main([]) == status
+  assert matrix.main([], str(tmp_path / "some where" / "venv")) == status
   rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
   row = next(row for row in rows if row[0] == THIS)
   if failures is None:

@@ -83,7 +83,7 @@ def test_cutting_off_padding_changes_nothing():
   longest = int(mask.sum(axis=1).max())
   whole, cut = run_recorded(), run_recorded(columns=longest)
   real = mask.astype(bool)
-  np.testing.assert_allclose(cut["pooled_output"], whole["pooled_output"], atol=1e-6)
+  np.testing.assert_allclose(cut["pooled_output"], whole["pooled_output"], atol=1e-5)
   np.testing.assert_allclose(
     cut["sequence_output"][real[:, :longest]], whole["sequence_output"][real], atol=1e-5
   )
@@ -341,7 +341,7 @@ def test_pooled_output_is_computed_from_the_sequence_output(shape):
     values = {ids: [[7, 8, 9], [7, 3, 4]]}
     fetches = [sequence, pooled, gradient, read, weights]
     sequence, pooled, gradient, read, (kernel, bias) = session.run(fetches, values)
-  np.testing.assert_allclose(pooled, np.tanh(sequence[:, 0] @ kernel + bias), atol=1e-6)
+  np.testing.assert_allclose(pooled, np.tanh(sequence[:, 0] @ kernel + bias), atol=1e-5)
   np.testing.assert_array_equal(read, sequence[[[0], [1]], [[2, 0], [1, 1]]])
   assert np.any(gradient[:, 0]) and not np.any(gradient[:, 1:])
 
@@ -558,7 +558,7 @@ def test_rank_2_and_rank_3_attention_agree():
     whole, flat, full_mask = session.run([whole, flat, full_mask])
   np.testing.assert_array_equal(full_mask, np.repeat(mask[:, None], 5, axis=1))
   assert full_mask.dtype == np.float32
-  np.testing.assert_allclose(flat.reshape(2, 5, 8), whole, atol=1e-6)
+  np.testing.assert_allclose(flat.reshape(2, 5, 8), whole, atol=1e-5)
 
 
 @pytest.mark.parametrize("gelu", [modeling.gelu, modeling._trained_gelu])

@@ -9,11 +9,10 @@ import sys
 
 import pytest
 
-from notebooks import runtime
+from notebooks import links, runtime
 
 ROOT = pathlib.Path(runtime.__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def read(path):
@@ -72,13 +71,19 @@ def test_all_begin_alike(stored):
   assert "runtime.prepare(" in setups.pop()
 
 
-def test_badges_and_addresses_agree(stored):
-  """See the rule notebook-links of the Makefile, which sets them."""
+def test_each_is_linked_once_in_a_list(stored):
+  pages = [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]
+  text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+  assert re.search(rf"\]\((\.\./)?notebooks/{stored.name}\)", text)
+
+
+def test_badges_and_address_are_of_one_place(stored):
+  """None is there until `make notebook-links` puts them in."""
   text = stored.read_text(encoding="utf-8")
-  (address,) = re.findall(r'REPOSITORY = ."https://github.com/([^/]+/[^"\\]+)', text)
-  link = f"https://colab.research.google.com/github/{address}/blob/main/notebooks/{stored.name}"
-  assert re.findall(r"\((https://colab[^()\s]+ipynb)\)", text) == [link]
-  assert f"({link})" in README and f"](notebooks/{stored.name})" in README
+  (place,) = re.findall(r'"REPOSITORY = \\"(?:https://github.com/([^/]+/[^"\\]+))?\\"', text)
+  badges = links.BADGE.findall(text)
+  assert badges == ([links.badge(stored.stem, place)] if place else [])
+  assert "OWNER" not in text
 
 
 # ---- Shared code --------------------------------------------------------------------------------
@@ -148,6 +153,57 @@ def test_find_device(probe, capsys):
   del probe[None]
   with pytest.raises(RuntimeError, match="TensorFlow does not start"):
     runtime.find_device(None, is_needed=False)
+
+
+# ---- Badges -------------------------------------------------------------------------------------
+
+
+def test_badges_are_put_in_and_replaced(tmp_path, capsys):
+  """Below the titles of notebooks, behind the links of pages; a second call changes nothing."""
+  shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
+  (tmp_path / "docs").mkdir()
+  page = "| [similarity](notebooks/similarity.ipynb) | vectors |\n\nSee [more](docs/a.md).\n"
+  (tmp_path / "README.md").write_text(page)
+  (tmp_path / "docs" / "a.md").write_text("- [questions](../notebooks/questions.ipynb): ask\n")
+  for place in ("one/first", "an-owner/a.name"):
+    links.main(place, tmp_path)
+    assert capsys.readouterr().out.count("\n") == 6
+    written = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    links.main(place, tmp_path)
+    assert written == {path: path.read_bytes() for path in written}
+    assert not capsys.readouterr().out
+  badge = links.badge("similarity", "an-owner/a.name")
+  assert badge.endswith("/github/an-owner/a.name/blob/main/notebooks/similarity.ipynb)")
+  readme = (tmp_path / "README.md").read_text()
+  assert readme == page.replace(" | vectors", f" {badge} | vectors")
+  badge = links.badge("questions", "an-owner/a.name")
+  assert (tmp_path / "docs" / "a.md").read_text().endswith(f".ipynb) {badge}: ask\n")
+  for path in NOTEBOOKS:
+    before, after = read(path), read(tmp_path / "notebooks" / path.name)
+    title, _, badge, _, *rest = after["cells"][0]["source"]
+    assert badge.rstrip() == links.badge(path.stem, "an-owner/a.name")
+    if not links.BADGE.search(path.read_text(encoding="utf-8")):
+      assert [title, "\n", *rest] == before["cells"][0]["source"]
+    address, *rest = after["cells"][1]["source"]
+    assert address.startswith('REPOSITORY = "https://github.com/an-owner/a.name"  # ')
+    assert rest == before["cells"][1]["source"][1:]
+    assert after["cells"][2:] == before["cells"][2:]
+
+
+@pytest.mark.parametrize("place", ["", "owner", "https://github.com/a/b", "a/b c", "a/b/c"])
+def test_places_that_cannot_be(tmp_path, place):
+  with pytest.raises(SystemExit, match=r"^REPOSITORY=.*: give this project's place"):
+    links.main(place, tmp_path)
+
+
+def test_a_notebook_that_stands_alone_needs_an_address():
+  """Without one it ends in a line that tells what to do, and clones nothing."""
+  source = "".join(code_cells(read(NOTEBOOKS[0]))[0]["source"])
+  setup = re.sub(r"(?m)^( *)[!%].*", r"\1raise AssertionError", source)
+  setup = re.sub(r'REPOSITORY = "[^"]*"', 'REPOSITORY = ""', setup)
+  code = setup.partition("from notebooks")[0]
+  alone = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True)
+  assert alone.stderr.count("\n") == 1 and "give REPOSITORY" in alone.stderr
 
 
 # ---- From top to bottom -------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from tiny_runs import (
   send_once,
   start_flags,
   weights,
+  without_dropout,
 )
 
 import modeling
@@ -105,7 +106,8 @@ def start(model, data, **flags):
 def _trained(model, data, tmp_path_factory):
   """The output directory of a whole run. Tests copy it before they change it."""
   directory = tmp_path_factory.mktemp("run") / "trained"
-  run(directory, "--do_train", "--do_eval", "--do_predict", **start(model, data))
+  with without_dropout():
+    run(directory, "--do_train", "--do_eval", "--do_predict", **start(model, data))
   return directory
 
 
@@ -246,6 +248,7 @@ def test_questions_with_fewer_choices_do_not_choose_what_they_lack(trained, tmp_
       assert found[text] == pytest.approx(float(share), abs=1e-5)
 
 
+@without_dropout()
 def test_training_with_fewer_choices(model, tmp_path):
   rows = rows_of(1, 80, width=4)
   for number, row in enumerate(rows):
@@ -326,17 +329,17 @@ def test_chooser_gives_the_probabilities_of_prediction_in_many_threads(trained):
     assert found[number][0].text == row[2]
     by_text = {choice.text: choice.probability for choice in found[number]}
     for text, share in zip(wanted[number]["choices"], row[3:]):
-      assert by_text[text] == pytest.approx(float(share), abs=1e-6)
+      assert by_text[text] == pytest.approx(float(share), abs=1e-5)
 
 
 def test_chooser_takes_any_text(trained):
   chooser = Chooser.from_directory(str(trained))
   for context, asked in (("", "made by"), (None, "made by"), ("a hat", ""), ("hat " * 9999, None)):
     found = chooser.choose(["ann", "rome " * 5000, "?"], asked, context)
-    assert sum(choice.probability for choice in found) == pytest.approx(1, abs=1e-6)
+    assert sum(choice.probability for choice in found) == pytest.approx(1, abs=1e-5)
     assert found == sorted(found, key=lambda choice: -choice.probability)
   same = chooser.choose(["ann", "ann"], "made by")
-  assert same[0].probability == pytest.approx(0.5)
+  assert same[0].probability == pytest.approx(0.5, abs=1e-5)
   for choices, context, match in (
     (["ann"], "a hat", "found 1 choices, expected 2 or more"),
     ([], "a hat", "found 0 choices"),
@@ -487,6 +490,7 @@ def test_broken_weights(trained, tmp_path):
 # ---- A student ----------------------------------------------------------------------------------
 
 
+@without_dropout()
 def test_a_student_learns_from_its_teacher(trained, model, data, tmp_path):
   flags = start(model, data, teacher_dir=trained, student_layers=1, distill_alpha=0.9)
   for name in ("bert_config_file", "init_checkpoint"):

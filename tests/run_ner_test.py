@@ -19,6 +19,7 @@ from tiny_runs import (
   save_model,
   start_flags,
   weights,
+  without_dropout,
 )
 
 import modeling
@@ -118,7 +119,8 @@ def _tagged(model, speech, tmp_path_factory):
   directory = tmp_path_factory.mktemp("run") / "tagged"
   flags = {"num_train_epochs": 6, "eval_steps": 60, "best_metric": "macro_f1", **COLUMNS}
   switches = ("--do_train", "--do_eval", "--do_predict", "--keep_best")
-  run(directory, *switches, **start(model, speech, **flags))
+  with without_dropout():
+    run(directory, *switches, **start(model, speech, **flags))
   return directory
 
 
@@ -126,7 +128,8 @@ def _tagged(model, speech, tmp_path_factory):
 def _trained(model, data, tmp_path_factory):
   """The output directory of a whole run. Tests copy it before they change it."""
   directory = tmp_path_factory.mktemp("run") / "trained"
-  run(directory, "--do_train", "--do_eval", "--do_predict", **start(model, data))
+  with without_dropout():
+    run(directory, "--do_train", "--do_eval", "--do_predict", **start(model, data))
   return directory
 
 
@@ -377,6 +380,7 @@ def test_labels_alone_tell_that_tags_are_of_single_words(tagged, speech, tmp_pat
   assert read_json(tmp_path / "out", "eval_metrics.json")["per_tag"] == want
 
 
+@without_dropout()
 def test_a_student_of_parts_of_speech(tagged, tmp_path):
   flags = student(tagged, num_train_epochs=6)
   run(tmp_path, "--do_train", "--do_eval", "--num_accumulation_steps=2", **flags)
@@ -556,6 +560,7 @@ def student(trained, **flags):
   }
 
 
+@without_dropout()
 def test_a_student_learns_from_its_teacher(trained, tmp_path):
   run(tmp_path, "--do_train", "--do_eval", **student(trained, distill_alpha=0.9))
   assert read_json(tmp_path, "eval_metrics.json")["f1"] > 0.8

@@ -18,6 +18,7 @@ from tiny_runs import (
   send_once,
   start_flags,
   weights,
+  without_dropout,
 )
 
 import modeling
@@ -146,7 +147,8 @@ def start(model, data, **flags):
 def _trained(model, data, tmp_path_factory):
   """The output directory of a whole run, which learns well. Tests copy it before they change it."""
   directory = tmp_path_factory.mktemp("run") / "trained"
-  run(directory, "--do_train", "--do_predict", "--do_eval", **start(model, data, random_seed=1))
+  with without_dropout():
+    run(directory, "--do_train", "--do_predict", "--do_eval", **start(model, data))
   return directory
 
 
@@ -241,6 +243,7 @@ def test_a_finished_directory_is_not_trained_again(trained, model, data, tmp_pat
   assert checkpoint_steps(again) == checkpoint_steps(trained)
 
 
+@without_dropout()
 def test_version_1(model, data, tmp_path):
   squad = dataset(0)
   for row in squad["data"][0]["paragraphs"]:
@@ -432,6 +435,7 @@ def student(trained, data, **flags):
   return {name: value for name, value in flags.items() if value is not None}
 
 
+@without_dropout()
 def test_a_student_learns_from_its_teacher(trained, data, tmp_path):
   out = tmp_path / "out"
   flags = student(trained, data, num_train_epochs=12, learning_rate=0.005, distill_alpha=0.9)
@@ -470,6 +474,7 @@ def test_a_baseline_without_its_teacher(trained, data, tmp_path, monkeypatch):
     run(tmp_path / "other", "--do_train", **student(trained, data))
 
 
+@without_dropout()
 def test_a_student_with_a_model_of_its_own(trained, data, tmp_path, log):
   """A model of another width, as a small released one would be, with a head that is new."""
   (tmp_path / "small").mkdir()

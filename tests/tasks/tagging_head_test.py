@@ -33,7 +33,7 @@ def test_loss_is_the_mean_over_scored_pieces():
   np.testing.assert_allclose(probabilities, want, rtol=1e-5)
   of_labels = np.take_along_axis(want, label_ids[..., np.newaxis], -1)[..., 0]
   np.testing.assert_allclose(losses, -np.log(of_labels) * scored, rtol=1e-4)
-  assert loss == pytest.approx(losses.sum() / 3)
+  assert loss == pytest.approx(losses.sum() / 3, rel=1e-5)
 
 
 def test_nothing_to_score_is_no_loss():

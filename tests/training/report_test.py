@@ -1,6 +1,8 @@
 """Text of a run's report, and its curves."""
 
+import importlib.util
 import json
+import sys
 
 import pytest
 
@@ -45,6 +47,18 @@ def test_lines_without_evaluation():
   found = report.lines(facts)
   assert found[0].endswith("from random weights")
   assert not any("evaluation:" in line for line in found)
+
+
+def test_memory_is_left_out_where_the_system_does_not_count_it(monkeypatch):
+  """Windows has no module resource."""
+  assert report.peak_memory_mib() > 1
+  monkeypatch.setitem(sys.modules, "resource", None)
+  spec = importlib.util.spec_from_file_location("report_of_windows", report.__file__)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  assert module.peak_memory_mib() is None
+  facts = {name: value for name, value in FACTS.items() if name != "peak_memory_mib"}
+  assert module.lines(facts) == [line for line in report.lines(FACTS) if "memory" not in line]
 
 
 def test_scalars_that_were_written_are_read(tmp_path):

@@ -8,7 +8,6 @@ report.png    loss, learning rate and dev metrics over the steps, and the confus
 import contextlib
 import math
 import os
-import resource
 import sys
 from collections.abc import Sequence
 from typing import Any, Optional
@@ -26,6 +25,10 @@ with contextlib.suppress(ImportError):
   import matplotlib.figure
 
   figures = matplotlib.figure
+
+resource: Any = None
+with contextlib.suppress(ImportError):  # Windows has none
+  import resource
 
 REPORT_FILE = "report.json"
 PICTURE_FILE = "report.png"
@@ -89,13 +92,15 @@ def _facts(run, parts):
     "examples_this_run": _sum(parts, "examples"),
     "seconds": {"training": seconds, "evaluation": _sum(parts, "evaluation_seconds")},
     "examples_per_second": _sum(parts, "examples") / max(seconds, 1e-9),
-    "peak_memory_mib": peak_memory_mib(),
     "last_checkpoint": last,
     "checkpoint_in_use": model_directory.trained_checkpoint(directory),
     "checkpoints": {"mib_each": _checkpoint_mib(last), "kept": len(_kept(directory))},
   }
   if run.settings.do_eval:
     facts["results"] = _results(run)
+  memory = peak_memory_mib()
+  if memory is not None:
+    facts["peak_memory_mib"] = memory
   if evaluations:
     aim = history.Goal(goal, smaller_is_better=run.smaller_is_better)
     best = history.History(directory, aim, sys.maxsize).best()
@@ -130,8 +135,13 @@ def _sum(parts, name):
   return sum(getattr(part, name) for part in parts)
 
 
-def peak_memory_mib() -> float:
-  """Returns the peak resident memory of this process in MiB, without that of GPUs."""
+def peak_memory_mib() -> Optional[float]:
+  """Returns the peak resident memory of this process in MiB, without that of GPUs.
+
+  None where the system does not count it (Windows).
+  """
+  if resource is None:
+    return None
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, KiB elsewhere
 
@@ -146,8 +156,9 @@ def lines(facts: dict[str, Any]) -> list[str]:
     f"trained: {steps['this_run']} steps ({steps['in_all']} in all), {facts['examples_this_run']} "
     f"examples in {duration(seconds['training'])} on {facts['devices']}, "
     f"{facts['examples_per_second']:.1f} examples/s",
-    f"peak memory: {facts['peak_memory_mib']:.0f} MiB",
   ]
+  if "peak_memory_mib" in facts:
+    result.append(f"peak memory: {facts['peak_memory_mib']:.0f} MiB")
   if "evaluation" in facts:
     metric = facts["evaluation"]["metric"]
     result.append(f"evaluation during training: {duration(seconds['evaluation'])}")
