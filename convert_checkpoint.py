@@ -1,5 +1,10 @@
 """Converts models between HuggingFace directories and TensorFlow checkpoints, and strips them.
 
+  python convert_checkpoint.py --mode=from_huggingface \\
+    --input=bert-base-uncased --output=/tmp/converted
+  python convert_checkpoint.py --mode=to_huggingface \\
+    --input=/tmp/reviews --output=/tmp/reviews_hf
+
   --mode              --input                 writes into --output
   from_huggingface    HuggingFace directory   bert_model.ckpt, bert_config.json, vocab.txt,
                                               label_list.txt where there are labels
@@ -65,7 +70,8 @@ from toolkit.formats.checkpoints import (  # noqa: F401, public names of this mo
 )
 from toolkit.formats.huggingface_files import SAFETENSORS, bad_type, read_object, read_weights
 from toolkit.formats.huggingface_names import BERT, DISTILBERT, HEADS, NO_HEAD, TOKEN_TYPES, Family
-from toolkit.formats.model_directory import CONFIG_FILE, LABEL_FILE, RUN_FILE, VOCAB_FILE
+from toolkit.formats.model_directory import LABEL_FILE, RUN_FILE
+from toolkit.formats.model_files import CONFIG_FILE, VOCAB_FILE
 from toolkit.support import command_line, files
 
 CHECKPOINT = "bert_model.ckpt"
@@ -76,34 +82,43 @@ flags.DEFINE_enum(
   "mode",
   None,
   ["from_huggingface", "to_huggingface", "strip"],
-  "from_huggingface: HuggingFace directory to TensorFlow checkpoint; to_huggingface: the way back; "
-  "strip: leave optimizer slots and global_step out of a checkpoint.",
+  "Conversion. from_huggingface: HuggingFace directory to TensorFlow checkpoint. to_huggingface: "
+  "the other direction. strip: remove optimizer slots and global_step from a checkpoint.",
+  group="essential",
 )
 flags.DEFINE_string(
   "input",
   None,
-  "HuggingFace directory, or a checkpoint: its prefix (bert_model.ckpt) or its directory, of which "
-  "the best checkpoint is taken if it keeps one.",
+  "HuggingFace directory, or a checkpoint: its prefix (bert_model.ckpt) or its directory. Of an "
+  "--output_dir of training with best/, it is the best checkpoint.",
+  group="essential",
 )
-flags.DEFINE_string("output", None, "Directory to write into; made when it does not exist.")
+flags.DEFINE_string(
+  "output", None, "Directory of the result, which is created if needed.", group="essential"
+)
 flags.DEFINE_string(
   "bert_config_file",
   None,
-  "For a checkpoint: its configuration. Default: the bert_config.json beside it.",
+  "Configuration of a checkpoint. Default: the bert_config.json beside it.",
+  group="essential",
 )
-flags.DEFINE_string("vocab_file", None, "The vocabulary. Default: the one beside the weights.")
+flags.DEFINE_string(
+  "vocab_file", None, "Vocabulary. Default: the one beside the weights.", group="essential"
+)
 flags.DEFINE_bool(
   "do_lower_case",
   None,
-  "Whether the model is uncased, to be noted in the output. Default: what the input says.",
+  "Mark the model as uncased in the output. Default: the casing in the input's files.",
+  group="essential",
 )
 flags.DEFINE_bool(
   "allow_unplaced",
   False,
-  "Leave out what has no place in the output, instead of refusing it: heads, and variables that "
-  "were added to the encoder.",
+  "Leave out variables without a counterpart in the output: heads, and additions to the encoder. "
+  "By default they are an error.",
+  group="essential",
 )
-flags.DEFINE_bool("overwrite", False, "Replace a model in --output.")
+flags.DEFINE_bool("overwrite", False, "Replace a model in --output.", group="essential")
 
 # The flags of a mode besides --input, --output and --overwrite.
 MODE_FLAGS = {

@@ -19,10 +19,9 @@ from absl import logging
 import modeling
 import tokenization
 from toolkit.formats import checkpoint_files
+from toolkit.formats.model_files import CONFIG_FILE, VOCAB_FILE
 from toolkit.support import files
 
-CONFIG_FILE = "bert_config.json"
-VOCAB_FILE = "vocab.txt"
 LABEL_FILE = "label_list.txt"
 RUN_FILE = "run.json"
 BEST = "best"
