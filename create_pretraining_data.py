@@ -196,7 +196,7 @@ def prepare():
   if given.model and not given.vocab_file:
     given = given.replace(vocab_file=model_files.path(given.model, "vocab_file"))
   if not given.vocab_file:
-    raise files.InputError("give a vocabulary: --vocab_file, or --model=DIR with a vocab.txt")
+    raise files.InputError("--vocab_file is missing: give it, or --model=DIR with a vocab.txt")
   settings = pretraining.Settings(**{name: given[name] for name in pretraining.Settings._fields})
   settings.check()
   if given.num_workers > 1 and not settings.shard_documents:

@@ -1,7 +1,7 @@
 """Fine-tunes BERT to choose the answer to a question, evaluates it, and predicts.
 
-  python run_multiple_choice.py --model=$BERT --task_name=jsonl --data_dir=DATA \\
-    --do_train --do_eval --output_dir=/tmp/choice
+  python run_multiple_choice.py --model=$BERT --task_name=jsonl \\
+    --data_dir=DATA --do_train --do_eval --output_dir=/tmp/choice
 
 The lines of train.jsonl, dev.jsonl and test.jsonl in --data_dir are like
 

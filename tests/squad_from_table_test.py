@@ -126,9 +126,7 @@ def test_command(write, tmp_path, monkeypatch, capsys):
 
 def test_command_says_what_is_wrong(write, tmp_path, monkeypatch):
   table = write(f"question,context\nWhere ?,{CONTEXT}\n", "a.csv")
-  with pytest.raises(SystemExit, match=r"squad_from_table\.py: error: .*none\.csv: cannot be read"):
+  with pytest.raises(files.InputError, match=r"none\.csv: cannot be read"):
     run(monkeypatch, str(tmp_path / "none.csv"), "x")
-  with pytest.raises(
-    SystemExit, match=r"squad_from_table\.py: error: .*x\.json: cannot be written"
-  ):
+  with pytest.raises(files.InputError, match=r"x\.json: cannot be written"):
     run(monkeypatch, table, str(tmp_path / "none" / "x.json"))

@@ -355,10 +355,21 @@ def _help_text(wanted, script_flags, script):
   if wanted == "helpshort":
     groups, more = {flag_help.ESSENTIAL: groups[flag_help.ESSENTIAL]}, "--help shows all flags."
   elif wanted == "helpfull":
-    names = sorted(set(flags.FLAGS) - {*script_flags.FLAGS, "?"})
-    others = [flags.FLAGS[name] for name in names if name == flags.FLAGS[name].name]
-    groups, more = {**groups, flag_help.OTHER: others}, "--help shows the script's flags alone."
+    groups, more = (
+      {**groups, flag_help.OTHER: _other_flags(script_flags)},
+      "--help shows the script's flags alone.",
+    )
   return flag_help.full_text(script["__doc__"] or "", groups, more)
+
+
+def _other_flags(script_flags):
+  """Lists absl's own flags and those of other programs, by name."""
+  others = {name: flags.FLAGS[name] for name in flags.FLAGS if name not in script_flags.FLAGS}
+  special = flags.FlagValues()  # absl reads these before all others
+  flags.DEFINE_string("flagfile", None, "File with flags, one per line.", special)
+  flags.DEFINE_list("undefok", None, "Flags that need not be known.", special)
+  others.update((name, special[name]) for name in special)
+  return [others[name] for name in sorted(others) if name == others[name].name and name != "?"]
 
 
 def _share_with_absl(own, program):

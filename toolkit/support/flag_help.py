@@ -62,8 +62,13 @@ def entry(flag: flags.Flag) -> str:
   lines = textwrap.wrap(
     head, _WIDTH, initial_indent=" " * 2, subsequent_indent=" " * 6, break_on_hyphens=False
   )
-  help_text = re.sub(r"^<[^<>]*\|[^<>]*>: ", "", flag.help or "")  # absl puts choices before it
-  return "\n".join([*lines, _filled(help_text, indent=6)])
+  return "\n".join([*lines, _filled(own_help(flag), indent=6)])
+
+
+def own_help(flag: flags.Flag) -> str:
+  """Returns the help of a flag without what absl adds, which _name shows."""
+  without_choices = re.sub(r"^<[^<>]*\|[^<>]*>: ", "", flag.help or "")
+  return re.sub(r";\s*repeat this option to specify a list of values$", "", without_choices)
 
 
 def _name(flag):

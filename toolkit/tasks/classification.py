@@ -1083,8 +1083,8 @@ def _read_weights(path, label_list):
 # ---- All tasks ----------------------------------------------------------------------------------
 
 TASK_HELP = (
-  f"Task: {', '.join(TASKS)}, with the task's own files in --data_dir; or the format of your own "
-  f"files, {', '.join(files.TABLES)}, such as train.tsv, dev.tsv and test.tsv."
+  f"Task: {', '.join(TASKS)}, with the task's own files in --data_dir. For your own files their "
+  f"format: {', '.join(files.TABLES)}, such as train.tsv, dev.tsv and test.tsv."
 )
 
 

@@ -425,8 +425,8 @@ def _find_choices(table, wanted, can_be_number):
 # ---- The settings of a run ----------------------------------------------------------------------
 
 TASK_HELP = (
-  "Task: swag, with train.csv, val.csv and test.csv of SWAG in --data_dir; or the format of your "
-  f"own files, {', '.join(files.TABLES)}, such as train.jsonl, dev.jsonl and test.jsonl."
+  "Task: swag, with train.csv, val.csv and test.csv of SWAG in --data_dir. For your own files "
+  f"their format: {', '.join(files.TABLES)}, such as train.jsonl, dev.jsonl and test.jsonl."
 )
 _OPTIONS = ("context_column", "question_column", "choice_columns", "answer_column", "id_column")
 _OPTIONS += ("has_header", "answer_form", "pad_choices")

@@ -355,6 +355,24 @@ def define_flags(flags):
     group="speed and memory",
   )
   flags.DEFINE_integer(
+    "num_workers",
+    0,
+    "Processes that make features; 0 for one per CPU core.",
+    lower_bound=0,
+    group="speed and memory",
+  )
+  flags.DEFINE_string(
+    "cache_dir",
+    None,
+    "Directory where features are kept for later runs on the same file. Default: --output_dir.",
+    group="speed and memory",
+  )
+  _define_answer_flags(flags)
+
+
+def _define_answer_flags(flags):
+  """Defines the flags of answers."""
+  flags.DEFINE_integer(
     "n_best_size",
     20,
     "Number of answers per question in nbest_predictions.json, with their probabilities.",
@@ -383,19 +401,6 @@ def define_flags(flags):
     "predicted. `auto`: the threshold with the best F1, found by --do_eval in this or an earlier "
     "run.",
     serializer=flags.ArgumentSerializer(),
-  )
-  flags.DEFINE_integer(
-    "num_workers",
-    0,
-    "Processes that make features; 0 for one per CPU core.",
-    lower_bound=0,
-    group="speed and memory",
-  )
-  flags.DEFINE_string(
-    "cache_dir",
-    None,
-    "Directory where features are kept for later runs on the same file. Default: --output_dir.",
-    group="speed and memory",
   )
 
 
