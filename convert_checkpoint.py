@@ -327,7 +327,7 @@ def _unplaced_reason(family, described):
   architectures = huggingface_config.architectures(described)
   if family is DISTILBERT and "DistilBertForSequenceClassification" in architectures:
     return "its classifier has a layer with ReLU where BERT's has the pooler with tanh"
-  return f"config.json says it is {', '.join(map(str, architectures)) or 'no architecture'}"
+  return f"config.json has {', '.join(map(str, architectures)) or 'no architecture'}"
 
 
 def _read_huggingface(directory):
@@ -446,7 +446,7 @@ def convert_tensors(tensors, plan, origin, allow_unplaced, reason=""):
     value = _widen(tensors[route.source], f"{origin}: {route.source}")
     if value.shape != route.shape:
       raise files.InputError(
-        f"{origin}: {route.source} has shape {list(value.shape)}, where the configuration says "
+        f"{origin}: {route.source} has shape {list(value.shape)}, where the configuration has "
         f"{list(route.shape)}"
       )
     converted[route.target] = np.ascontiguousarray(value.T if route.transposed else value)
@@ -699,7 +699,7 @@ def _convert(settings):
   options = MODE_FLAGS[mode]
   for name in MODE_FLAGS["to_huggingface"]:  # which has them all
     if name not in options and settings.is_given(name):
-      raise files.InputError(f"--{name} means nothing with --mode={mode}")
+      raise files.InputError(f"--{name} has no effect with --mode={mode}")
   convert = {"from_huggingface": from_huggingface, "to_huggingface": to_huggingface, "strip": strip}
   return convert[mode](settings.input, **{name: settings[name] for name in options})
 

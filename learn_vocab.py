@@ -107,7 +107,7 @@ def _refuse(settings, names):
   for name in names:
     if settings.is_given(name):
       mode = "with" if settings.fill_unused_of else "without"
-      raise files.InputError(f"--{name} means nothing {mode} --fill_unused_of; leave it out")
+      raise files.InputError(f"--{name} has no effect {mode} --fill_unused_of; leave it out")
 
 
 def check_output(output: str, inputs: list[str]):

@@ -192,7 +192,7 @@ def prepare():
     classification.label_threshold(settings, is_kept)  # refuses one that is not known
   if settings.do_train and settings.unlabeled_file and run.soft_targets() is None:
     raise files.InputError(
-      "--unlabeled_file needs a teacher to say what its texts are: give --teacher_dir, and a "
+      "--unlabeled_file needs a teacher, whose logits are the labels: give --teacher_dir, and a "
       "--distill_alpha above 0"
     )
   job = Job(run, task, labels, classification.read_sets(task, settings))

@@ -202,7 +202,7 @@ def prepare():
   if known is None and not run.settings.do_train:
     raise files.InputError(
       f"--{run.start[1]}: {run.label_directory()} has no {model_directory.LABEL_FILE}, the list of "
-      "the tags that the model knows"
+      "the model's tags"
     )
   corpora, tag_scheme = tagging.read_sets(run.settings, known)
   run = run._replace(settings=run.settings.replace(tag_scheme=tag_scheme))

@@ -52,7 +52,7 @@ def columns_to_squad(path: str) -> dict:
     paragraphs.setdefault(context, []).append(qas)
   if num_ambiguous:
     logging.warning(
-      "%s: %d answers stand in their context more than once; the first place is taken. Give "
+      "%s: %d answers occur in their context more than once; the first place is used. Give "
       "their places in a column answer_start.",
       path,
       num_ambiguous,
@@ -107,7 +107,7 @@ def _find_answer(row, context, source):
     found = context[place : place + len(answer)]
     if found != answer:
       raise files.InputError(
-        f"{source}: the answer {answer!r} is not at answer_start {place}, where {found!r} stands"
+        f"{source}: the answer {answer!r} is not at answer_start {place}, where {found!r} is"
       )
   return {"text": answer, "answer_start": place}
 

@@ -135,7 +135,7 @@ def trained_checkpoint(output_dir: str) -> Optional[str]:
     path = os.path.join(output_dir, BEST)
     gone = (*checkpoint_files.named(path), os.path.join(path, "model.ckpt-*"))[0]
     raise files.InputError(
-      f"--output_dir: the best checkpoint is gone, there is no {gone}{checkpoint_files.INDEX}; "
+      f"--output_dir: the best checkpoint is missing: there is no {gone}{checkpoint_files.INDEX}; "
       f"copy it again, or delete {path} to use {last or 'none'}"
     )
   return best or last

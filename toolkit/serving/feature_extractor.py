@@ -109,7 +109,7 @@ class FeatureExtractor:
     if isinstance(texts, str):
       raise TypeError("encode takes a list of texts, not one str")
     if self._pooling == "none":
-      raise files.InputError("encode gives one vector a text: choose another pooling than none")
+      raise files.InputError("encode gives one vector per text: choose another pooling than none")
     pairs = ((text, None) if isinstance(text, str) else text for text in texts)
     examples = (vectors.InputExample(number, *pair) for number, pair in enumerate(pairs))
     features = (vectors.convert_example(e, self._max_seq_length, self.tokenizer) for e in examples)
@@ -211,7 +211,9 @@ def load_model(
     files.InputError: they are not consistent, or the model lacks one of the layers.
   """
   if max_seq_length < 3:
-    raise files.InputError(f"--max_seq_length: {max_seq_length} leaves no room for text; give more")
+    raise files.InputError(
+      f"--max_seq_length: {max_seq_length} leaves no space for text; give more"
+    )
   prefix = checkpoints.resolve_checkpoint(init_checkpoint)
   config, tokenizer = model_directory.load_model(
     bert_config_file, vocab_file, do_lower_case, max_seq_length, prefix

@@ -849,7 +849,7 @@ class FileTask(Task):
     if options.multi_label and options.regression:
       raise files.InputError("--multi_label and --regression exclude each other; give one of them")
     if not options.label_separator:
-      raise files.InputError("--label_separator is empty; give what stands between two labels")
+      raise files.InputError("--label_separator is empty; give the separator of labels")
     _check_label_columns(options)
     self.name = file_format
     self.kind = options.kind
@@ -961,7 +961,9 @@ def _check_label_columns(options):
   if names is None:
     return
   if not options.multi_label:
-    raise files.InputError("--label_columns is for several labels a text; give --multi_label, too")
+    raise files.InputError(
+      "--label_columns is for several labels per text; give --multi_label, too"
+    )
   if len(set(names)) < max(2, len(names)):
     raise files.InputError(
       f"--label_columns: found {files.listed(names)}; give two or more different columns"
@@ -1240,9 +1242,9 @@ def task_of(settings, labels=None) -> Task:
       if settings.is_given(name):
         raise files.InputError(f"--{name}: the task {task.name} has no languages; leave it out")
   for name, kind, needed in (
-    ("label_separator", LABELS, "several labels a text (--multi_label)"),
-    ("label_threshold", LABELS, "several labels a text (--multi_label)"),
-    ("class_weights", CLASSES, "one label a text, not several and not a number"),
+    ("label_separator", LABELS, "several labels per text (--multi_label)"),
+    ("label_threshold", LABELS, "several labels per text (--multi_label)"),
+    ("class_weights", CLASSES, "one label per text, not several and not a number"),
   ):
     if settings.is_given(name) and task.kind is not kind:
       raise files.InputError(f"--{name} is for tasks with {needed}; leave it out")

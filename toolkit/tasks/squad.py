@@ -251,8 +251,8 @@ class _Reader:
       (
         logging.warning,
         len(self.lost),
-        "are left out: their answer is empty or does not stand at its answer_start. What stands "
-        "there, and the answer:" + "".join(listed + more),
+        "are left out: their answer is empty or not at its answer_start. The text there, and the "
+        "answer:" + "".join(listed + more),
       ),
     ):
       if count:
@@ -325,7 +325,7 @@ class Settings(NamedTuple):
         raise files.InputError(f"--{name}: {getattr(self, name)} is too small; give 1 or more")
     if self.max_query_length + 3 >= self.max_seq_length:
       raise files.InputError(
-        f"--max_seq_length: {self.max_seq_length} leaves no room for the context beside "
+        f"--max_seq_length: {self.max_seq_length} leaves no space for the context beside "
         f"--max_query_length={self.max_query_length} and [CLS], [SEP], [SEP]; give at least "
         f"{self.max_query_length + 4}"
       )

@@ -80,7 +80,7 @@ class Teacher(NamedTuple):
       shown = [", ".join(map(repr, each)) or "none (numbers)" for each in (own, labels)]
       raise files.InputError(
         f"--teacher_dir: the labels of {self.directory} are {shown[0]}, the student's are "
-        f"{shown[1]}; the teacher must know them all"
+        f"{shown[1]}; the teacher must have them all"
       )
     return own
 
@@ -295,7 +295,7 @@ def compute_logits(teacher, build, rows, cache_dir):
   paths = [os.path.join(directory, f"{number:05}.npz") for number in range(len(chunks))]
   found = [_load_part(path, len(chunk)) for path, chunk in zip(paths, chunks)]
   missing = [number for number, part in enumerate(found) if part is None]
-  logging.info("***** What the teacher says of the training set *****")
+  logging.info("***** Teacher logits of the training set *****")
   logging.info("  Teacher = %s", teacher.checkpoint)
   logging.info("  Num examples = %d", len(rows))
   logging.info("  %d of %d parts are in %s", len(chunks) - len(missing), len(chunks), directory)
