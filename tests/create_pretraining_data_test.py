@@ -359,7 +359,7 @@ def test_full_disk(paths, monkeypatch, shard_documents, place):
     ({"output_file": "{tmp}/x,{tmp}/./x"}, "is an input file, or given twice"),
     ({"output_file": "x,y", "num_output_files": 2}, "--output_file: found 2 names"),
     ({"num_output_files": 0}, "num_output_files"),
-    ({"num_workers": 2}, "--num_workers=2 needs shards to work on"),
+    ({"num_workers": 2}, "--num_workers=2 needs shards"),
     ({"num_workers": 0}, "num_workers"),
     ({"max_predictions_per_seq": 25}, "--max_predictions_per_seq=25 is more than"),
     ({"max_seq_length": "long"}, "max_seq_length"),
@@ -424,7 +424,7 @@ def test_text_that_is_lost_in_long_lines(paths, tmp_path, log, changes):
   # Of 60 and of 16 pieces 13 have room, of 60 + 5 * 4 + 5 + 16 + 2 in all.
   message = (
     "48.5% of the text is lost (50 of 103 word pieces): 2 of 9 lines are longer than the 13 word "
-    "pieces of text that --max_seq_length=16 has room for; give one sentence a line"
+    "pieces of text that --max_seq_length=16 has space for; give one sentence per line"
   )
   assert [r.levelname for r in log.records if r.getMessage() == message] == ["WARNING"]
   assert read_records(paths["output_file"])

@@ -866,15 +866,15 @@ def _refused(model, data, tmp_path):
       "csv",
       r"train\.csv: there is no .* there is \S+train\.tsv; give --task_name=tsv",
     ),
-    ("label_columns", "a,b", r"--label_columns is for several labels a text; give --multi_label"),
+    ("label_columns", "a,b", r"--label_columns is for several labels per text; give --multi_label"),
     ("data_dir", "/nowhere", r"/nowhere/train\.tsv: cannot be read: No such file"),
     ("vocab_file", "/nowhere", r"/nowhere: cannot be read"),
     ("bert_config_file", "/nowhere", r"/nowhere: cannot be read"),
     ("init_checkpoint", "/nowhere/x", r"--init_checkpoint: there is no checkpoint /nowhere/x"),
     ("label_threshold", 1, r"label_threshold.*must be above 0 and below 1, or auto"),
     ("label_threshold", "much", r"label_threshold"),
-    ("label_threshold", 0.4, r"--label_threshold is for tasks with several labels a text"),
-    ("label_separator", ";", r"--label_separator is for tasks with several labels a text"),
+    ("label_threshold", 0.4, r"--label_threshold is for tasks with several labels per text"),
+    ("label_separator", ";", r"--label_separator is for tasks with several labels per text"),
     ("class_weights", "/nowhere", r"/nowhere: cannot be read"),
     ("regression", True, r"train\.tsv:2: found 'positive' where the score, a finite number"),
     ("text_column", "txt", r"--text_column: there is no column 'txt'.*'sentence'"),
@@ -888,7 +888,7 @@ def test_impossible_flags(refused, flag, value, match):
 def test_weights_of_what_has_no_classes(refused, tmp_path, kind):
   for name in ("train", "dev"):
     write_rows(tmp_path / f"{name}.tsv", [("sentence", "label"), ("a", "1"), ("b", "2")])
-  match = r"--class_weights is for tasks with one label a text, not several and not a number"
+  match = r"--class_weights is for tasks with one label per text, not several and not a number"
   flags = {kind: True, "class_weights": "balanced", "data_dir": tmp_path, "id_column": None}
   refused(match, output_dir=tmp_path / "out", **flags)
 

@@ -359,7 +359,7 @@ def _refused(model, data, tmp_path):
     ({"predict_file": None}, "--predict_file is missing: --do_eval needs it"),
     ({"train_file": "nowhere.json"}, "nowhere.json: cannot be read"),
     ({"doc_stride": 0}, "doc_stride"),
-    ({"max_query_length": 17}, "--max_seq_length: 20 leaves no room"),
+    ({"max_query_length": 17}, "--max_seq_length: 20 leaves no space"),
     ({"max_seq_length": 64}, "--max_seq_length=64 is more than the 32 positions"),
     ({"null_score_diff_threshold": "much"}, "null_score_diff_threshold"),
   ],

@@ -114,7 +114,7 @@ def test_wrong_calls(model, extractor):
     FeatureExtractor.from_directory(str(model), pooling="sum")
   with pytest.raises(files.InputError, match="another pooling than none"):
     extractor(pooling="none").encode(["a"])
-  with pytest.raises(files.InputError, match="max_seq_length: 2 leaves no room"):
+  with pytest.raises(files.InputError, match="max_seq_length: 2 leaves no space"):
     FeatureExtractor.from_directory(str(model), max_seq_length=2)
   with pytest.raises(files.InputError, match=r"--model_dir: the directory .* has no checkpoint"):
     FeatureExtractor.from_directory(str(model.parent))
