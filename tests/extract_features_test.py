@@ -47,7 +47,7 @@ def _model(tmp_path_factory):
   return directory
 
 
-def run(model, tmp_path, lines=LINES, **flags):
+def run(model, tmp_path, /, lines=LINES, **flags):
   """Runs main as a command line would; returns the path of the output."""
   source = tmp_path / "input.txt"
   source.write_text("".join(f"{line}\n" for line in lines))

@@ -110,7 +110,7 @@ def run(output_dir, *arguments, **flags):
   run_classifier.main([])
 
 
-def start(model, data, **flags):
+def start(model, data, /, **flags):
   """The flags of a training run, which may be changed; those that are None are left out."""
   flags = {
     "task_name": "tsv",
