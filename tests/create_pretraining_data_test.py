@@ -340,6 +340,19 @@ def test_full_disk(paths, monkeypatch, shard_documents, place):
   assert output_files(paths) == expected
 
 
+def test_the_vocabulary_of_a_model(paths, tmp_path):
+  run(paths)
+  expected = output_files(paths)
+  model = pathlib.Path(paths["vocab_file"]).parent
+  assert (model / "vocab.txt") == pathlib.Path(paths["vocab_file"])
+  run(paths, vocab_file=None, model=model)
+  assert output_files(paths) == expected
+  run(paths, model=tmp_path / "none")  # --vocab_file overrides it
+  assert output_files(paths) == expected
+  with pytest.raises(files.InputError, match=r"--model: the directory .* has no vocab\.txt; give"):
+    run(paths, vocab_file=None, model=tmp_path / "out")
+
+
 # ---- Mistakes -----------------------------------------------------------------------------------
 
 

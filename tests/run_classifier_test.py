@@ -111,7 +111,7 @@ def run(output_dir, *arguments, **flags):
   run_classifier.main([])
 
 
-def start(model, data, **flags):
+def start(model, data, /, **flags):
   """The flags of a training run, which may be changed; those that are None are left out."""
   flags = {
     "task_name": "tsv",
@@ -224,6 +224,23 @@ def test_the_directory_alone_gives_the_same_numbers(trained, data, tmp_path):
   np.testing.assert_allclose(probabilities(again), probabilities(trained), atol=1e-5)
   assert [row[:2] for row in table(again)] == [row[:2] for row in table(trained)]
   assert (again / "run.json").read_bytes() == (trained / "run.json").read_bytes()
+
+
+def test_one_flag_for_the_model(trained, model, data, tmp_path):
+  """A released directory to train from, and a finished one to predict with."""
+  by_name = dict.fromkeys(start_flags(model))
+  for name, flags in (("one", {"model": model, **by_name}), ("three", {})):
+    run(tmp_path / name, "--do_train", **start(model, data, num_train_epochs=1, **flags))
+  one, three = (json.loads((tmp_path / name / "run.json").read_text()) for name in ("one", "three"))
+  one["flags"].pop("output_dir"), three["flags"].pop("output_dir")
+  assert one == three and "model" not in one["flags"]
+  got, want = weights(tmp_path / "one"), weights(tmp_path / "three")
+  for name, value in want.items():
+    np.testing.assert_array_equal(got[name], value, err_msg=name)
+
+  flags = start(model, None, model=trained, predict_file=data / "test.tsv", **by_name)
+  run(tmp_path / "fresh", "--do_predict", **flags)
+  assert table(tmp_path / "fresh") == table(trained)
 
 
 def test_a_fresh_directory_predicts_with_a_trained_checkpoint(trained, model, data, tmp_path):

@@ -541,6 +541,13 @@ def test_impossible_students(trained, data, tmp_path, flags, match):
   refused(match, **flags)
 
 
+def test_a_student_of_two_models(trained, data, tmp_path):
+  refused = Refusal(
+    run, lambda **flags: student(trained, data, **flags), tmp_path / "out", "--do_train"
+  )
+  refused("--student_layers and --model: the model begins with layers of", model=trained)
+
+
 def test_a_teacher_of_another_task_or_vocabulary(trained, data, tmp_path):
   refused = Refusal(
     run, lambda **flags: student(tmp_path / "copy", data, **flags), tmp_path / "out", "--do_train"

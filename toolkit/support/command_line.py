@@ -364,7 +364,9 @@ def show_help(script_flags: ScriptFlags, script: dict[str, Any]) -> None:
     if wanted == "helpxml":
       flags.FLAGS.write_help_in_xml_format(sys.stdout)
     else:
-      print(quiet_start.as_called(_help_text(wanted, script_flags, script), script["__file__"]))
+      print(
+        quiet_start.as_called(_help_text(wanted, script_flags, script), script.get("__file__", ""))
+      )
     sys.stdout.flush()
   except BrokenPipeError:  # of a pager, or head
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -381,7 +383,7 @@ def _help_text(wanted, script_flags, script):
       {**groups, flag_help.OTHER: _other_flags(script_flags)},
       "--help shows the script's flags alone.",
     )
-  return flag_help.full_text(script["__doc__"] or "", groups, more)
+  return flag_help.full_text(script.get("__doc__") or "", groups, more)
 
 
 def _other_flags(script_flags):
