@@ -200,6 +200,8 @@ def prepare() -> Job:
     squad_answers.saved_threshold(settings.output_dir)  # refuses one that is not known
   evaluates = settings.do_eval or (settings.do_train and settings.eval_steps is not None)
   run = runs.with_best_metric(run, METRICS[settings.version_2_with_negative])
+  if settings.do_ask:
+    paragraph_to_ask(settings)  # refuses an empty one
   examples = {}
   if settings.do_train:
     examples["train"] = read_squad_examples(
@@ -387,6 +389,15 @@ def write_metrics(run: runs.Run, metrics: dict[str, Any], threshold: float) -> N
   files.write_json(run.path(squad_answers.METRICS_FILE), {**metrics, **extra})
 
 
+def paragraph_to_ask(settings: command_line.Settings) -> Optional[str]:
+  """Returns the text of --context_file or --context, or None; InputError if it is empty."""
+  context, name = settings.context, "--context"
+  if settings.context_file:
+    context, name = files.read_text(settings.context_file), settings.context_file
+  question_answerer.check_texts(settings.question, context, name)
+  return context
+
+
 def ask(run: runs.Run) -> None:
   """Answers --question, or typed questions, on standard output."""
   settings = run.settings
@@ -399,10 +410,7 @@ def ask(run: runs.Run) -> None:
   answerer = QuestionAnswerer(
     run.checkpoint(), run.config, features, threshold, settings.max_answer_length
   )
-  context = settings.context
-  if settings.context_file:
-    context = files.read_text(settings.context_file)
-  question_answerer.converse(answerer, settings.question, context)
+  question_answerer.converse(answerer, settings.question, paragraph_to_ask(settings))
 
 
 if __name__ == "__main__":

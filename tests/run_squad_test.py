@@ -303,7 +303,7 @@ def test_a_question_in_flags(trained, capsys):
 
 def test_questions_that_are_typed(trained, capsys, monkeypatch):
   (context, questions, answers), (other, other_questions, other_answers) = predicted(trained)
-  lines = [context, *questions, "", other, *other_questions]
+  lines = [*context.split(" ", 1), "", *questions, "", other, "", *other_questions]
   monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines) + "\n"))
   run(trained, "--do_ask", null_score_diff_threshold=0)
   typed = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
@@ -405,6 +405,17 @@ def test_auto_needs_a_threshold(refused, trained, tmp_path):
     refused(
       "=auto: .* no threshold yet", switch, output_dir=again, null_score_diff_threshold="auto"
     )
+
+
+def test_empty_texts_to_ask_about(refused, trained, tmp_path):
+  blank = tmp_path / "blank.txt"
+  blank.write_text(" \n")
+  for match, given in (
+    ("--question is empty", {"question": ""}),
+    ("--context is empty", {"context": " "}),
+    ("blank.txt is empty", {"context_file": blank}),
+  ):
+    refused(match, "--do_ask", output_dir=trained, **given)
 
 
 def test_an_encoder_alone_cannot_answer(refused):
