@@ -619,7 +619,7 @@ PRE_CLASSIFIER = {"pre_classifier.weight": np.zeros([H, H], np.float32)}
   ("architecture", "base", "head", "reason"),
   [
     ("BertForRanking", "BertModel", CLASSIFIER, "config.json has BertForRanking"),
-    ("BertModel", "BertModel", {"cls.predictions.bias": np.zeros(V, "f")}, "it is BertModel"),
+    ("BertModel", "BertModel", {"cls.predictions.bias": np.zeros(V, "f")}, "has BertModel"),
     (
       "DistilBertForSequenceClassification",
       "DistilBertModel",
@@ -961,7 +961,10 @@ def test_table_of_a_pooler():
   ("arguments", "message"),
   [
     (["--mode=strip", "--input=x"], "--output is missing"),
-    (["--mode=strip", "--input=x", "--output=y", "--do_lower_case"], "--do_lower_case means not"),
+    (
+      ["--mode=strip", "--input=x", "--output=y", "--do_lower_case"],
+      "--do_lower_case has no effect",
+    ),
     (["--mode=strip", "--input=x", "--output=y"], "--input: there is no checkpoint x"),
   ],
 )
