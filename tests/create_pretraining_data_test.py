@@ -84,6 +84,7 @@ def test_a_whole_run(paths, tmp_path):
   )
   outputs = [str(tmp_path / "out" / name) for name in "xy"]
   command = [sys.executable, "-c", code, *arguments(paths, output_file=",".join(outputs))]
+  command.append("--verbosity=0")
   done = subprocess.run(command, capture_output=True, text=True, cwd=SCRIPT.parent, check=False)
   assert done.returncode == 0, done.stderr
   tokenizer = tokenization.FullTokenizer(paths["vocab_file"])

@@ -26,7 +26,7 @@ import run_squad
 from toolkit.formats import model_directory
 from toolkit.metrics import squad_scores
 from toolkit.support import command_line, files
-from toolkit.training import distillation, estimators
+from toolkit.training import distillation, estimators, report
 
 COLOURS = ["red", "blue", "green", "black", "white", "pink"]
 NAMES = ["ann", "bob", "eve", "joe", "sue", "tom"]
@@ -470,7 +470,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn_of_it(
   write_json(twin / "bert_config.json", config)
   flags = student(twin, data, student_layers="0,1", distill_alpha=1, learning_rate=1e-9)
   run(tmp_path / "out", "--do_train", bucket_by_length=True, log_every_steps=1, **flags)
-  losses = [float(text.split()[0]) for text in log.text.split("teacher_loss ")[1:]]
+  losses = report.read_scalars(str(tmp_path / "out"))["teacher_loss"].values()
   assert len(losses) == 7 and max(losses) < 1e-5
 
 
@@ -496,7 +496,7 @@ def test_a_student_with_a_model_of_its_own(trained, data, tmp_path, log):
   config = read(tmp_path / "out", "bert_config.json")
   assert (config["num_hidden_layers"], config["hidden_size"]) == (1, 8)
   assert weights(tmp_path / "out")["cls/squad/output_weights"].shape == (2, 8)
-  losses = [float(text.split()[0]) for text in log.text.split("teacher_loss ")[1:]]
+  losses = list(report.read_scalars(str(tmp_path / "out"))["teacher_loss"].values())
   assert losses[-1] < 0.9 * losses[0]
   assert list((tmp_path / "cache").glob("teacher-logits-*/00000.npz"))
   assert not list((tmp_path / "out").glob("teacher-logits-*"))

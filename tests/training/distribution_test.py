@@ -318,6 +318,7 @@ def make_model(tmp_path_factory):
     "learning_rate": 0.001,
     "train_batch_size": 4,
     "log_every_steps": 1,
+    "keep_checkpoint_max": 0,  # the first one, too, from where the compared run starts
     "do_train": True,
   }
 
