@@ -117,7 +117,7 @@ def _speech(tmp_path_factory):
 def _tagged(model, speech, tmp_path_factory):
   """The output directory of a whole run on parts of speech. Tests copy it before they change it."""
   directory = tmp_path_factory.mktemp("run") / "tagged"
-  flags = {"num_train_epochs": 6, "eval_steps": 60, "best_metric": "macro_f1", **COLUMNS}
+  flags = {"num_train_epochs": 12, "eval_steps": 120, "best_metric": "macro_f1", **COLUMNS}
   switches = ("--do_train", "--do_eval", "--do_predict", "--keep_best")
   with without_dropout():
     run(directory, *switches, **start(model, speech, **flags))
@@ -331,7 +331,7 @@ def test_it_learns_parts_of_speech(tagged):
   assert names == ["eval_accuracy", "eval_loss", "eval_macro_f1", "global_step"]
   assert (tagged / "label_list.txt").read_text().split() == sorted({*SPEECH.values()})
   assert read_json(tagged, "run.json")["flags"]["tag_scheme"] == "none"
-  assert_best_is_used(tagged, "macro_f1", [60, 120])
+  assert_best_is_used(tagged, "macro_f1", [120, 240])
 
 
 def test_predictions_of_parts_of_speech(tagged, speech):
@@ -382,7 +382,7 @@ def test_labels_alone_tell_that_tags_are_of_single_words(tagged, speech, tmp_pat
 
 @without_dropout()
 def test_a_student_of_parts_of_speech(tagged, tmp_path):
-  flags = student(tagged, num_train_epochs=6)
+  flags = student(tagged, num_train_epochs=12)
   run(tmp_path, "--do_train", "--do_eval", "--num_accumulation_steps=2", **flags)
   assert read_json(tmp_path, "eval_metrics.json")["accuracy"] > 0.8
   assert read_json(tmp_path, "run.json")["flags"]["tag_scheme"] == "none"
