@@ -34,13 +34,15 @@ quickstart: $(VENV)/quickstart $(MODEL)/bert_model.ckpt.index
 	@cut -f2- $(WORK)/reviews/predictions.tsv | paste samples/reviews/new_reviews.tsv -
 
 quickstart-squad: $(VENV)/quickstart $(MODEL)/bert_model.ckpt.index
-	$(VENV)/bin/python run_squad.py --train_file=samples/squad/train.json --predict_file=samples/squad/test.json \
+	$(VENV)/bin/python run_squad.py --train_file=samples/squad/train.json --predict_file=samples/squad/dev.json \
 	  --bert_config_file=$(MODEL)/bert_config.json --vocab_file=$(MODEL)/vocab.txt \
 	  --init_checkpoint=$(MODEL)/bert_model.ckpt --output_dir=$(WORK)/squad --overwrite_output_dir \
-	  --do_train --do_predict --do_eval --version_2_with_negative --train_batch_size=8 --learning_rate=1e-4 \
-	  --num_train_epochs=6 --max_seq_length=192 --bucket_by_length --save_checkpoints_steps=1000 --log_every_steps=100
-	$(VENV)/bin/python run_squad.py --do_predict --predict_file=samples/squad/questions.json --output_dir=$(WORK)/squad
-	@echo; echo "samples/squad/test.json: exact match and F1 of the questions with an answer (HasAns) and without, in per cent:"
+	  --do_train --do_predict --do_eval --version_2_with_negative --null_score_diff_threshold=auto \
+	  --train_batch_size=8 --learning_rate=1e-4 --num_train_epochs=6 --max_seq_length=192 --bucket_by_length \
+	  --save_checkpoints_steps=1000 --log_every_steps=100
+	$(VENV)/bin/python run_squad.py --do_predict --predict_file=samples/squad/questions.json --output_dir=$(WORK)/squad \
+	  --null_score_diff_threshold=auto
+	@echo; echo "samples/squad/dev.json: exact match and F1 of the questions with an answer (HasAns) and without, in per cent:"
 	@grep -E '"(HasAns|NoAns)_(exact|f1)"' $(WORK)/squad/eval_metrics.json
 	@echo; echo "Answers to samples/squad/questions.json:"
 	@$(VENV)/bin/python tools/answers.py samples/squad/questions.json $(WORK)/squad/predictions.json
