@@ -39,13 +39,14 @@ quickstart: model
 
 ## quickstart-squad        fine-tune it on samples/squad, answer new questions
 quickstart-squad: model
-	$(RUN) run_squad.py --train_file=samples/squad/train.json --predict_file=samples/squad/test.json \
+	$(RUN) run_squad.py --train_file=samples/squad/train.json --predict_file=samples/squad/dev.json \
 	  --model="$(MODEL)" --output_dir="$(WORK)/squad" --overwrite_output_dir \
-	  --do_train --do_predict --do_eval --version_2_with_negative --train_batch_size=8 --learning_rate=1e-4 \
-	  --num_train_epochs=6 --max_seq_length=192 --bucket_by_length --save_checkpoints_steps=1000 \
-	  --log_every_steps=100
-	$(RUN) run_squad.py --do_predict --predict_file=samples/squad/questions.json --output_dir="$(WORK)/squad"
-	@echo; echo "samples/squad/test.json: exact match and F1 of the questions with an answer (HasAns)"; \
+	  --do_train --do_predict --do_eval --version_2_with_negative --null_score_diff_threshold=auto \
+	  --train_batch_size=8 --learning_rate=1e-4 --num_train_epochs=6 --max_seq_length=192 \
+	  --bucket_by_length --save_checkpoints_steps=1000 --log_every_steps=100
+	$(RUN) run_squad.py --do_predict --predict_file=samples/squad/questions.json \
+	  --output_dir="$(WORK)/squad" --null_score_diff_threshold=auto
+	@echo; echo "samples/squad/dev.json: exact match and F1 of the questions with an answer (HasAns)"; \
 	  echo "and without (NoAns), in per cent:"
 	@grep -E '"(HasAns|NoAns)_(exact|f1)"' "$(WORK)/squad/eval_metrics.json"
 	@echo; echo "Answers to samples/squad/questions.json:"
