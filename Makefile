@@ -41,11 +41,18 @@ quickstart: model
 quickstart-squad: model
 	$(RUN) run_squad.py --train_file=samples/squad/train.json --predict_file=samples/squad/dev.json \
 	  --model="$(MODEL)" --output_dir="$(WORK)/squad" --overwrite_output_dir \
-	  --do_train --do_predict --do_eval --train_batch_size=8 --learning_rate=1e-4 --num_train_epochs=8 \
-	  --max_seq_length=256 --save_checkpoints_steps=1000 --log_every_steps=20
-	$(RUN) run_squad.py --do_predict --predict_file=samples/squad/questions.json --output_dir="$(WORK)/squad"
-	@echo; echo "Answers to samples/squad/questions.json:"; cat "$(WORK)/squad/predictions.json"
-	$(RUN) run_squad.py --do_ask --output_dir="$(WORK)/squad" --question="Who founded the bakery?" \
+	  --do_train --do_predict --do_eval --version_2_with_negative --null_score_diff_threshold=auto \
+	  --train_batch_size=8 --learning_rate=1e-4 --num_train_epochs=6 --max_seq_length=192 \
+	  --bucket_by_length --save_checkpoints_steps=1000 --log_every_steps=100
+	$(RUN) run_squad.py --do_predict --predict_file=samples/squad/questions.json \
+	  --output_dir="$(WORK)/squad" --null_score_diff_threshold=auto
+	@echo; echo "samples/squad/dev.json: exact match and F1 of the questions with an answer (HasAns)"; \
+	  echo "and without (NoAns), in per cent:"
+	@grep -E '"(HasAns|NoAns)_(exact|f1)"' "$(WORK)/squad/eval_metrics.json"
+	@echo; echo "Answers to samples/squad/questions.json:"
+	@$(RUN) tools/answers.py samples/squad/questions.json "$(WORK)/squad/predictions.json"
+	@echo; echo "Who founded the bakery?"
+	@$(RUN) run_squad.py --do_ask --output_dir="$(WORK)/squad" --question="Who founded the bakery?" \
 	  --context="The bakery on Mill Lane was founded by Ann Lee in 1901. It sells rye bread and plum cakes."
 
 ## quickstart-ner          fine-tune it on samples/ner, tag a new sentence

@@ -1,5 +1,10 @@
 """Converts models between HuggingFace directories and TensorFlow checkpoints, and strips them.
 
+  python convert_checkpoint.py --mode=from_huggingface \\
+    --input=bert-base-uncased --output=/tmp/converted
+  python convert_checkpoint.py --mode=to_huggingface \\
+    --input=/tmp/reviews --output=/tmp/reviews_hf
+
   --mode              --input                 writes into --output
   from_huggingface    HuggingFace directory   bert_model.ckpt, bert_config.json, vocab.txt,
                                               label_list.txt where there are labels
@@ -66,7 +71,8 @@ from toolkit.formats.checkpoints import (  # noqa: F401, public names of this mo
 )
 from toolkit.formats.huggingface_files import SAFETENSORS, bad_type, read_object, read_weights
 from toolkit.formats.huggingface_names import BERT, DISTILBERT, HEADS, NO_HEAD, TOKEN_TYPES, Family
-from toolkit.formats.model_directory import CONFIG_FILE, LABEL_FILE, RUN_FILE, VOCAB_FILE
+from toolkit.formats.model_directory import LABEL_FILE, RUN_FILE
+from toolkit.formats.model_files import CONFIG_FILE, VOCAB_FILE
 from toolkit.support import command_line, files, logs
 
 CHECKPOINT = "bert_model.ckpt"
@@ -77,34 +83,43 @@ flags.DEFINE_enum(
   "mode",
   None,
   ["from_huggingface", "to_huggingface", "strip"],
-  "from_huggingface: HuggingFace directory to TensorFlow checkpoint; to_huggingface: the way back; "
-  "strip: leave optimizer slots and global_step out of a checkpoint.",
+  "Conversion. from_huggingface: HuggingFace directory to TensorFlow checkpoint. to_huggingface: "
+  "the other direction. strip: remove optimizer slots and global_step from a checkpoint.",
+  group="essential",
 )
 flags.DEFINE_string(
   "input",
   None,
-  "HuggingFace directory, or a checkpoint: its prefix (bert_model.ckpt) or its directory, of which "
-  "the best checkpoint is taken if it keeps one.",
+  "HuggingFace directory, or a checkpoint: its prefix (bert_model.ckpt) or its directory. Of an "
+  "--output_dir of training with best/, it is the best checkpoint.",
+  group="essential",
 )
-flags.DEFINE_string("output", None, "Directory to write into; made when it does not exist.")
+flags.DEFINE_string(
+  "output", None, "Directory of the result, which is created if needed.", group="essential"
+)
 flags.DEFINE_string(
   "bert_config_file",
   None,
-  "For a checkpoint: its configuration. Default: the bert_config.json beside it.",
+  "Configuration of a checkpoint. Default: the bert_config.json beside it.",
+  group="essential",
 )
-flags.DEFINE_string("vocab_file", None, "The vocabulary. Default: the one beside the weights.")
+flags.DEFINE_string(
+  "vocab_file", None, "Vocabulary. Default: the one beside the weights.", group="essential"
+)
 flags.DEFINE_bool(
   "do_lower_case",
   None,
-  "Whether the model is uncased, to be noted in the output. Default: what the input says.",
+  "Mark the model as uncased in the output. Default: the casing in the input's files.",
+  group="essential",
 )
 flags.DEFINE_bool(
   "allow_unplaced",
   False,
-  "Leave out what has no place in the output, instead of refusing it: heads, and variables that "
-  "were added to the encoder.",
+  "Leave out variables without a counterpart in the output: heads, and additions to the encoder. "
+  "By default they are an error.",
+  group="essential",
 )
-flags.DEFINE_bool("overwrite", False, "Replace a model in --output.")
+flags.DEFINE_bool("overwrite", False, "Replace a model in --output.", group="essential")
 
 # The flags of a mode besides --input, --output and --overwrite.
 MODE_FLAGS = {
@@ -326,7 +341,7 @@ def _unplaced_reason(family, described):
   architectures = huggingface_config.architectures(described)
   if family is DISTILBERT and "DistilBertForSequenceClassification" in architectures:
     return "its classifier has a layer with ReLU where BERT's has the pooler with tanh"
-  return f"config.json says it is {', '.join(map(str, architectures)) or 'no architecture'}"
+  return f"config.json has {', '.join(map(str, architectures)) or 'no architecture'}"
 
 
 def _read_huggingface(directory):
@@ -447,7 +462,7 @@ def convert_tensors(
     value = _widen(tensors[route.source], f"{origin}: {route.source}")
     if value.shape != route.shape:
       raise files.InputError(
-        f"{origin}: {route.source} has shape {list(value.shape)}, where the configuration says "
+        f"{origin}: {route.source} has shape {list(value.shape)}, where the configuration has "
         f"{list(route.shape)}"
       )
     converted[route.target] = np.ascontiguousarray(value.T if route.transposed else value)
@@ -700,7 +715,7 @@ def _convert(settings):
   options = MODE_FLAGS[mode]
   for name in MODE_FLAGS["to_huggingface"]:  # which has them all
     if name not in options and settings.is_given(name):
-      raise files.InputError(f"--{name} means nothing with --mode={mode}")
+      raise files.InputError(f"--{name} has no effect with --mode={mode}")
   convert: dict[str, Callable[..., Conversion]] = {
     "from_huggingface": from_huggingface,
     "to_huggingface": to_huggingface,

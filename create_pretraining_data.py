@@ -1,14 +1,14 @@
-"""Makes the records that run_pretraining.py trains on: masked text with next-sentence labels.
+"""Makes the records for run_pretraining.py: masked text with next-sentence labels.
 
-  python create_pretraining_data.py --input_file=samples/pretraining.txt --vocab_file=vocab.txt \\
-    --output_file=/tmp/pretraining.tfrecord --dupe_factor=5
+  python create_pretraining_data.py --input_file=samples/pretraining.txt \\
+    --vocab_file=vocab.txt --output_file=/tmp/pretraining.tfrecord
 
 Text has one sentence per line and blank lines between documents; .gz and .bz2 files are read too.
 The whole corpus is in memory, and one process works, unless it is cut into shards:
 
-  python create_pretraining_data.py --input_file='corpus/*.txt.gz' --vocab_file=vocab.txt \\
-    --output_file=/data/pretraining.tfrecord --num_output_files=16 --shard_documents=1000 \\
-    --num_workers=8
+  python create_pretraining_data.py --input_file='corpus/*.txt.gz' \\
+    --model=$BERT --output_file=/data/pretraining.tfrecord \\
+    --num_output_files=16 --shard_documents=1000 --num_workers=8
 
 After an interruption the same command resumes at the unfinished shard.
 """
@@ -26,6 +26,7 @@ from typing import Any, Optional
 from absl import logging
 
 import tokenization
+from toolkit.formats import model_files
 from toolkit.support import command_line, files, logs
 from toolkit.tasks import pretraining
 from toolkit.tasks.pretraining import (  # noqa: F401, names that were always importable from here
@@ -43,86 +44,107 @@ _DEFAULTS = pretraining.Settings()
 
 flags = command_line.ScriptFlags()
 FLAGS = flags.FLAGS
-flags.DEFINE_string("input_file", None, "Text files: names or patterns, with commas between.")
 flags.DEFINE_string(
-  "output_file", None, "TFRecord files: names with commas between, which get a record in turn."
+  "input_file", None, "Text files: comma-separated names or patterns.", group="essential"
 )
-flags.DEFINE_string("vocab_file", None, "Vocabulary, one word piece a line (vocab.txt).")
+flags.DEFINE_string(
+  "output_file",
+  None,
+  "TFRecord files: comma-separated names. Records are written to them in turn.",
+  group="essential",
+)
+flags.DEFINE_string(
+  "vocab_file",
+  None,
+  "Vocabulary, one word piece per line (vocab.txt). Default: the one in --model.",
+  group="essential",
+)
+flags.DEFINE_string(
+  "model", None, "Directory of a pre-trained model, whose vocab.txt is used.", group="essential"
+)
 flags.DEFINE_bool(
   "do_lower_case",
   _DEFAULTS.do_lower_case,
-  "Whether text is lower-cased: True for uncased models, False for cased ones.",
+  "Lower-case the text. Right for uncased models; --nodo_lower_case is for cased ones.",
+  group="essential",
 )
 flags.DEFINE_bool(
   "do_whole_word_mask",
   _DEFAULTS.do_whole_word_mask,
-  "Whether the word pieces of a word are masked all or not at all.",
+  "Mask all word pieces of a word or none.",
+  group="essential",
 )
 flags.DEFINE_integer(
   "max_seq_length",
   _DEFAULTS.max_seq_length,
   "Longest input in word pieces, [CLS] and both [SEP] included.",
+  group="essential",
 )
 flags.DEFINE_integer(
   "max_predictions_per_seq",
   _DEFAULTS.max_predictions_per_seq,
-  "Masked word pieces of an input, at most.",
+  "Maximum number of masked word pieces per input.",
+  group="essential",
 )
-flags.DEFINE_integer("random_seed", _DEFAULTS.random_seed, "Seed of everything random.")
+flags.DEFINE_integer("random_seed", _DEFAULTS.random_seed, "Random seed.")
 flags.DEFINE_integer(
   "dupe_factor",
   _DEFAULTS.dupe_factor,
-  "How often the corpus is gone through, each time with other masks.",
+  "Passes over the corpus, each with other masks.",
+  group="essential",
 )
 flags.DEFINE_float(
-  "masked_lm_prob", _DEFAULTS.masked_lm_prob, "Share of the word pieces that are masked."
+  "masked_lm_prob", _DEFAULTS.masked_lm_prob, "Fraction of the word pieces that are masked."
 )
 flags.DEFINE_float(
   "short_seq_prob",
   _DEFAULTS.short_seq_prob,
-  "How often a document is cut into shorter inputs, of a random length.",
+  "Probability of a shorter input, of random length.",
 )
 flags.DEFINE_bool(
   "special_replacements",
   _DEFAULTS.special_replacements,
-  "Whether [CLS], [unused7] and their like are among the random replacements of masked pieces.",
+  "Allow [CLS], [unused7] and other special pieces as random replacements of masked pieces.",
 )
 flags.DEFINE_bool(
   "mask_per_word",
   _DEFAULTS.mask_per_word,
-  "With --do_whole_word_mask: whether it is decided once for a word, and not for each of its "
-  "pieces, that it becomes [MASK], stays, or is replaced.",
+  "With --do_whole_word_mask, decide once per word, not per word piece: [MASK], unchanged, or "
+  "replaced at random.",
 )
 flags.DEFINE_float(
   "truncate_segments_prob",
   _DEFAULTS.truncate_segments_prob,
-  "Share of the segments that lose a random part at their beginning or end, so that a model also "
-  "sees text that is no whole sentence.",
+  "Fraction of the segments that lose a random part at their start or end. The model then also "
+  "sees text that is not a whole sentence.",
 )
 flags.DEFINE_bool(
   "chinese_whole_words",
   _DEFAULTS.chinese_whole_words,
-  "With --do_whole_word_mask, for text that has been cut into words with spaces between: whether "
-  "the Chinese characters of a word are masked together.",
+  "With --do_whole_word_mask, mask the Chinese characters of a word together. The words must be "
+  "separated by spaces.",
 )
 flags.DEFINE_integer(
   "shard_documents",
   _DEFAULTS.shard_documents,
-  "Documents that are handled together, apart from all others. Memory goes by them and not by the "
-  "corpus. 0: the whole corpus, in one process.",
+  "Documents per shard. A shard is processed apart from all others, so that its size, not that of "
+  "the corpus, determines the memory. 0: the whole corpus, in one process.",
+  group="speed and memory",
 )
 flags.DEFINE_integer(
   "num_workers",
   1,
   "Processes that make shards. The records do not depend on their number.",
   lower_bound=1,
+  group="speed and memory",
 )
 flags.DEFINE_integer(
   "num_output_files",
   None,
-  "How many files to write; they are called <--output_file>-00000-of-00010 and so on.",
+  "Number of files to write: <--output_file>-00000-of-00010 and so on. Default: those named.",
   lower_bound=1,
   upper_bound=99999,
+  group="essential",
 )
 
 
@@ -172,12 +194,16 @@ def main(_: list[str]) -> None:
 def prepare() -> Job:
   """Checks all inputs of a run, before anything is written."""
   given = flags.settings()
-  given.require(["input_file", "output_file", "vocab_file"], "every run")
+  given.require(["input_file", "output_file"], "every run")
+  if given.model and not given.vocab_file:
+    given = given.replace(vocab_file=model_files.path(given.model, "vocab_file"))
+  if not given.vocab_file:
+    raise files.InputError("--vocab_file is missing: give it, or --model=DIR with a vocab.txt")
   settings = pretraining.Settings(**{name: given[name] for name in pretraining.Settings._fields})
   settings.check()
   if given.num_workers > 1 and not settings.shard_documents:
     raise files.InputError(
-      f"--num_workers={given.num_workers} needs shards to work on: give --shard_documents=1000, say"
+      f"--num_workers={given.num_workers} needs shards: give --shard_documents=1000, for example"
     )
   with files.input_checks():
     tokenization.validate_vocab(settings.vocab_file, ["[MASK]"])

@@ -3,12 +3,13 @@
   python download_checkpoint.py uncased_L-12_H-768_A-12 --output_dir=models
   python download_checkpoint.py --list
 
-The archive is checked before anything is unpacked. A download that was cut off goes on where it
-stopped when the same command is given again. Without a network, fetch the archive elsewhere and put
+The archive is checked before anything is unpacked. The same command
+continues a download that was interrupted. Without a network, fetch the archive elsewhere and put
 it into the output directory: it is then unpacked from there.
 """
 
-import argparse
+from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
+
 import os
 import shutil
 import sys
@@ -19,7 +20,7 @@ import zipfile
 
 from tqdm import tqdm
 
-from toolkit.support import files
+from toolkit.support import files, plain_command_line
 
 ADDRESS = "https://storage.googleapis.com/bert_models"
 SMALL_LAYERS = (2, 4, 6, 8, 10, 12)
@@ -67,7 +68,7 @@ def fetch(url: str, path: str) -> None:
   The data is in `path`.part until it is complete.
 
   Raises:
-    files.InputError: the server cannot be reached, has no such file, or broke off.
+    files.InputError: the server cannot be reached, has no such file, or the connection was lost.
   """
   part = path + ".part"
   done = os.path.getsize(part) if os.path.exists(part) else 0
@@ -77,11 +78,11 @@ def fetch(url: str, path: str) -> None:
       _receive(response, part, done if response.status == 206 else 0)
   except urllib.error.HTTPError as error:
     if error.code != 416:  # range not satisfiable: the file is complete
-      raise files.InputError(f"{url}: the server says: {error.code} {error.reason}") from error
+      raise files.InputError(f"{url}: the server answered {error.code} {error.reason}") from error
   except OSError as error:
     reason = getattr(error, "reason", error)
     raise files.InputError(
-      f"{url} cannot be fetched: {reason}. Give the same command again to go on; without a "
+      f"{url} cannot be fetched: {reason}. Give the same command again to continue; without a "
       f"network, fetch it elsewhere and put it here as {path}"
     ) from error
   os.replace(part, path)
@@ -105,7 +106,7 @@ def _receive(response, part, done):
       f.write(block)
       bar.update(len(block))
     if total is not None and f.tell() < total:
-      raise OSError(f"the connection broke off after {f.tell():,} of {total:,} bytes")
+      raise OSError(f"the connection was lost after {f.tell():,} of {total:,} bytes")
 
 
 def unpack(archive: str, directory: str) -> None:
@@ -159,7 +160,7 @@ def download(name: str, output_dir: str) -> str:
     missing = [file for file in FILES if not os.path.exists(os.path.join(directory, file))]
     if missing:
       raise files.InputError(
-        f"--output_dir: {directory} is there already, without {missing[0]}; move it out of the way"
+        f"--output_dir: {directory} exists, without {missing[0]}; move it elsewhere"
       )
     return directory
   files.make_directory(output_dir, "output_dir")
@@ -172,22 +173,17 @@ def download(name: str, output_dir: str) -> str:
   return directory
 
 
-class _Parser(argparse.ArgumentParser):
-  """Reports errors like the other scripts."""
-
-  def error(self, message):
-    raise files.InputError(message)
-
-
 def main(arguments: list[str]) -> None:
   """Runs a command line, given without the program's name.
 
   Raises:
     files.InputError: a mistake in the command line, or see download.
   """
-  parser = _Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-  parser.add_argument("name", nargs="?", help="of a checkpoint")
-  parser.add_argument("--output_dir", default=".", help="where its directory is put (default: .)")
+  parser = plain_command_line.Parser(__file__, __doc__)
+  parser.add_argument("name", nargs="?", help="name of the checkpoint")
+  parser.add_argument(
+    "--output_dir", default=".", help="directory for the checkpoint's own directory (default: .)"
+  )
   parser.add_argument("--list", action="store_true", help="print all names and addresses")
   args = parser.parse_args(arguments)
   if args.list:
@@ -201,9 +197,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  try:
-    main(sys.argv[1:])
-  except files.InputError as error:
-    sys.exit(f"download_checkpoint.py: error: {error}")
-  except KeyboardInterrupt:
-    sys.exit("download_checkpoint.py: stopped; the same command goes on from there")
+  plain_command_line.run(main, stopped="stopped; the same command continues from there")

@@ -1,14 +1,14 @@
-"""Computes BERT's vectors of text: of each word piece, or one per line.
+"""Computes BERT's vectors of text: one per word piece, or one per line.
 
-  python extract_features.py --input_file=input.txt --output_file=/tmp/features.jsonl \\
-    --bert_config_file=$BERT/bert_config.json --vocab_file=$BERT/vocab.txt \\
-    --init_checkpoint=$BERT/bert_model.ckpt --layers=-1,-2,-3,-4
+  python extract_features.py --model=$BERT --input_file=input.txt \\
+    --output_file=/tmp/features.jsonl --layers=-1,-2,-3,-4
 
 The input has one text per line, or two with ` ||| ` between them; it may have any length, and be
-compressed (.gz, .bz2). One vector per line, from the directory of a model, in compact files:
+compressed (.gz, .bz2). One vector per line, in compact files:
 
-  python extract_features.py --input_file=input.txt --output_file=/tmp/vectors.npz \\
-    --model_dir=$BERT --layers=-1 --pooling=mean --output_format=npz --float16
+  python extract_features.py --model=$BERT --input_file=input.txt \\
+    --output_file=/tmp/vectors.npz --layers=-1 --pooling=mean \\
+    --output_format=npz --float16
 
 feature_files.py describes the output files. The same vectors in Python, the model loaded once:
 
@@ -36,7 +36,7 @@ from tqdm import tqdm
 import modeling
 import tokenization
 from tokenization import _truncate_seq_pair  # noqa: F401
-from toolkit.formats import checkpoints, feature_files
+from toolkit.formats import checkpoints, feature_files, model_files
 from toolkit.records import input_pipeline, tf_records
 from toolkit.serving.feature_extractor import FeatureExtractor, find_model, load_model
 from toolkit.support import command_line, files, logs, precision, processes
@@ -59,63 +59,75 @@ from toolkit.training import estimators, run_flags
 flags = command_line.ScriptFlags()
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
-  "input_file", None, "Text file: a line is a text, or a pair of them with ` ||| ` between."
-)
-flags.DEFINE_string("output_file", None, "Where the vectors go; .gz at the end compresses JSON.")
-flags.DEFINE_string(
-  "model_dir",
+  "input_file",
   None,
-  "Directory with bert_config.json, vocab.txt and a checkpoint, such as an --output_dir of "
-  "training, in place of the four flags below.",
+  "Text file with one text per line, or a pair of texts with ` ||| ` between them.",
+  group="essential",
 )
 flags.DEFINE_string(
-  "bert_config_file", None, "JSON file with the model's architecture (bert_config.json)."
-)
-flags.DEFINE_string("vocab_file", None, "Vocabulary, one word piece a line (vocab.txt).")
-flags.DEFINE_string(
-  "init_checkpoint",
+  "output_file",
   None,
-  "The weights: a checkpoint's prefix (bert_model.ckpt), its .index file, or a directory with one.",
+  "File for the vectors. JSON lines are compressed if its name ends in .gz.",
+  group="essential",
 )
+flags.DEFINE_string(
+  "model",
+  None,
+  "Directory with bert_config.json, vocab.txt and a checkpoint, such as a released model or an "
+  "--output_dir of training. It stands for --bert_config_file, --vocab_file and --init_checkpoint, "
+  "each of which overrides its part. The casing is the directory's.",
+  group="essential",
+)
+flags.DEFINE_string("model_dir", None, "The same as --model.", group="model")
+run_flags.define_model_files(flags, "Default: the one in --model.")
 flags.DEFINE_bool(
   "do_lower_case",
   True,
-  "Whether text is lower-cased: True for uncased models, False for cased ones.",
+  "Lower-case the text. Right for uncased models; --nodo_lower_case is for cased ones.",
+  group="model",
 )
 flags.DEFINE_string(
   "layers",
   "-1,-2,-3,-4",
-  "Which layers' vectors are wanted, with commas between: 0 is the first, -1 the last.",
+  "Comma-separated layers of the vectors: 0 is the first layer, -1 the last.",
+  group="essential",
 )
 flags.DEFINE_integer(
   "max_seq_length",
   128,
   "Longest input in word pieces, [CLS] and [SEP] included. Longer lines are cut.",
   lower_bound=3,
+  group="essential",
 )
-flags.DEFINE_integer("batch_size", 32, "Lines that run through the model at once.", lower_bound=1)
+flags.DEFINE_integer("batch_size", 32, "Lines per batch.", lower_bound=1, group="essential")
 flags.DEFINE_enum(
   "pooling",
   "none",
   POOLINGS,
-  "How a line becomes one vector: that of [CLS], the mean or the maximum over its word pieces, or "
-  "both of these one after the other; of several layers, one after the other. A line without word "
-  "pieces gets zeros. none: all vectors of the word pieces.",
+  "Pooling of a line to one vector: that of [CLS], the mean or the maximum over its word pieces, "
+  "or both of these, concatenated. Several layers are concatenated, too. A line without word "
+  "pieces gets zeros. none: one vector per word piece.",
+  group="essential",
 )
 flags.DEFINE_bool(
   "pool_special_tokens",
   False,
-  "Whether mean and max take in [CLS] and [SEP], as sentence-transformers does.",
+  "Include [CLS] and [SEP] in mean and maximum, as sentence-transformers does.",
 )
 flags.DEFINE_enum(
-  "output_format", "jsonl", feature_files.FORMATS, "JSON lines, or compact arrays for numpy.load."
+  "output_format",
+  "jsonl",
+  feature_files.FORMATS,
+  "Format of the output: JSON lines, or compact arrays for numpy.load.",
+  group="essential",
 )
-flags.DEFINE_integer("shard_size", 1000, "npz: lines in a file, at most.", lower_bound=1)
-flags.DEFINE_bool("float16", False, "npz: whether numbers take 2 bytes instead of 4.")
+flags.DEFINE_integer("shard_size", 1000, "npz: maximum number of lines per file.", lower_bound=1)
+flags.DEFINE_bool("float16", False, "npz: write numbers of 2 bytes instead of 4.")
 flags.DEFINE_bool(
   "use_one_hot_embeddings",
   False,
-  "Whether embeddings are looked up by products of matrices, which TPUs are faster at.",
+  "Look up embeddings by matrix multiplication, which is faster on TPUs.",
+  group="speed and memory",
 )
 run_flags.define_device_flags(flags, loops=False)
 run_flags.define_precision_flag(flags)
@@ -213,10 +225,9 @@ def prepare() -> Job:
     files.InputError: the first thing that is missing or wrong.
   """
   settings = flags.settings()
-  if settings.model_dir:
-    settings = settings.adopt(find_model(settings.model_dir))
-  needed = ["input_file", "output_file", "bert_config_file", "vocab_file", "init_checkpoint"]
-  settings.require(needed, "every run")
+  settings.require(["input_file", "output_file"], "every run")
+  settings = find_files(settings)
+  settings.require(["bert_config_file", "vocab_file", "init_checkpoint"], "every run")
   check_output(settings)
   devices = estimators.Devices.of(settings)
   devices.check(
@@ -225,6 +236,23 @@ def prepare() -> Job:
   )
   devices.find_tpu()
   return Job(settings, parse_layers(settings.layers), count_lines(settings.input_file), devices)
+
+
+def find_files(settings: command_line.Settings) -> command_line.Settings:
+  """Returns settings with the files and the casing of the model in --model.
+
+  Raises:
+    files.InputError: the directory lacks a file that no other flag gives; or there is no model.
+  """
+  if settings.model and settings.model_dir not in (None, settings.model):
+    raise files.InputError("--model and --model_dir are the same flag; give one of them")
+  flag = "model" if settings.model else "model_dir"
+  directory = settings[flag]
+  if not directory:
+    model_files.check_given(settings)
+    return settings
+  given = {name: settings[name] for name in model_files.FILES}
+  return settings.adopt(find_model(directory, flag, given))
 
 
 def parse_layers(text: str) -> list[int]:
@@ -247,7 +275,7 @@ def count_lines(path: str) -> int:
     raise files.InputError(f"--input_file: {path} is a directory, pipe or device; give a file")
   num_lines = sum(1 for _ in files.stream_lines(path))
   if num_lines == 0:
-    raise files.InputError(f"--input_file: {path} is empty; it should have a text a line")
+    raise files.InputError(f"--input_file: {path} is empty; it should have one text per line")
   return num_lines
 
 

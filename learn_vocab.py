@@ -1,15 +1,19 @@
 """Learns a WordPiece vocabulary from text, or adds words of a field to a released one.
 
-  python learn_vocab.py --input_file='corpus/*.txt.gz' --vocab_size=30000 --output_file=vocab.txt
+  python learn_vocab.py --input_file='corpus/*.txt.gz' --vocab_size=30000 \\
+    --output_file=vocab.txt
 
-  python learn_vocab.py --input_file=medicine.txt --fill_unused_of=$BERT/vocab.txt \\
-    --min_frequency=10 --max_words=500 --output_file=medicine_vocab.txt
+  python learn_vocab.py --input_file=medicine.txt \\
+    --fill_unused_of=$BERT/vocab.txt --min_frequency=10 --max_words=500 \\
+    --output_file=medicine_vocab.txt
 
 The first needs the package in requirements-vocab.txt. Words are what tokenization.BasicTokenizer
-makes of the text, so that the vocabulary has a piece for whatever the tokenizer will ask for. The
+makes of the text, so that the vocabulary has a piece for whatever the tokenizer will look up. The
 same text gives the same vocabulary. The second keeps the number of each other word piece, so that
-the released weights go on with it.
+the released weights can be used with it.
 """
+
+from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
 
 import collections
 import os
@@ -34,43 +38,56 @@ MAX_WORD_LENGTH = 200
 flags = command_line.ScriptFlags()
 FLAGS = flags.FLAGS
 flags.DEFINE_string(
-  "input_file", None, "Text files, .gz and .bz2 too: names or patterns, with commas between."
+  "input_file",
+  None,
+  "Text files, also .gz and .bz2: comma-separated names or patterns.",
+  group="essential",
 )
-flags.DEFINE_string("output_file", None, "Where the vocabulary goes.")
+flags.DEFINE_string("output_file", None, "File for the vocabulary.", group="essential")
 flags.DEFINE_integer(
   "vocab_size",
   30522,
-  "Word pieces to learn, special ones included. A small text may not have so many.",
+  "Number of word pieces to learn, special ones included. A small text may have fewer.",
   lower_bound=1,
+  group="essential",
 )
 flags.DEFINE_integer(
   "min_frequency",
   1,
-  "How often a word piece is seen at least, single characters too: words with rarer ones become "
-  "[UNK]. For --fill_unused_of: how often a word is.",
+  "Minimum number of occurrences of a word piece, single characters too. Words with rarer ones "
+  "become [UNK]. With --fill_unused_of: of a word.",
   lower_bound=1,
+  group="essential",
 )
 flags.DEFINE_integer(
   "max_characters",
   None,
-  "Different characters to keep, the most frequent; words with others become [UNK]. Default: all.",
+  "Number of different characters to keep, the most frequent ones. Words with others become "
+  "[UNK]. Default: all.",
   lower_bound=1,
+  group="essential",
 )
 flags.DEFINE_bool(
   "do_lower_case",
   True,
-  "Whether text is lower-cased, without accents: True for uncased models, False for cased ones.",
+  "Lower-case the text, and remove accents. Right for uncased models; --nodo_lower_case is for "
+  "cased ones.",
+  group="essential",
 )
 flags.DEFINE_string(
   "fill_unused_of",
   None,
-  "Vocabulary whose [unused...] lines become words of the text that it has no whole piece for.",
+  "Vocabulary whose [unused...] lines are replaced by words of the text. Words that are a single "
+  "piece already are left out.",
+  group="essential",
 )
 flags.DEFINE_integer(
   "max_words",
   None,
-  "For --fill_unused_of: words to add, at most. Default: as many as there are such lines.",
+  "Maximum number of words to add, with --fill_unused_of. Default: the number of [unused...] "
+  "lines.",
   lower_bound=1,
+  group="essential",
 )
 
 
@@ -91,7 +108,7 @@ def _refuse(settings, names):
   for name in names:
     if settings.is_given(name):
       mode = "with" if settings.fill_unused_of else "without"
-      raise files.InputError(f"--{name} means nothing {mode} --fill_unused_of; leave it out")
+      raise files.InputError(f"--{name} has no effect {mode} --fill_unused_of; leave it out")
 
 
 def check_output(output: str, inputs: list[str]) -> None:

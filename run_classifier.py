@@ -1,12 +1,12 @@
-"""Fine-tunes BERT to classify sentences or pairs of them, evaluates it, and predicts.
+"""Fine-tunes BERT to classify sentences or sentence pairs, evaluates it, and predicts.
 
-  python run_classifier.py --task_name=tsv --data_dir=samples/reviews --do_train --do_eval \\
-    --bert_config_file=$BERT/bert_config.json --vocab_file=$BERT/vocab.txt \\
-    --init_checkpoint=$BERT/bert_model.ckpt --output_dir=/tmp/reviews
+  python run_classifier.py --model=$BERT --task_name=tsv \\
+    --data_dir=samples/reviews --do_train --do_eval --output_dir=/tmp/reviews
 
 A finished --output_dir is all that later evaluation and prediction need:
 
-  python run_classifier.py --do_predict --predict_file=new.tsv --output_dir=/tmp/reviews
+  python run_classifier.py --do_predict --predict_file=new.tsv \\
+    --output_dir=/tmp/reviews
 """
 
 from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
@@ -62,25 +62,26 @@ SCRIPT = "run_classifier"
 flags = command_line.ScriptFlags()
 FLAGS = flags.FLAGS
 run_flags.define_fine_tuning_flags(flags, max_seq_length=128)
-flags.DEFINE_string("task_name", None, classification.TASK_HELP, remembered=True, identity=True)
 flags.DEFINE_string(
-  "data_dir", None, "Directory with the task's training, dev and test files.", remembered=True
+  "task_name", None, classification.TASK_HELP, remembered=True, identity=True, group="essential"
 )
-flags.DEFINE_string("predict_file", None, "File to predict in place of the test set.")
-flags.DEFINE_bool("do_train", False, "Whether to train.")
-flags.DEFINE_bool("do_eval", False, "Whether to evaluate on the dev set.")
-flags.DEFINE_bool("do_predict", False, "Whether to predict the test set.")
-flags.DEFINE_integer("eval_batch_size", 8, "Examples in a batch of evaluation.", lower_bound=1)
-flags.DEFINE_integer("predict_batch_size", 8, "Examples in a batch of prediction.", lower_bound=1)
-flags.DEFINE_bool("predictions_with_text", False, "Write the texts to predictions.tsv as well.")
-flags.DEFINE_string("text", None, "Text to classify; its label is printed.")
-flags.DEFINE_string("text_b", None, "With --text: the second text of a pair.")
+flags.DEFINE_string(
+  "data_dir", None, "Directory of the data of --task_name.", remembered=True, group="essential"
+)
+flags.DEFINE_string("predict_file", None, "File to predict, in place of the test set.")
+flags.DEFINE_bool("do_train", False, "Train on the training set of --data_dir.", group="essential")
+flags.DEFINE_bool("do_eval", False, "Evaluate on the dev set of --data_dir.", group="essential")
+flags.DEFINE_bool("do_predict", False, "Predict the test set or --predict_file.", group="essential")
+run_flags.define_batch_flags(flags, "Examples", ["eval", "predict"])
+flags.DEFINE_string("text", None, "Text to classify. Its label is printed.")
+flags.DEFINE_string("text_b", None, "Second text of a pair, with --text.")
 classification.define_flags(flags)
 flags.DEFINE_string(
   "unlabeled_file",
   None,
-  "With --teacher_dir: a file like --predict_file, whose texts are trained on as well, by what the "
-  "teacher says of them alone. Their number counts in an epoch.",
+  "File like --predict_file, with more texts to train on. Their loss compares student and teacher "
+  "alone. They count in an epoch. Needs --teacher_dir.",
+  group="distillation",
 )
 
 
@@ -192,7 +193,7 @@ def prepare() -> Job:
     classification.label_threshold(settings, is_kept)  # refuses one that is not known
   if settings.do_train and settings.unlabeled_file and run.soft_targets() is None:
     raise files.InputError(
-      "--unlabeled_file needs a teacher to say what its texts are: give --teacher_dir, and a "
+      "--unlabeled_file needs a teacher, whose logits are the labels: give --teacher_dir, and a "
       "--distill_alpha above 0"
     )
   job = Job(run, task, labels, classification.read_sets(task, settings))

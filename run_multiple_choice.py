@@ -1,8 +1,7 @@
 """Fine-tunes BERT to choose the answer to a question, evaluates it, and predicts.
 
-  python run_multiple_choice.py --task_name=jsonl --data_dir=DATA --do_train --do_eval \\
-    --bert_config_file=$BERT/bert_config.json --vocab_file=$BERT/vocab.txt \\
-    --init_checkpoint=$BERT/bert_model.ckpt --output_dir=/tmp/choice
+  python run_multiple_choice.py --model=$BERT --task_name=jsonl \\
+    --data_dir=DATA --do_train --do_eval --output_dir=/tmp/choice
 
 The lines of train.jsonl, dev.jsonl and test.jsonl in --data_dir are like
 
@@ -11,9 +10,11 @@ The lines of train.jsonl, dev.jsonl and test.jsonl in --data_dir are like
 
 A finished --output_dir is all that later evaluation, prediction and single questions need:
 
+  python run_multiple_choice.py --output_dir=/tmp/choice \\
+    --context="The shop opens at nine." --question="When?" \\
+    --choice="at ten" --choice="at nine"
+
   python run_multiple_choice.py --do_predict --predict_file=new.jsonl --output_dir=/tmp/choice
-  python run_multiple_choice.py --output_dir=/tmp/choice --context="The shop opens at nine." \\
-    --question="When?" --choice="at ten" --choice="at nine"
 """
 
 from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
@@ -45,16 +46,19 @@ flags = command_line.ScriptFlags()
 FLAGS = flags.FLAGS
 run_flags.define_fine_tuning_flags(flags, max_seq_length=128)
 multiple_choice.define_flags(flags)
-flags.DEFINE_string("data_dir", None, "Directory with the files of --task_name.", remembered=True)
-flags.DEFINE_string("predict_file", None, "File of questions to predict in place of the test set.")
-flags.DEFINE_bool("do_train", False, "Whether to train on the training set.")
-flags.DEFINE_bool("do_eval", False, "Whether to evaluate on the dev set.")
-flags.DEFINE_bool("do_predict", False, "Whether to predict the test set, or --predict_file.")
-flags.DEFINE_integer("eval_batch_size", 8, "Questions in a batch of evaluation.", lower_bound=1)
-flags.DEFINE_integer("predict_batch_size", 8, "Questions in a batch of prediction.", lower_bound=1)
-flags.DEFINE_multi_string("choice", None, "A choice of a question to answer; give it repeatedly.")
-flags.DEFINE_string("question", None, "With --choice: the text before each choice.")
-flags.DEFINE_string("context", None, "With --choice: the text that the question is about.")
+flags.DEFINE_string(
+  "data_dir", None, "Directory of the data of --task_name.", remembered=True, group="essential"
+)
+flags.DEFINE_string("predict_file", None, "File of questions to predict, in place of the test set.")
+flags.DEFINE_bool("do_train", False, "Train on the training set of --data_dir.", group="essential")
+flags.DEFINE_bool("do_eval", False, "Evaluate on the dev set of --data_dir.", group="essential")
+flags.DEFINE_bool("do_predict", False, "Predict the test set or --predict_file.", group="essential")
+run_flags.define_batch_flags(flags, "Questions", ["eval", "predict"])
+flags.DEFINE_multi_string(
+  "choice", None, "Choice of a question to answer; give the flag per choice."
+)
+flags.DEFINE_string("question", None, "Text before each choice, with --choice.")
+flags.DEFINE_string("context", None, "Text that the question is about, with --choice.")
 
 
 # ---- The model ----------------------------------------------------------------------------------

@@ -1,17 +1,16 @@
-"""Fine-tunes BERT to tag words: those of names in a text, or each by its part of speech.
+"""Fine-tunes BERT to tag words: named entities in a text, or each word by its part of speech.
 
-  python run_ner.py --data_dir=samples/ner --do_train --do_eval --do_predict \\
-    --bert_config_file=$BERT/bert_config.json --vocab_file=$BERT/vocab.txt \\
-    --init_checkpoint=$BERT/bert_model.ckpt --output_dir=/tmp/ner
+  python run_ner.py --model=$BERT --data_dir=samples/ner \\
+    --do_train --do_eval --do_predict --output_dir=/tmp/ner
 
 --data_dir has train.txt, dev.txt and test.txt: a word and its tag per line, and blank lines between
 sentences. A finished --output_dir is all that later evaluation, prediction and tagging need:
 
-  python run_ner.py --do_predict --predict_file=new.txt --output_dir=/tmp/ner
   python run_ner.py --text="Ada moved to Lisbon." --output_dir=/tmp/ner
+  python run_ner.py --do_predict --predict_file=new.txt --output_dir=/tmp/ner
 
 Tags that are no entities (NOUN, VERB) are learned word by word. Tables, as train.csv, may have a
-column that tells sentences apart:
+column that separates sentences:
 
   python run_ner.py --sentence_column="Sentence #" --token_column=Word --label_column=POS ...
 """
@@ -49,28 +48,33 @@ run_flags.define_fine_tuning_flags(flags, max_seq_length=128)
 flags.DEFINE_string(
   "data_dir",
   None,
-  "Directory with train.txt, dev.txt and test.txt, or with files .csv or .tsv of these names.",
+  "Directory with train.txt, dev.txt and test.txt, or with .csv or .tsv files of these names.",
   remembered=True,
+  group="essential",
 )
-flags.DEFINE_string("predict_file", None, "File of words to predict in place of test.txt.")
+flags.DEFINE_string("predict_file", None, "File of words to predict, in place of test.txt.")
 flags.DEFINE_string(
   "predict_text_file",
   None,
-  "File of plain text, a sentence a line, to predict in place of test.txt.",
+  "File of plain text, one sentence per line, to predict in place of test.txt.",
 )
-flags.DEFINE_string("text", None, "Text to tag, whose names, or words with tags, are printed.")
-flags.DEFINE_bool("do_train", False, "Whether to train on train.txt.")
-flags.DEFINE_bool("do_eval", False, "Whether to evaluate on dev.txt.")
+flags.DEFINE_string(
+  "text", None, "Text to tag. Its entities, or its words and tags, are printed.", group="essential"
+)
+flags.DEFINE_bool("do_train", False, "Train on train.txt of --data_dir.", group="essential")
+flags.DEFINE_bool("do_eval", False, "Evaluate on dev.txt of --data_dir.", group="essential")
 flags.DEFINE_bool(
-  "do_predict", False, "Whether to predict test.txt, --predict_file or --predict_text_file."
+  "do_predict",
+  False,
+  "Predict test.txt of --data_dir, --predict_file or --predict_text_file.",
+  group="essential",
 )
-flags.DEFINE_integer("eval_batch_size", 8, "Sentences in a batch of evaluation.", lower_bound=1)
-flags.DEFINE_integer("predict_batch_size", 8, "Sentences in a batch of prediction.", lower_bound=1)
+run_flags.define_batch_flags(flags, "Sentences", ["eval", "predict"])
 flags.DEFINE(
   tagging.ColumnParser(),
   "token_column",
   0,
-  "Column of the words, from 0; from -1 at the end; or its name in a file with a header.",
+  "Column of the words: a number from 0, from -1 at the end, or a name in a file with a header.",
   serializer=flags.ArgumentSerializer(),
   remembered=True,
 )
@@ -78,7 +82,7 @@ flags.DEFINE(
   tagging.ColumnParser(),
   "label_column",
   -1,
-  "Column of the tags, from 0; from -1 at the end; or its name in a file with a header.",
+  "Column of the tags: a number from 0, from -1 at the end, or a name in a file with a header.",
   serializer=flags.ArgumentSerializer(),
   remembered=True,
 )
@@ -86,38 +90,38 @@ flags.DEFINE(
   tagging.ColumnParser(),
   "sentence_column",
   None,
-  "Column that tells sentences apart, by number or name: another one begins where it is not empty "
-  "and differs from the row before. Default: blank lines alone separate sentences.",
+  "Column that separates sentences, by number or name. A sentence begins where the cell is not "
+  "empty and differs from the row before. Default: only blank lines separate sentences.",
   serializer=flags.ArgumentSerializer(),
   remembered=True,
 )
 flags.DEFINE_string(
   "delimiter",
   None,
-  "What stands between two columns; tab for a tab. With a comma, or in a file .csv, columns may "
-  "have quotes. Default: any number of spaces and tabs; a comma in a file .csv with commas; a tab "
-  "in a file with tabs if a column has a name or there is --sentence_column.",
+  "Separator of columns; tab for a tab. With a comma, or in a .csv file, cells may be quoted. "
+  "Default: spaces and tabs. It is a comma in .csv files that have commas. It is a tab in files "
+  "with tabs, if a column is named or --sentence_column is given.",
   remembered=True,
 )
 flags.DEFINE_string(
   "comment_prefix",
   None,
-  "How lines begin that are no words, such as '# '. Default: there are none.",
+  "Beginning of comment lines, such as '# '. Default: there are no comments.",
   remembered=True,
 )
 flags.DEFINE_enum(
   "tag_scheme",
   tagging.AUTO,
   [tagging.AUTO, tagging.NONE, *tagging.SCHEMES],
-  "How the files write entities as tags; none: tags are those of single words, such as parts of "
-  "speech; auto: as fits best. Predictions of entities are always IOB2.",
+  "Scheme of the entity tags in the files. none: tags of single words, such as parts of speech. "
+  "auto: the scheme that fits the data. Predictions of entities are in IOB2.",
   remembered=True,
 )
 flags.DEFINE_bool(
   "has_tags",
   True,
-  "Whether --do_predict reads the tags of a file that has more than one column, to score its own "
-  "and to write both.",
+  "With --do_predict, read the tags of a file with more than one column. The predictions are "
+  "scored against them, and both are written.",
 )
 
 
@@ -201,7 +205,7 @@ def prepare() -> Job:
   if known is None and not run.settings.do_train:
     raise files.InputError(
       f"--{run.start[1]}: {run.label_directory()} has no {model_directory.LABEL_FILE}, the list of "
-      "the tags that the model knows"
+      "the model's tags"
     )
   corpora, tag_scheme = tagging.read_sets(run.settings, known)
   run = run._replace(settings=run.settings.replace(tag_scheme=tag_scheme))

@@ -1,13 +1,14 @@
-"""Pre-trains BERT on the records of create_pretraining_data.py, evaluates it, and guesses words.
+"""Pre-trains BERT on records of create_pretraining_data.py, evaluates it, and fills in masks.
 
-  python run_pretraining.py --input_file='/data/pretraining.tfrecord*' --do_train --do_eval \\
-    --bert_config_file=$BERT/bert_config.json --vocab_file=$BERT/vocab.txt \\
-    --init_checkpoint=$BERT/bert_model.ckpt --num_train_steps=20 --num_warmup_steps=10 \\
-    --learning_rate=2e-5 --output_dir=/tmp/pretraining
+  python run_pretraining.py --model=$BERT --do_train --do_eval \\
+    --input_file='/data/pretraining.tfrecord*' --num_train_steps=20 \\
+    --num_warmup_steps=10 --learning_rate=2e-5 --output_dir=/tmp/pretraining
 
-A finished --output_dir is all that masked words need:
+Training from scratch takes --bert_config_file and --vocab_file in place of --model. A finished
+--output_dir is all that the prediction of masked words needs:
 
-  python run_pretraining.py --do_predict --text="The [MASK] barked." --output_dir=/tmp/pretraining
+  python run_pretraining.py --do_predict --text="The [MASK] barked." \\
+    --output_dir=/tmp/pretraining
 """
 
 from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
@@ -51,38 +52,53 @@ run_flags.define_step_flags(flags)
 run_flags.define_checkpoint_flags(flags)
 run_flags.define_device_flags(flags)
 flags.DEFINE_string(
-  "input_file", None, "TFRecord files to train on: names or patterns, with commas between."
+  "input_file",
+  None,
+  "TFRecord files to train on: comma-separated names or patterns.",
+  group="essential",
 )
 flags.DEFINE_string(
   "eval_file",
   None,
-  "TFRecord files to evaluate on, given like --input_file. Default: those of --input_file.",
+  "TFRecord files to evaluate on: comma-separated names or patterns. Default: --input_file.",
 )
 flags.DEFINE_integer(
   "max_predictions_per_seq",
   20,
-  "Masked word pieces of an input, at most; as the records were made with.",
+  "Maximum number of masked word pieces per input, as in create_pretraining_data.py.",
   lower_bound=1,
   remembered=True,
 )
-flags.DEFINE_bool("do_train", False, "Whether to train.")
-flags.DEFINE_bool("do_eval", False, "Whether to evaluate.")
+flags.DEFINE_bool("do_train", False, "Train on --input_file.", group="essential")
+flags.DEFINE_bool("do_eval", False, "Evaluate on --eval_file.", group="essential")
 flags.DEFINE_bool(
-  "do_predict", False, f"Whether to fill in each {MASK} of --text and of --predict_file."
+  "do_predict", False, f"Fill in each {MASK} of --text and --predict_file.", group="essential"
 )
-flags.DEFINE_integer("eval_batch_size", 8, "Examples in a batch of evaluation.", lower_bound=1)
+run_flags.define_batch_flags(flags, "Examples", ["eval"])
 flags.DEFINE_integer(
-  "num_train_steps", 100000, "Optimizer steps of the whole training.", lower_bound=1
+  "num_train_steps",
+  100000,
+  "Optimizer steps of the whole training.",
+  lower_bound=1,
+  group="essential",
 )
 flags.DEFINE_integer(
-  "num_warmup_steps", 10000, "Steps in which the learning rate rises from 0.", lower_bound=0
+  "num_warmup_steps",
+  10000,
+  "Steps of the warm-up. The learning rate rises from 0 during it.",
+  lower_bound=0,
+  group="essential",
 )
 flags.DEFINE_integer(
-  "max_eval_steps", 100, "Batches of evaluation, at most. 0: all that there are.", lower_bound=0
+  "max_eval_steps",
+  100,
+  "Maximum number of batches per evaluation; 0 for all of them.",
+  lower_bound=0,
+  group="evaluation",
 )
-flags.DEFINE_string("predict_file", None, f"Text file, in each line one {MASK} or more.")
-flags.DEFINE_string("text", None, f"Text with {MASK} in it.")
-flags.DEFINE_integer("top_k", 5, f"How many words are shown for each {MASK}.", lower_bound=1)
+flags.DEFINE_string("predict_file", None, f"Text file with one {MASK} or more per line.")
+flags.DEFINE_string("text", None, f"Text with one {MASK} or more.")
+flags.DEFINE_integer("top_k", 5, f"Number of words shown per {MASK}.", lower_bound=1)
 
 
 # ---- The model ----------------------------------------------------------------------------------

@@ -1,13 +1,13 @@
-"""Fine-tunes BERT to answer questions about paragraphs (SQuAD 1.1 and 2.0), scores it, and asks it.
+"""Fine-tunes BERT on questions about paragraphs (SQuAD 1.1 and 2.0), scores it, and answers.
 
-  python run_squad.py --train_file=samples/squad/train.json --predict_file=samples/squad/dev.json \\
-    --version_2_with_negative --do_train --do_predict --do_eval \\
-    --bert_config_file=$BERT/bert_config.json --vocab_file=$BERT/vocab.txt \\
-    --init_checkpoint=$BERT/bert_model.ckpt --output_dir=/tmp/squad
+  python run_squad.py --model=$BERT --train_file=samples/squad/train.json \\
+    --predict_file=samples/squad/dev.json --version_2_with_negative \\
+    --do_train --do_predict --do_eval --output_dir=/tmp/squad
 
-A finished --output_dir is all that prediction and asking need:
+A finished --output_dir is all that later predictions need:
 
-  python run_squad.py --do_predict --predict_file=questions.json --output_dir=/tmp/squad
+  python run_squad.py --do_predict --predict_file=questions.json \\
+    --output_dir=/tmp/squad
   python run_squad.py --do_ask --output_dir=/tmp/squad
 """
 
@@ -69,26 +69,28 @@ METRICS = {False: ("f1", "exact_match"), True: ("best_f1", "best_exact")}
 flags = command_line.ScriptFlags()
 FLAGS = flags.FLAGS
 run_flags.define_fine_tuning_flags(flags, max_seq_length=384)
-flags.DEFINE_string("train_file", None, "SQuAD file to train on.")
+flags.DEFINE_string("train_file", None, "SQuAD file to train on.", group="essential")
 flags.DEFINE_string(
   "predict_file",
   None,
-  "SQuAD file to answer, or to score with --do_eval. Needs no answers for --do_predict alone.",
+  "SQuAD file to answer, and to score with --do_eval. Only --do_eval needs its answers.",
+  group="essential",
 )
-flags.DEFINE_bool("do_train", False, "Whether to train.")
-flags.DEFINE_bool("do_predict", False, "Whether to answer --predict_file.")
+flags.DEFINE_bool("do_train", False, "Train on --train_file.", group="essential")
+flags.DEFINE_bool("do_predict", False, "Answer the questions of --predict_file.", group="essential")
 flags.DEFINE_bool(
   "do_eval",
   False,
-  "Whether to score the answers to --predict_file: exact match and F1. The model runs only if "
-  "--output_dir has not its answers to that file already.",
+  "Score the answers to --predict_file by exact match and F1. The model runs only if --output_dir "
+  "has no answers to that file yet.",
+  group="essential",
 )
 flags.DEFINE_bool(
-  "do_ask", False, "Whether to answer --question, or what is typed at a prompt, about a paragraph."
+  "do_ask", False, "Answer --question about a paragraph, or questions typed at a prompt."
 )
-flags.DEFINE_string("question", None, "For --do_ask: the question.")
-flags.DEFINE_string("context", None, "For --do_ask: the paragraph.")
-flags.DEFINE_string("context_file", None, "For --do_ask: text file with the paragraph.")
+flags.DEFINE_string("question", None, "Question of --do_ask.")
+flags.DEFINE_string("context", None, "Paragraph of --do_ask.")
+flags.DEFINE_string("context_file", None, "Text file with the paragraph of --do_ask.")
 squad.define_flags(flags)
 
 
@@ -198,6 +200,8 @@ def prepare() -> Job:
     squad_answers.saved_threshold(settings.output_dir)  # refuses one that is not known
   evaluates = settings.do_eval or (settings.do_train and settings.eval_steps is not None)
   run = runs.with_best_metric(run, METRICS[settings.version_2_with_negative])
+  if settings.do_ask:
+    paragraph_to_ask(settings)  # refuses an empty one
   examples = {}
   if settings.do_train:
     examples["train"] = read_squad_examples(
@@ -385,6 +389,15 @@ def write_metrics(run: runs.Run, metrics: dict[str, Any], threshold: float) -> N
   files.write_json(run.path(squad_answers.METRICS_FILE), {**metrics, **extra})
 
 
+def paragraph_to_ask(settings: command_line.Settings) -> Optional[str]:
+  """Returns the text of --context_file or --context, or None; InputError if it is empty."""
+  context, name = settings.context, "--context"
+  if settings.context_file:
+    context, name = files.read_text(settings.context_file), settings.context_file
+  question_answerer.check_texts(settings.question, context, name)
+  return context
+
+
 def ask(run: runs.Run) -> None:
   """Answers --question, or typed questions, on standard output."""
   settings = run.settings
@@ -397,10 +410,7 @@ def ask(run: runs.Run) -> None:
   answerer = QuestionAnswerer(
     run.checkpoint(), run.config, features, threshold, settings.max_answer_length
   )
-  context = settings.context
-  if settings.context_file:
-    context = files.read_text(settings.context_file)
-  question_answerer.converse(answerer, settings.question, context)
+  question_answerer.converse(answerer, settings.question, paragraph_to_ask(settings))
 
 
 if __name__ == "__main__":

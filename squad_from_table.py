@@ -6,14 +6,14 @@ The table is .csv or .tsv with a header, or .jsonl. Its columns are question, co
 are known, answer (empty: the context has none), answer_start (in characters) and id.
 """
 
-import argparse
+from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
+
 import os
-import sys
-from typing import Any
+from typing import Any, Optional
 
 from absl import logging
 
-from toolkit.support import files
+from toolkit.support import files, plain_command_line
 
 
 def columns_to_squad(path: str) -> dict[str, Any]:
@@ -53,8 +53,8 @@ def columns_to_squad(path: str) -> dict[str, Any]:
     by_context.setdefault(context, []).append(qas)
   if num_ambiguous:
     logging.warning(
-      "%s: %d answers stand in their context more than once; the first place is taken. A column "
-      "answer_start would tell.",
+      "%s: %d answers occur in their context more than once; the first place is used. Give "
+      "their places in a column answer_start.",
       path,
       num_ambiguous,
     )
@@ -109,29 +109,28 @@ def _find_answer(row, context, source):
     found = context[place : place + len(answer)]
     if found != answer:
       raise files.InputError(
-        f"{source}: the answer {answer!r} is not at answer_start {place}, where {found!r} stands"
+        f"{source}: the answer {answer!r} is not at answer_start {place}, where {found!r} is"
       )
   return {"text": answer, "answer_start": place}
 
 
-def main() -> None:
-  """Runs the command of the module's docstring."""
-  parser = argparse.ArgumentParser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-  )
+def main(arguments: Optional[list[str]] = None) -> None:
+  """Converts a table by a command line, by default the program's.
+
+  Raises:
+    files.InputError: a mistake in the command line or in the table.
+  """
+  parser = plain_command_line.Parser(__file__, __doc__)
   parser.add_argument("table", help="table of questions: .csv, .tsv or .jsonl")
   parser.add_argument("output", help="SQuAD 2.0 file to write: .json")
-  arguments = parser.parse_args()
-  try:
-    squad = columns_to_squad(arguments.table)
-    with files.converted_write_errors(arguments.output):
-      files.write_json(arguments.output, squad)
-  except files.InputError as error:
-    sys.exit(f"{os.path.basename(__file__)}: error: {error}")
+  args = parser.parse_args(arguments)
+  squad = columns_to_squad(args.table)
+  with files.converted_write_errors(args.output):
+    files.write_json(args.output, squad)
   paragraphs = squad["data"][0]["paragraphs"]
   num_questions = sum(len(paragraph["qas"]) for paragraph in paragraphs)
-  print(f"{arguments.output}: {num_questions} questions about {len(paragraphs)} paragraphs")
+  print(f"{args.output}: {num_questions} questions about {len(paragraphs)} paragraphs")
 
 
 if __name__ == "__main__":
-  main()
+  plain_command_line.run(main)

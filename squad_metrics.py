@@ -1,4 +1,4 @@
-"""The measures of SQuAD 1.1 and 2.0: exact match, and F1 of the words, of predicted answers.
+"""Scores predicted answers by the metrics of SQuAD 1.1 and 2.0: exact match and F1.
 
 Prints what the official evaluation scripts print:
 
@@ -6,9 +6,9 @@ Prints what the official evaluation scripts print:
   python squad_metrics.py dev-v2.0.json predictions.json --na_prob_file=null_odds.json
 """
 
-import argparse
+from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: skip
+
 import json
-import sys
 
 from toolkit.metrics.squad_scores import (  # noqa: F401, the public functions of this module
   evaluate,
@@ -20,26 +20,17 @@ from toolkit.metrics.squad_scores import (  # noqa: F401, the public functions o
   is_version_2,
   normalize_answer,
 )
-from toolkit.support import files
-
-
-class _Parser(argparse.ArgumentParser):
-  """Reports errors like the other scripts."""
-
-  def error(self, message):
-    raise files.InputError(message)
+from toolkit.support import files, plain_command_line
 
 
 def _parse(arguments):
-  parser = _Parser(
-    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-  )
-  parser.add_argument("dataset", help="SQuAD file with the answers")
-  parser.add_argument("predictions", help="JSON object of question id and answer")
+  parser = plain_command_line.Parser(__file__, __doc__, allow_abbrev=False)
+  parser.add_argument("dataset", help="SQuAD file with the right answers")
+  parser.add_argument("predictions", help="JSON file: question id -> answer")
   parser.add_argument(
     "--na_prob_file",
     "--na-prob-file",
-    help="JSON object of question id and a number, higher where an answer is less likely "
+    help="JSON file: question id -> a number, higher where an answer is less likely "
     "(null_odds.json); SQuAD 2.0 only",
   )
   parser.add_argument(
@@ -47,9 +38,11 @@ def _parse(arguments):
     "--na-prob-thresh",
     type=float,
     default=1.0,
-    help="above this number, no answer is taken as the prediction (default: 1.0)",
+    help="threshold of these numbers, above which no answer is predicted (default: 1.0)",
   )
-  parser.add_argument("--out_file", "--out-file", help="write the result there, do not print it")
+  parser.add_argument(
+    "--out_file", "--out-file", help="file for the result (default: it is printed)"
+  )
   return parser.parse_args(arguments)
 
 
@@ -71,7 +64,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  try:
-    main(sys.argv[1:])
-  except files.InputError as error:
-    sys.exit(f"squad_metrics.py: error: {error}")
+  plain_command_line.run(main)

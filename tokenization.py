@@ -167,7 +167,7 @@ def validate_vocab(
   """
   tokens = _read_tokens(vocab_file)
   if not any(tokens):
-    raise ValueError(f"{vocab_file}: is empty; a vocabulary has one word piece a line")
+    raise ValueError(f"{vocab_file}: is empty; a vocabulary has one word piece per line")
   last_lines = {token: line for line, token in enumerate(tokens, 1)}
   missing = [t for t in (*required, *also_required) if t not in last_lines]
   if missing:

@@ -618,8 +618,8 @@ PRE_CLASSIFIER = {"pre_classifier.weight": np.zeros([H, H], np.float32)}
 @pytest.mark.parametrize(
   ("architecture", "base", "head", "reason"),
   [
-    ("BertForRanking", "BertModel", CLASSIFIER, "config.json says it is BertForRanking"),
-    ("BertModel", "BertModel", {"cls.predictions.bias": np.zeros(V, "f")}, "it is BertModel"),
+    ("BertForRanking", "BertModel", CLASSIFIER, "config.json has BertForRanking"),
+    ("BertModel", "BertModel", {"cls.predictions.bias": np.zeros(V, "f")}, "has BertModel"),
     (
       "DistilBertForSequenceClassification",
       "DistilBertModel",
@@ -871,14 +871,14 @@ def test_output_that_cannot_be_a_directory(huggingface, tmp_path):
     ),
     ({"position_embedding_type": "relative_key"}, "position_embedding_type is 'relative_key'"),
     ({"is_decoder": True}, "is_decoder is True"),
-    ({"hidden_act": "silu"}, "hidden_act is 'silu', but BERT knows only"),
+    ({"hidden_act": "silu"}, "hidden_act is 'silu', but BERT has only"),
     ({"num_attention_heads": 3}, "config.json: "),
     ({"vocab_size": "many"}, "config.json: vocab_size is 'many'"),
     ({"vocab_size": V - 2}, "vocab.txt: has 10 word pieces, where the model has 9"),
     ({"num_hidden_layers": LAYERS + 1}, "lacks bert.encoder.layer.2.attention.self.query.weight"),
     (
       {"intermediate_size": INNER + 1},
-      "encoder.layer.0.intermediate.dense.weight has shape [6, 4], where the configuration says "
+      "encoder.layer.0.intermediate.dense.weight has shape [6, 4], where the configuration has "
       "[7, 4]",
     ),
   ],
@@ -961,7 +961,10 @@ def test_table_of_a_pooler():
   ("arguments", "message"),
   [
     (["--mode=strip", "--input=x"], "--output is missing"),
-    (["--mode=strip", "--input=x", "--output=y", "--do_lower_case"], "--do_lower_case means not"),
+    (
+      ["--mode=strip", "--input=x", "--output=y", "--do_lower_case"],
+      "--do_lower_case has no effect",
+    ),
     (["--mode=strip", "--input=x", "--output=y"], "--input: there is no checkpoint x"),
   ],
 )

@@ -84,6 +84,7 @@ def test_a_whole_run(paths, tmp_path):
   )
   outputs = [str(tmp_path / "out" / name) for name in "xy"]
   command = [sys.executable, "-c", code, *arguments(paths, output_file=",".join(outputs))]
+  command.append("--verbosity=0")
   done = subprocess.run(command, capture_output=True, text=True, cwd=SCRIPT.parent, check=False)
   assert done.returncode == 0, done.stderr
   tokenizer = tokenization.FullTokenizer(paths["vocab_file"])
@@ -340,6 +341,19 @@ def test_full_disk(paths, monkeypatch, shard_documents, place):
   assert output_files(paths) == expected
 
 
+def test_the_vocabulary_of_a_model(paths, tmp_path):
+  run(paths)
+  expected = output_files(paths)
+  model = pathlib.Path(paths["vocab_file"]).parent
+  assert (model / "vocab.txt") == pathlib.Path(paths["vocab_file"])
+  run(paths, vocab_file=None, model=model)
+  assert output_files(paths) == expected
+  run(paths, model=tmp_path / "none")  # --vocab_file overrides it
+  assert output_files(paths) == expected
+  with pytest.raises(files.InputError, match=r"--model: the directory .* has no vocab\.txt; give"):
+    run(paths, vocab_file=None, model=tmp_path / "out")
+
+
 # ---- Mistakes -----------------------------------------------------------------------------------
 
 
@@ -359,7 +373,7 @@ def test_full_disk(paths, monkeypatch, shard_documents, place):
     ({"output_file": "{tmp}/x,{tmp}/./x"}, "is an input file, or given twice"),
     ({"output_file": "x,y", "num_output_files": 2}, "--output_file: found 2 names"),
     ({"num_output_files": 0}, "num_output_files"),
-    ({"num_workers": 2}, "--num_workers=2 needs shards to work on"),
+    ({"num_workers": 2}, "--num_workers=2 needs shards"),
     ({"num_workers": 0}, "num_workers"),
     ({"max_predictions_per_seq": 25}, "--max_predictions_per_seq=25 is more than"),
     ({"max_seq_length": "long"}, "max_seq_length"),
@@ -424,7 +438,7 @@ def test_text_that_is_lost_in_long_lines(paths, tmp_path, log, changes):
   # Of 60 and of 16 pieces 13 have room, of 60 + 5 * 4 + 5 + 16 + 2 in all.
   message = (
     "48.5% of the text is lost (50 of 103 word pieces): 2 of 9 lines are longer than the 13 word "
-    "pieces of text that --max_seq_length=16 has room for; give one sentence a line"
+    "pieces of text that --max_seq_length=16 has space for; give one sentence per line"
   )
   assert [r.levelname for r in log.records if r.getMessage() == message] == ["WARNING"]
   assert read_records(paths["output_file"])

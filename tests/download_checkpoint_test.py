@@ -90,7 +90,7 @@ def test_fetches_and_unpacks(server, tmp_path, capsys):
 @pytest.mark.parametrize("knows_ranges", [True, False])
 def test_goes_on_where_it_was_cut_off(server, tmp_path, knows_ranges):
   server.breaks_off_at = 1000
-  with pytest.raises(files.InputError, match=r"broke off after 1,000 of .* same command again"):
+  with pytest.raises(files.InputError, match=r"was lost after 1,000 of .* same command again"):
     download_checkpoint.main([NAME, f"--output_dir={tmp_path}"])
   assert [path.name for path in tmp_path.iterdir()] == [NAME + ".zip.part"]
   server.breaks_off_at, server.knows_ranges = None, knows_ranges
@@ -138,11 +138,11 @@ def test_refusals(server, tmp_path):
     download_checkpoint.main(["bert-base"])
   with pytest.raises(files.InputError, match="found no name"):
     download_checkpoint.main([])
-  with pytest.raises(files.InputError, match="the server says: 404"):
+  with pytest.raises(files.InputError, match="the server answered 404"):
     download_checkpoint.main(["uncased_L-2_H-256_A-4", f"--output_dir={tmp_path}"])
   server.data = archive_of({"readme.txt": b"hello"})
   with pytest.raises(files.InputError, match=r"no checkpoint of BERT: it has no bert_config.json"):
     download_checkpoint.main([NAME, f"--output_dir={tmp_path}"])
   (tmp_path / "half" / NAME).mkdir(parents=True)
-  with pytest.raises(files.InputError, match=r"there already, without bert_config.json; move it"):
+  with pytest.raises(files.InputError, match=r"exists, without bert_config.json; move it"):
     download_checkpoint.main([NAME, f"--output_dir={tmp_path}/half"])

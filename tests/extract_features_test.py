@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import shutil
 import types
 
 import numpy as np
@@ -46,7 +47,7 @@ def _model(tmp_path_factory):
   return directory
 
 
-def run(model, tmp_path, lines=LINES, **flags):
+def run(model, tmp_path, /, lines=LINES, **flags):
   """Runs main as a command line would; returns the path of the output."""
   source = tmp_path / "input.txt"
   source.write_text("".join(f"{line}\n" for line in lines))
@@ -186,7 +187,29 @@ def test_compressed_files(model, tmp_path, rows):
 
 def test_a_directory_stands_for_its_files(model, tmp_path, rows):
   by_name = dict.fromkeys(start_flags(model))
-  assert_same(read_lines(run(model, tmp_path, model_dir=model, **by_name)), rows)
+  for name in ("model", "model_dir"):
+    assert_same(read_lines(run(model, tmp_path, **{name: model}, **by_name)), rows)
+  other = tmp_path / "other"
+  shutil.copytree(model, other)
+  (other / "vocab.txt").unlink()
+  by_name["vocab_file"] = model / "vocab.txt"
+  assert_same(read_lines(run(model, tmp_path, model=other, **by_name)), rows)
+
+
+def test_a_directory_that_is_no_model(model, tmp_path):
+  by_name = dict.fromkeys(start_flags(model))
+  message = (
+    "give a pre-trained model: --bert_config_file, --vocab_file, --init_checkpoint, or --model=DIR"
+  )
+  for flags, match in (
+    ({}, message),
+    ({"model": tmp_path}, "--model: the directory .* has no bert_config.json"),
+    ({"model_dir": tmp_path}, "--model_dir: the directory .* has no bert_config.json"),
+    ({"model": model, "model_dir": tmp_path}, "--model and --model_dir are the same flag"),
+  ):
+    with pytest.raises(files.InputError, match=match):
+      run(model, tmp_path, **by_name, **flags)
+  assert [path.name for path in tmp_path.iterdir()] == ["input.txt"]
 
 
 def test_cut_lines_are_counted(model, tmp_path, log):

@@ -176,9 +176,9 @@ def test_unusable_input(refused, tmp_path):
 
 def test_impossible_flags(refused, tmp_path):
   refused("--input_file is missing")
-  refused("--max_words means nothing without --fill_unused_of", input_file=SAMPLE, max_words=3)
+  refused("--max_words has no effect without --fill_unused_of", input_file=SAMPLE, max_words=3)
   filled = {"input_file": SAMPLE, "fill_unused_of": _released(tmp_path)}
-  refused("--vocab_size means nothing with --fill_unused_of", vocab_size=9, **filled)
+  refused("--vocab_size has no effect with --fill_unused_of", vocab_size=9, **filled)
   refused("max_words", **filled, max_words=0)
   refused("has each word already that is seen 99999", **filled, min_frequency=99999)
   refused("--output_file: .* is read too", **{**filled, "output_file": tmp_path / "vocab.txt"})

@@ -26,7 +26,7 @@ import run_squad
 from toolkit.formats import model_directory
 from toolkit.metrics import squad_scores
 from toolkit.support import command_line, files
-from toolkit.training import distillation, estimators
+from toolkit.training import distillation, estimators, report
 
 COLOURS = ["red", "blue", "green", "black", "white", "pink"]
 NAMES = ["ann", "bob", "eve", "joe", "sue", "tom"]
@@ -303,7 +303,7 @@ def test_a_question_in_flags(trained, capsys):
 
 def test_questions_that_are_typed(trained, capsys, monkeypatch):
   (context, questions, answers), (other, other_questions, other_answers) = predicted(trained)
-  lines = [context, *questions, "", other, *other_questions]
+  lines = [*context.split(" ", 1), "", *questions, "", other, "", *other_questions]
   monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(lines) + "\n"))
   run(trained, "--do_ask", null_score_diff_threshold=0)
   typed = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()]
@@ -359,7 +359,7 @@ def _refused(model, data, tmp_path):
     ({"predict_file": None}, "--predict_file is missing: --do_eval needs it"),
     ({"train_file": "nowhere.json"}, "nowhere.json: cannot be read"),
     ({"doc_stride": 0}, "doc_stride"),
-    ({"max_query_length": 17}, "--max_seq_length: 20 leaves no room"),
+    ({"max_query_length": 17}, "--max_seq_length: 20 leaves no space"),
     ({"max_seq_length": 64}, "--max_seq_length=64 is more than the 32 positions"),
     ({"null_score_diff_threshold": "much"}, "null_score_diff_threshold"),
   ],
@@ -405,6 +405,17 @@ def test_auto_needs_a_threshold(refused, trained, tmp_path):
     refused(
       "=auto: .* no threshold yet", switch, output_dir=again, null_score_diff_threshold="auto"
     )
+
+
+def test_empty_texts_to_ask_about(refused, trained, tmp_path):
+  blank = tmp_path / "blank.txt"
+  blank.write_text(" \n")
+  for match, given in (
+    ("--question is empty", {"question": ""}),
+    ("--context is empty", {"context": " "}),
+    ("blank.txt is empty", {"context_file": blank}),
+  ):
+    refused(match, "--do_ask", output_dir=trained, **given)
 
 
 def test_an_encoder_alone_cannot_answer(refused):
@@ -459,7 +470,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn_of_it(
   write_json(twin / "bert_config.json", config)
   flags = student(twin, data, student_layers="0,1", distill_alpha=1, learning_rate=1e-9)
   run(tmp_path / "out", "--do_train", bucket_by_length=True, log_every_steps=1, **flags)
-  losses = [float(text.split()[0]) for text in log.text.split("teacher_loss ")[1:]]
+  losses = report.read_scalars(str(tmp_path / "out"))["teacher_loss"].values()
   assert len(losses) == 7 and max(losses) < 1e-5
 
 
@@ -485,7 +496,7 @@ def test_a_student_with_a_model_of_its_own(trained, data, tmp_path, log):
   config = read(tmp_path / "out", "bert_config.json")
   assert (config["num_hidden_layers"], config["hidden_size"]) == (1, 8)
   assert weights(tmp_path / "out")["cls/squad/output_weights"].shape == (2, 8)
-  losses = [float(text.split()[0]) for text in log.text.split("teacher_loss ")[1:]]
+  losses = list(report.read_scalars(str(tmp_path / "out"))["teacher_loss"].values())
   assert losses[-1] < 0.9 * losses[0]
   assert list((tmp_path / "cache").glob("teacher-logits-*/00000.npz"))
   assert not list((tmp_path / "out").glob("teacher-logits-*"))
@@ -539,6 +550,13 @@ def test_impossible_students(trained, data, tmp_path, flags, match):
     run, lambda **flags: student(trained, data, **flags), tmp_path / "out", "--do_train"
   )
   refused(match, **flags)
+
+
+def test_a_student_of_two_models(trained, data, tmp_path):
+  refused = Refusal(
+    run, lambda **flags: student(trained, data, **flags), tmp_path / "out", "--do_train"
+  )
+  refused("--student_layers and --model: the model begins with layers of", model=trained)
 
 
 def test_a_teacher_of_another_task_or_vocabulary(trained, data, tmp_path):

@@ -125,7 +125,7 @@ def assert_best_is_used(directory, metric, steps, sign=1):
   lines = (directory / "eval_history.jsonl").read_text().splitlines()
   history = [json.loads(line) for line in lines]
   assert [entry["step"] for entry in history] == steps
-  best = max(history, key=lambda entry: sign * entry[metric])
+  best = max(history, key=lambda entry: (sign * entry[metric], -entry.get("loss", 0)))
   assert json.loads((directory / "best" / "best.json").read_text()) == {**best, "metric": metric}
   metrics = json.loads((directory / "eval_metrics.json").read_text())
   assert metrics["global_step"] == best["step"]

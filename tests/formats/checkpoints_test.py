@@ -33,7 +33,9 @@ def test_a_directory_with_several_checkpoints(tmp_path):
 
 
 def test_no_checkpoint(tmp_path):
-  with pytest.raises(files.InputError, match=r"--init_checkpoint: the directory .* no checkpoint$"):
+  with pytest.raises(
+    files.InputError, match=r"--init_checkpoint: the directory .* has no checkpoint"
+  ):
     checkpoints.resolve_checkpoint(str(tmp_path))
   with pytest.raises(
     files.InputError, match=r"there is no checkpoint .*/x \(no file .*/x\.index\)"

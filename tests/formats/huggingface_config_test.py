@@ -160,7 +160,7 @@ def test_labels_without_names_are_not_known(values, caplog):
 def test_several_labels_at_once_are_warned_of(caplog):
   values = {**THREE, "problem_type": "multi_label_classification"}
   assert huggingface_config.find_labels(values, 3, "config.json") == ["a", "b", "c"]
-  assert "any number of labels: run_classifier.py --multi_label" in caplog.text
+  assert "any number of labels per text: run_classifier.py --multi_label" in caplog.text
 
 
 @pytest.mark.parametrize(

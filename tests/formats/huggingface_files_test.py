@@ -78,7 +78,7 @@ def test_pieces_that_lack_something(tmp_path):
   os.remove(tmp_path / "model-2.safetensors")
   assert "model-2.safetensors: cannot be read: No such file" in refused(tmp_path)
   write_json(tmp_path / "model.safetensors.index.json", {"weight_map": {"ids": 2}})
-  assert "index.json: weight_map does not say which file" in refused(tmp_path)
+  assert "index.json: weight_map does not map tensors to files" in refused(tmp_path)
 
 
 def test_files_cut_short(tmp_path):

@@ -114,10 +114,26 @@ def test_wrong_calls(model, extractor):
     FeatureExtractor.from_directory(str(model), pooling="sum")
   with pytest.raises(files.InputError, match="another pooling than none"):
     extractor(pooling="none").encode(["a"])
-  with pytest.raises(files.InputError, match="max_seq_length: 2 leaves no room"):
+  with pytest.raises(files.InputError, match="max_seq_length: 2 leaves no space"):
     FeatureExtractor.from_directory(str(model), max_seq_length=2)
-  with pytest.raises(files.InputError, match=r"--model_dir: the directory .* has no checkpoint"):
+  with pytest.raises(files.InputError, match=r"--model_dir: the directory .* has no bert_config"):
     FeatureExtractor.from_directory(str(model.parent))
+
+
+def test_files_that_are_elsewhere(model, tmp_path):
+  save_model(tmp_path, VOCAB)
+  for name in ("vocab.txt", "bert_config.json"):
+    (tmp_path / name).unlink()
+  given = {
+    "vocab_file": str(model / "vocab.txt"),
+    "bert_config_file": str(model / "bert_config.json"),
+  }
+  with pytest.raises(files.InputError, match=r"--model: .* has no bert_config.json; give --bert"):
+    feature_extractor.find_model(str(tmp_path), "model")
+  found = {"init_checkpoint": str(tmp_path / "bert_model.ckpt"), "do_lower_case": True}
+  assert feature_extractor.find_model(str(tmp_path), "model", given) == found
+  extractor = FeatureExtractor.from_directory(str(tmp_path), max_seq_length=32, **given)
+  assert extractor.encode(["old"]).shape == (1, 16)
 
 
 def test_a_directory_tells_its_casing(model, tmp_path):

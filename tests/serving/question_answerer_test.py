@@ -7,6 +7,7 @@ import pytest
 
 import tokenization
 from toolkit.serving import question_answerer
+from toolkit.support import files
 from toolkit.tasks import squad, squad_answers
 
 
@@ -71,10 +72,79 @@ class _Echo:
     return squad_answers.BestAnswer(f"{question} {context}", 1.0, None, None, None)
 
 
-def test_paragraphs_and_questions_are_typed_in_turn(monkeypatch, capsys):
-  monkeypatch.setattr("sys.stdin", io.StringIO("p\na\n\nq\nb\n"))
-  question_answerer.converse(_Echo(), None, None)
-  assert capsys.readouterr().out == "a p  (probability 1.00)\nb q  (probability 1.00)\n"
-  monkeypatch.setattr("sys.stdin", io.StringIO("p\n"))
-  question_answerer.converse(_Echo(), "a", None)
-  assert capsys.readouterr().out == "a p  (probability 1.00)\n"
+class _Terminal(io.StringIO):
+  def isatty(self):
+    return True
+
+
+def _conversation(monkeypatch, capsys, stdin, question=None, context=None):
+  monkeypatch.setattr("sys.stdin", stdin)
+  question_answerer.converse(_Echo(), question, context)
+  return capsys.readouterr().out.replace("  (probability 1.00)\n", "\n")
+
+
+@pytest.mark.parametrize(
+  ("text", "answers"),
+  [
+    ("p\n\na\n\nq\n\nb\nc\n", "a p\nb q\nc q\n"),
+    ("p\nr\n\na\n", "a p\nr\n"),
+    ("\n \np\n\na", "a p\n"),
+    ("p\na?\nb?\n\nq\nb\n\nc\n", "a? p\nb? p\nc q\nb\n"),  # a question mark ends a line of text
+    ("p\r\n\r\na\r\n", "a p\n"),
+  ],
+)
+def test_paragraphs_and_questions_are_read_in_turn(monkeypatch, capsys, text, answers):
+  assert _conversation(monkeypatch, capsys, io.StringIO(text)) == answers
+
+
+def test_one_question_is_about_all_of_standard_input(monkeypatch, capsys):
+  stdin = io.StringIO("p\nwhy?\n\nq\n")
+  assert _conversation(monkeypatch, capsys, stdin, "a") == "a p\nwhy?\n\nq\n"
+
+
+def test_a_paragraph_is_given_and_questions_are_read(monkeypatch, capsys):
+  assert _conversation(monkeypatch, capsys, io.StringIO("a\nb\n"), None, "p") == "a p\nb p\n"
+
+
+@pytest.mark.parametrize(
+  ("text", "question", "context", "message"),
+  [
+    ("", None, None, "no paragraph with a question; it takes a paragraph, an empty line"),
+    ("p\nq\n", None, None, "no paragraph with a question"),
+    (" \n", "a", None, "standard input has no paragraph;"),
+    ("", None, "p", "standard input has no question;"),
+  ],
+)
+def test_an_input_without_a_question_or_a_paragraph_is_refused(
+  monkeypatch, capsys, text, question, context, message
+):
+  with pytest.raises(files.InputError, match=message):
+    _conversation(monkeypatch, capsys, io.StringIO(text), question, context)
+
+
+def test_a_terminal_is_asked_until_there_is_a_paragraph(monkeypatch, capsys):
+  text = _conversation(monkeypatch, capsys, _Terminal("\n\np\nwhy?\n\na\n\n"))
+  lines = text.splitlines()
+  paragraph_prompt = lines[0]
+  assert "an empty line ends it" in paragraph_prompt and "Ctrl-D: end" in paragraph_prompt
+  assert lines[1:3] == [paragraph_prompt] * 2
+  assert lines[3:5] == ["Question (empty line: another paragraph; Ctrl-D: end): a p", "why?"]
+  assert lines[5:] == [f"{lines[3][:-3]}{paragraph_prompt}", ""]
+
+
+def test_a_terminal_is_left_at_the_beginning_of_a_line(monkeypatch, capsys):
+  for typed in ("", "p\n\n", "p\n\na\n", "p"):
+    assert _conversation(monkeypatch, capsys, _Terminal(typed)).endswith(("end):\n\n", "end): \n"))
+
+
+def test_empty_texts_are_refused():
+  question_answerer.check_texts("a", "p")
+  question_answerer.check_texts(None, None)
+  for question, context, message in (
+    (" ", None, "--question is empty"),
+    ("a", "", "--context is empty"),
+    (None, " \n", "x.txt is empty"),
+  ):
+    name = "x.txt" if "x.txt" in message else "--context"
+    with pytest.raises(files.InputError, match=message):
+      question_answerer.check_texts(question, context, name)

@@ -1,9 +1,11 @@
 """Flags: parsing, adoption from earlier runs, and how a script ends."""
 
 import importlib
+import os
 import pathlib
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 
 import absl.flags
 import pytest
@@ -95,6 +97,7 @@ def test_a_file_of_flags(script, tmp_path):
     ("--layerwise_lr_decay=1.01", r"layerwise_lr_decay=1.01: must be above 0 and at most 1"),
     ("--freeze_layers=-1", r"freeze_layers=-1"),
     ("--max_seq_length=2", r"max_seq_length"),
+    ("--do_lower_case=maybe", r"^flag --do_lower_case=maybe: should be true or false$"),
     ("--save_checkpoints_steps=0", r"save_checkpoints_steps"),
     ("output_dir=x", r"'output_dir=x' is not a flag; write --output_dir=x$"),
     ("--nodo_lower_case=true", r"--nodo_lower_case=true does not take an argument"),
@@ -201,6 +204,15 @@ def test_roles_stand_where_a_flag_is_defined(script):
   assert settings.replace(task="x").names("identity") == ["task"]
 
 
+def test_settings_without_a_flag(script):
+  command_line.parse(script, ["--output_dir=x", "--vocab_file=v"])
+  settings = script.settings().without("output_dir")
+  assert "output_dir" not in settings and "output_dir" not in settings.as_dict()
+  assert not hasattr(settings, "output_dir") and settings.vocab_file == "v"
+  assert settings.is_given("output_dir")  # the command line is what it was
+  assert settings.names("remembered") == ["do_lower_case", "max_seq_length"]
+
+
 def test_a_flag_named_like_a_method(script):
   script.DEFINE_string("names", "x", "A flag.")
   settings = script.settings()
@@ -227,7 +239,7 @@ from toolkit.training import run_flags
 
 flags = command_line.ScriptFlags()
 FLAGS = flags.FLAGS
-flags.DEFINE_string("end", "well", "How to end.")
+flags.DEFINE_string("end", "well", "Way to end.")
 run_flags.define_model_flags(flags, max_seq_length=5)
 
 def main(_):
@@ -301,8 +313,50 @@ def test_a_mistake_is_one_line_and_a_bug_is_traced(run):
 def test_help(run):
   status, stdout, stderr = run("--help")
   assert status == 0 and "running" not in stderr and "Traceback" not in stderr
-  assert "A script for tests." in stdout
-  assert "--end: How to end." in stdout and "--max_seq_length:" in stdout
+  assert stdout.startswith("A script for tests.\n\nEssential:\n\n  --output_dir=STRING ")
+  assert "  --end=STRING  (default: well)\n      Way to end.\n" in stdout
+  assert "--max_seq_length=INTEGER  (default: 5; at least 3)" in stdout
+  assert "only_check_args" not in stdout and "flagfile" not in stdout
+
+
+@pytest.mark.parametrize("flag", ["-h", "-?", "--?", "--help=true", "-help", "--nohelp --help"])
+def test_spellings_of_help(run, flag):
+  assert run(*flag.split()) == run("--help")
+
+
+@pytest.mark.parametrize("flag", ["--help=false", "--nohelp", "--nohelpfull"])
+def test_no_help(run, flag):
+  status, stdout, stderr = run(flag)
+  assert (status, stdout) == (0, "") and "running to end well" in stderr
+
+
+def test_help_with_another_value_is_a_mistake(run):
+  status, stdout, stderr = run("--help=devices")
+  assert (status, stdout) == (1, "")
+  want = "script.py: error: flag --help=devices: should be true or false"
+  assert stderr.splitlines()[-1] == want
+
+
+def test_help_as_xml(run):
+  status, stdout, _ = run("--helpxml")
+  assert status == 0
+  tree = ElementTree.fromstring(stdout)
+  names = {flag.findtext("name") for flag in tree.iter("flag")}
+  assert {"end", "max_seq_length", "help", "verbosity"} <= names
+
+
+def test_help_for_a_reader_that_ends(run, tmp_path):
+  """As with --help | head."""
+  command = f"{sys.executable} {tmp_path / 'script.py'} --helpfull | head -n 1"
+  done = subprocess.run(
+    ["bash", "-o", "pipefail", "-c", command],
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert (done.returncode, done.stdout) == (0, "A script for tests.\n")
+  assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
 
 
 def test_absls_own_flags_are_known(run):
@@ -325,9 +379,11 @@ def test_arguments_alone_can_be_checked(run):
 
 @pytest.mark.parametrize("flag", ["--helpshort", "--helpfull"])
 def test_absls_own_help(run, flag):
-  _, stdout, _ = run(flag)
-  assert "--end: How to end." in stdout and "--max_seq_length:" in stdout
-  assert ("only_check_args" in stdout) == (flag == "--helpfull")
+  status, stdout, _ = run(flag)
+  assert status == 0 and "--output_dir=STRING" in stdout
+  assert ("--end=STRING" in stdout) == (flag == "--helpfull")
+  for name in ("--[no]only_check_args", "--flagfile=STRING", "--undefok=STRING", "--verbosity"):
+    assert (name in stdout) == (flag == "--helpfull")
 
 
 PROGRAM = """

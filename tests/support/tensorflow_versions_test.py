@@ -1,8 +1,10 @@
 """Supported versions of TensorFlow, and tf.estimator in them."""
 
+import gc
 import subprocess
 import sys
 import types
+import weakref
 
 import pytest
 
@@ -107,3 +109,18 @@ def test_tpu_tables_are_refused_and_the_watch_does_nothing():
     checkpoint_prefix="model", on_shutdown_hooks=[session_support.ResetComputation()], saver=None
   )
   assert isinstance(hook, tf.train.SessionRunHook)
+
+
+def test_graphs_with_gradients_of_their_own_are_freed():
+  def build():
+    with tf.Graph().as_default() as graph:
+      offset = tf.constant(1.0)
+      result = tf.custom_gradient(lambda x: (x + offset, lambda dy: dy * offset))(offset)
+      tf.gradients(result, offset)
+    return weakref.ref(graph)
+
+  with tensorflow_versions.freed_graphs():
+    freed = build()
+  kept = build()
+  gc.collect()
+  assert freed() is None and kept() is not None

@@ -58,7 +58,7 @@ def test_errors_of_the_function_are_raised():
 
 
 def test_a_worker_that_dies():
-  with pytest.raises(files.InputError, match=r"for want of memory; lower --flags$") as caught:
+  with pytest.raises(files.InputError, match=r"because memory ran out; lower --flags$") as caught:
     list(workers.map_in_order(os._exit, [9], 2, "--flags"))
   assert "\n" not in str(caught.value)
   assert len(list(map_jobs([(0, 0)] * 3))) == 3

@@ -894,7 +894,7 @@ def test_columns_of_labels_by_numbers(write):
      r"--label_columns: a column of a text is among them"),
     ([], {**COLUMNS, "label_columns": ["big"]}, r"--label_columns: found 'big'; give two or more"),
     ([], {**COLUMNS, "label_columns": ["a", "b", "a"]}, r"give two or more different columns"),
-    ([], {"label_columns": ["a", "b"]}, r"--label_columns is for several labels a text; give --mu"),
+    ([], {"label_columns": ["a", "b"]}, r"--label_columns is for several labels per text; give --"),
     ([], {**COLUMNS, "label_column": "x"}, r"--label_columns and --label_column exclude"),
     ([], {**COLUMNS, "label_file": "x"}, r"--label_columns and --label_file exclude each other"),
     ([], {**COLUMNS, "labels": ["big", "old"]}, r"the model has no label 'red', only 'big', 'old'"),
@@ -917,7 +917,7 @@ def test_labels_are_cleaned_and_those_that_look_alike_are_named_once(write, log,
   assert task.get_dev_examples(write.directory)[0].label in ("bad", ("bad",))
   assert log.messages == [
     f"{path}: labels that look alike are different labels: 'good' (2, first {path}:2), 'Good' (1, "
-    f"first {path}:5); write those alike that mean the same"
+    f"first {path}:5); write the same label in the same way"
   ]
 
 

@@ -263,7 +263,7 @@ def test_rows_have_the_tokens_first(tokenizer):
 
 
 def test_no_room_for_text(tokenizer):
-  with pytest.raises(files.InputError, match="--max_seq_length: 3 leaves no room for text"):
+  with pytest.raises(files.InputError, match="--max_seq_length: 3 leaves no space for text"):
     multiple_choice.encode_choices(Question("", "a", "b", ["c", "d"]), tokenizer, 3)
 
 

@@ -223,7 +223,7 @@ def test_comments_and_documents_of_csv(write):
     (
       ONCE + ',"b\n,x,O",x,O\n',
       {},
-      ":8: found a column that goes on in the next line",
+      ":8: found a column that continues in the next line",
     ),
     (ONCE + ",,NN,O\n", {}, ":8: has nothing in --token_column=Word"),
     (ONCE + ",x,NN,\n", {}, ":8: has nothing in --label_column=Tag"),
@@ -282,7 +282,7 @@ def test_one_giant_sentence_is_told(write, log):
   assert "found a sentence of 1001 words; is --sentence_column=0 right?" in log.text
   log.clear()
   tagging.read_text_corpus(write("so\n" + "so " * 1001))
-  assert "words.txt:2: found 1001 words; give each sentence a line" in log.text
+  assert "words.txt:2: found 1001 words; give one sentence per line" in log.text
 
 
 @pytest.mark.parametrize(
@@ -448,7 +448,7 @@ def test_tags_are_cleaned_and_those_that_look_alike_are_named(write, log):
   assert tagging.find_labels(corpus) == ["O", "B-PER", "B-per", "I-PER", "I-per"]
   (warning,) = [r.getMessage() for r in log.records if r.levelno == logging.WARNING]
   assert f"'B-PER' (1, first {corpus.path}:1), 'B-per' (1, first {corpus.path}:3)" in warning
-  with pytest.raises(files.InputError, match=r"words.txt:2: has nothing that can be seen in "):
+  with pytest.raises(files.InputError, match=r"words.txt:2: has only invisible characters in "):
     read_corpus(write(column("O \u200b O")))
 
 

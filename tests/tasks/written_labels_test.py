@@ -199,7 +199,7 @@ def test_one_warning_names_them(log):
   written_labels.warn_of_look_alikes("f", sources)
   assert log.messages == [
     "f: labels that look alike are different labels: 'Good' (2, first f:2), 'good' (1, first f:3); "
-    "'caf\u00e9' (1, first f:4), 'cafe\\u0301' (1, first f:5); write those alike that mean the same"
+    "'caf\u00e9' (1, first f:4), 'cafe\\u0301' (1, first f:5); write the same label in the same way"
   ]
   log.clear()
   written_labels.warn_of_look_alikes("f", {"a": ["f:1"], "b": ["f:2"]})

@@ -318,6 +318,7 @@ def make_model(tmp_path_factory):
     "learning_rate": 0.001,
     "train_batch_size": 4,
     "log_every_steps": 1,
+    "keep_checkpoint_max": 0,  # the first one, too, from where the compared run starts
     "do_train": True,
   }
 
@@ -555,7 +556,7 @@ def test_two_workers_classify_like_one(reviews, tmp_path, no_dropout):
   assert [entry["step"] for entry in history(pair.output_dir)] == [4, 6]
   assert "2 workers with the CPU each, of which this is number 0, the chief." in pair.log(0)
   assert "***** Report *****" in pair.log(0) and "***** Eval results *****" in pair.log(0)
-  assert "This worker is done; the chief goes on alone." in pair.log(1)
+  assert "This worker is done; the chief continues alone." in pair.log(1)
   assert "step 6/6" in pair.log(0) and "step 6/6" not in pair.log(1)
   assert len(list(pair.output_dir.glob("events.out.tfevents.*"))) == 1
 

@@ -212,7 +212,8 @@ def test_progress_in_a_terminal_is_one_line(tmp_path, log, monkeypatch):
   train([3.0, 1.0], [hooks.ProgressHook(str(tmp_path), 2, 1, every_steps=1)])
   assert "Training 100%" in terminal.getvalue() and "loss 2.0000" in terminal.getvalue()
   assert terminal.getvalue().count("\n") == 1
-  assert not [message for message in log.messages if message.startswith("step ")]
+  lines = [record for record in log.records if record.getMessage().startswith("step ")]
+  assert lines and {record.levelname for record in lines} == {"INFO"}  # for the log file
 
 
 def test_a_nan_is_named_with_its_step(tmp_path):

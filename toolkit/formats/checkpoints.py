@@ -1,5 +1,6 @@
 """Finds TensorFlow checkpoints, compares them with a model, reads and writes them."""
 
+import os
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -9,7 +10,7 @@ import tensorflow.compat.v1 as tf
 from absl import logging
 
 import modeling
-from toolkit.formats import checkpoint_files, model_directory, variable_names
+from toolkit.formats import checkpoint_files, model_directory, model_files, variable_names
 from toolkit.formats.variable_names import is_training_state
 from toolkit.support import files, logs
 
@@ -38,7 +39,8 @@ def resolve_checkpoint(path: str, flag: str = "init_checkpoint") -> str:
   """Returns the prefix of a checkpoint.
 
   Args:
-    path: a prefix, the name of an .index or .data file, or a directory.
+    path: a prefix, the name of an .index or .data file, or a directory. Of a directory it is the
+      checkpoint of a training, the best one if it is kept; else bert_model.ckpt; else the only one.
     flag: the flag of the path, for the message.
 
   Raises:
@@ -46,17 +48,49 @@ def resolve_checkpoint(path: str, flag: str = "init_checkpoint") -> str:
   """
   prefix = re.sub(r"\.(index|meta|data-\d+-of-\d+)$", "", path)
   if files.is_directory(path):
-    trained = model_directory.trained_checkpoint(path)
-    found = [each[: -len(".index")] for each in files.list_paths(path, "*.index")]
-    if trained is None and len(found) != 1:
-      what = "several checkpoints, name one of them" if found else "no checkpoint"
-      raise files.InputError(
-        f"--{flag}: the directory {path} has {what} {' '.join(found)}".rstrip()
-      )
-    prefix = trained or found[0]
+    prefix = model_directory.trained_checkpoint(path) or _released_checkpoint(path, flag)
   if not checkpoint_files.exists(prefix):
     raise files.InputError(f"--{flag}: there is no checkpoint {path} (no file {prefix}.index)")
   return prefix
+
+
+def _released_checkpoint(directory, flag):
+  found = [each[: -len(".index")] for each in files.list_paths(directory, "*.index")]
+  released = os.path.join(directory, model_files.CHECKPOINT)
+  if len(found) == 1 or released in found:
+    return released if released in found else found[0]
+  if not found:
+    raise files.InputError(
+      f"--{flag}: the directory {directory} has no checkpoint (no file "
+      f"{model_files.CHECKPOINT}.index)"
+    )
+  raise files.InputError(
+    f"--{flag}: the directory {directory} has several checkpoints, name one of them: "
+    f"--init_checkpoint={found[0]}, for example"
+  )
+
+
+def find_model(directory: str, flag: str, wanted: Iterable[str]) -> dict[str, str]:
+  """Returns the files in the directory of a pre-trained or finished model.
+
+  Args:
+    directory: of the model.
+    flag: the flag of the directory, for messages.
+    wanted: keys of model_files.FILES.
+
+  Returns:
+    Each wanted key -> path; the checkpoint's is its prefix, see resolve_checkpoint.
+
+  Raises:
+    files.InputError: names the first file that the directory lacks.
+  """
+  model_files.check_directory(directory, flag)
+  return {
+    name: resolve_checkpoint(directory, flag)
+    if name == "init_checkpoint"
+    else model_files.path(directory, name, flag)
+    for name in wanted
+  }
 
 
 class Saved(NamedTuple):

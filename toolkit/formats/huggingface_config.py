@@ -91,7 +91,7 @@ def _activation(activation, path):
     return ACTIVATIONS[str(activation)]
   except KeyError:
     raise files.InputError(
-      f"{path}: hidden_act is {activation!r}, but BERT knows only {', '.join(ACTIVATIONS)}"
+      f"{path}: hidden_act is {activation!r}, but BERT has only {', '.join(ACTIVATIONS)}"
     ) from None
 
 
@@ -197,7 +197,9 @@ def find_labels(
   if num_labels is None or (num_labels == 1 and not is_multi_label):
     return None
   if is_multi_label:
-    logging.warning("%s: a text has any number of labels: run_classifier.py --multi_label", path)
+    logging.warning(
+      "%s: multi-label, any number of labels per text: run_classifier.py --multi_label", path
+    )
   id2label = values.get("id2label") or {}
   if not isinstance(id2label, dict):
     raise files.InputError(f"{path}: id2label is no JSON object")
@@ -210,8 +212,8 @@ def find_labels(
     )
   if labels == _placeholders(num_labels):
     logging.warning(
-      "%s does not name the %d labels (id2label): write them into %s, one a line, if the task does "
-      "not know them",
+      "%s does not name the %d labels (id2label): write them into %s, one per line, if they are "
+      "not those of the task",
       *(path, num_labels, LABEL_FILE),
     )
     return None

@@ -49,7 +49,7 @@ def _read_pieces(index, read):
   """Reads the tensors of all files that an index names."""
   weight_map = read_object(index).get("weight_map")
   if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
-    raise files.InputError(f"{index}: weight_map does not say which file has which tensor")
+    raise files.InputError(f"{index}: weight_map does not map tensors to files")
   tensors = {}
   for name in sorted(set(weight_map.values())):
     tensors.update(read(os.path.join(os.path.dirname(index), name)))

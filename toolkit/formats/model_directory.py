@@ -19,10 +19,9 @@ from absl import logging
 import modeling
 import tokenization
 from toolkit.formats import checkpoint_files
+from toolkit.formats.model_files import CONFIG_FILE, VOCAB_FILE
 from toolkit.support import files, log_output
 
-CONFIG_FILE = "bert_config.json"
-VOCAB_FILE = "vocab.txt"
 LABEL_FILE = "label_list.txt"
 RUN_FILE = "run.json"
 BEST = "best"
@@ -144,7 +143,7 @@ def trained_checkpoint(output_dir: str) -> Optional[str]:
     path = os.path.join(output_dir, BEST)
     gone = (*checkpoint_files.named(path), os.path.join(path, "model.ckpt-*"))[0]
     raise files.InputError(
-      f"--output_dir: the best checkpoint is gone, there is no {gone}{checkpoint_files.INDEX}; "
+      f"--output_dir: the best checkpoint is missing: there is no {gone}{checkpoint_files.INDEX}; "
       f"copy it again, or delete {path} to use {last or 'none'}"
     )
   return best or last

@@ -87,7 +87,7 @@ class Chooser:
     encoded = multiple_choice.encode_choices(asked, self._tokenizer, self._max_seq_length)
     if multiple_choice.are_cut_to_the_same(asked, encoded):
       raise files.InputError(
-        f"--max_seq_length: {self._max_seq_length} leaves no room for the ends of the choices, "
+        f"--max_seq_length: {self._max_seq_length} leaves no space for the ends of the choices, "
         "where they differ; shorten the question"
       )
     rows = [(e.input_ids[: len(e.tokens)], e.segment_ids[: len(e.tokens)]) for e in encoded]

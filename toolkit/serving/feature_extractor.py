@@ -9,7 +9,7 @@ import numpy as np
 
 import modeling
 import tokenization
-from toolkit.formats import checkpoints, model_directory
+from toolkit.formats import checkpoints, model_directory, model_files
 from toolkit.records import input_pipeline
 from toolkit.serving.predictor import Predictor
 from toolkit.support import files, precision, processes
@@ -93,7 +93,7 @@ class FeatureExtractor:
       model_dir: a released model or an output directory of training.
       **options: see __init__, also for errors. The casing is the directory's, unless given.
     """
-    return cls(**{**find_model(model_dir), **options})
+    return cls(**{**find_model(model_dir, "model_dir", options), **options})
 
   def encode(self, texts: Iterable[Union[str, tuple[str, str]]]) -> np.ndarray:
     """Computes vectors of texts, and of pairs of them.
@@ -109,7 +109,7 @@ class FeatureExtractor:
     if isinstance(texts, str):
       raise TypeError("encode takes a list of texts, not one str")
     if self._pooling == "none":
-      raise files.InputError("encode gives one vector a text: choose another pooling than none")
+      raise files.InputError("encode gives one vector per text: choose another pooling than none")
     pairs = ((text, None) if isinstance(text, str) else text for text in texts)
     examples = (vectors.InputExample(number, *pair) for number, pair in enumerate(pairs))
     features = (vectors.convert_example(e, self._max_seq_length, self.tokenizer) for e in examples)
@@ -171,26 +171,33 @@ def windows(
     yield window
 
 
-def find_model(model_dir: str) -> dict[str, Any]:
+def find_model(
+  model_dir: str, flag: str = "model_dir", given: Optional[dict[str, Any]] = None
+) -> dict[str, Any]:
   """Returns the flags of the model in a directory.
 
-  They are bert_config_file, vocab_file and init_checkpoint; and do_lower_case, if the directory's
-  run.json or its vocabulary shows it.
+  Args:
+    model_dir: of the model.
+    flag: the flag of the directory, for messages.
+    given: name -> value of flags of the model that have a value already.
+
+  Returns:
+    Name -> value of the others: bert_config_file, vocab_file, init_checkpoint, str; and
+    do_lower_case, bool, if the directory's run.json or the vocabulary shows it.
 
   Raises:
-    files.InputError: there is no checkpoint, or a file cannot be read.
+    files.InputError: a file is missing, or cannot be read.
   """
-  found: dict[str, Any] = {
-    "bert_config_file": os.path.join(model_dir, model_directory.CONFIG_FILE),
-    "vocab_file": os.path.join(model_dir, model_directory.VOCAB_FILE),
-    "init_checkpoint": checkpoints.resolve_checkpoint(os.path.join(model_dir, ""), "model_dir"),
-  }
+  given = {name: value for name, value in (given or {}).items() if value is not None}
+  found: dict[str, Any] = checkpoints.find_model(
+    model_dir, flag, [n for n in model_files.FILES if n not in given]
+  )
   run_file = os.path.join(model_dir, model_directory.RUN_FILE)
   flags_of_run = files.read_json(run_file)["flags"] if files.exists(run_file) else {}
   casing = flags_of_run.get("do_lower_case")
   if casing is None:
     with files.input_checks():
-      vocab = tokenization.load_vocab(found["vocab_file"])
+      vocab = tokenization.load_vocab({**found, **given}["vocab_file"])
     casing = tokenization.guess_lower_case(vocab)
   return found if casing is None else {**found, "do_lower_case": casing}
 
@@ -209,7 +216,9 @@ def load_model(
     files.InputError: they are not consistent, or the model lacks one of the layers.
   """
   if max_seq_length < 3:
-    raise files.InputError(f"--max_seq_length: {max_seq_length} leaves no room for text; give more")
+    raise files.InputError(
+      f"--max_seq_length: {max_seq_length} leaves no space for text; give more"
+    )
   prefix = checkpoints.resolve_checkpoint(init_checkpoint)
   config, tokenizer = model_directory.load_model(
     bert_config_file, vocab_file, do_lower_case, max_seq_length, prefix

@@ -86,32 +86,56 @@ class QuestionAnswerer:
     )
 
 
+def check_texts(question: Optional[str], context: Optional[str], name: str = "--context") -> None:
+  """Raises InputError for a question or a paragraph, named `name`, that is given and empty."""
+  if question is not None and not question.strip():
+    raise files.InputError("--question is empty; leave it out to type questions at a prompt")
+  if context is not None and not context.strip():
+    raise files.InputError(f"{name} is empty; give a paragraph, or leave it out to type one")
+
+
 def converse(answerer: QuestionAnswerer, question: Optional[str], context: Optional[str]) -> None:
   """Prints the answer to a question about a paragraph, the context.
 
   Without a question it reads questions from standard input, and without a context the paragraph.
+
+  Raises:
+    files.InputError: standard input is needed, is no terminal, and has no paragraph or no question.
   """
   pairs: Iterable[tuple[str, str]]
   if question:
-    pairs = [(question, context or _read_line("Paragraph: ") or "")]
+    context = context or _read_paragraph(whole=not sys.stdin.isatty())
+    pairs = [(question, context)] if context else []
   else:
     pairs = typed_questions(context)
+  num_answers = 0
   for text, paragraph in pairs:
     answer = answerer.ask(text, paragraph)
     print(answer_line(answer, paragraph, answerer.threshold), flush=True)
+    num_answers += 1
+  if not (num_answers or sys.stdin.isatty()):
+    wanted = "paragraph" if question else "question" if context else "paragraph with a question"
+    raise files.InputError(
+      f"standard input has no {wanted}; it takes a paragraph, an empty line, and one question per "
+      "line, or give --context and --question"
+    )
 
 
 def typed_questions(context: Optional[str]) -> Iterator[tuple[str, str]]:
   """Yields pairs of a question and a paragraph from standard input, until its end.
 
+  An empty line ends a paragraph, and an empty line among the questions begins another paragraph. In
+  a file or a pipe, a second line that ends with a question mark is a question already.
+
   Args:
     context: the first paragraph, or None to read it, too.
   """
+  lines = _Lines()
   while True:
-    context = context or _read_line("Paragraph: ")
+    context = context or _read_paragraph(lines)
     if not context:
       return
-    question = _read_line("Question (Enter: another paragraph, Ctrl-D: end): ")
+    question = lines.read("Question (empty line: another paragraph; Ctrl-D: end): ")
     if question is None:
       return
     if question:
@@ -120,12 +144,45 @@ def typed_questions(context: Optional[str]) -> Iterator[tuple[str, str]]:
       context = None
 
 
-def _read_line(prompt):
-  """Returns a line of standard input without spaces around it, or None at its end."""
-  if sys.stdin.isatty():
-    print(prompt, end="", flush=True)
-  line = sys.stdin.readline()
-  return line.strip() if line else None
+class _Lines:
+  """The lines of standard input; one that was read too early can be put back."""
+
+  def __init__(self):
+    self.put_back = None
+
+  def read(self, prompt: str = "") -> Optional[str]:
+    """Returns a line without spaces around it, or None at the end; a terminal gets the prompt."""
+    if self.put_back is not None:
+      line, self.put_back = self.put_back, None
+      return line
+    if sys.stdin.isatty():
+      print(prompt, end="", flush=True)
+    line = sys.stdin.readline()
+    if not line and sys.stdin.isatty():
+      print(flush=True)  # what comes next, such as the shell's prompt, gets a line of its own
+    return line.strip() if line else None
+
+
+def _read_paragraph(lines=None, whole=False):
+  """Returns a paragraph of standard input, up to an empty line or the end; "" if there is none.
+
+  Args:
+    lines: _Lines; default: new ones.
+    whole: whether empty lines belong to the paragraph.
+  """
+  lines = lines or _Lines()
+  found: list[str] = []
+  while True:
+    prompt = "" if found else "Paragraph (an empty line ends it; Ctrl-D: end):\n"
+    line = lines.read(prompt)
+    if line is None or not (line or whole or not found):
+      break
+    if len(found) == 1 and line.endswith("?") and not (whole or sys.stdin.isatty()):
+      lines.put_back = line
+      break
+    if line or found:
+      found.append(line)
+  return "\n".join(found).strip()
 
 
 def answer_line(answer: squad_answers.BestAnswer, context: str, threshold: float) -> str:

@@ -20,13 +20,14 @@ import functools
 import inspect
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 from absl import app, flags, logging
 
-from toolkit.support import files, log_output
+from toolkit.support import files, flag_help, log_output, quiet_start
 
 flags.disclaim_key_flags()  # the module that calls a DEFINE function here owns the flag
 
@@ -37,10 +38,21 @@ AUTO = "auto"
 _TF_NAMES = {"flag_name": "name", "default_value": "default", "docstring": "help"}
 
 
+# The flags that show a help, on standard output; the first is a flag of each script.
+HELP = {
+  "help": "Show this help.",
+  "helpshort": "Show the essential flags alone.",
+  "helpfull": "Show all flags, absl's own included.",
+  "helpxml": "Show all flags as XML.",
+  "?": "The same as --help.",
+}
+
+
 class ThresholdParser(flags.ArgumentParser):
   """Parses a flag that is a number, or AUTO."""
 
   syntactic_help = f"a number or {AUTO}"
+  placeholder = f"NUMBER|{AUTO}"  # in --help
 
   def parse(self, argument: Union[str, float]) -> Union[str, float]:
     return AUTO if argument == AUTO else float(argument)
@@ -81,11 +93,12 @@ class ScriptFlags:
   """Stands for absl.flags in a script, with flags of the script's own.
 
   All functions of absl.flags that take `flag_values` use FLAGS by default. Those that define a flag
-  take three more arguments, the roles of the flag:
+  take four more arguments, the roles of the flag and its place in --help:
 
     remembered: bool, whether a finished output directory gives it to later runs.
     identity: bool, whether two values are two different models.
     shared: bool, whether a teacher and its student must have the same value.
+    group: str, member of flag_help.GROUPS; default: TASK, which is for the script's own flags.
 
   Attributes:
     FLAGS: absl.flags.FlagValues.
@@ -94,7 +107,8 @@ class ScriptFlags:
   def __init__(self) -> None:
     self.FLAGS = _OwnFlagValues()
     self._roles: dict[str, set[str]] = {}
-    self.DEFINE_bool("help", False, "Show this help.", short_name="h")
+    self._groups: dict[str, str] = {}
+    self.DEFINE_bool("help", False, HELP["help"], short_name="h")
 
   def __getattr__(self, name: str) -> Any:
     attribute = getattr(flags, name)
@@ -104,16 +118,26 @@ class ScriptFlags:
       return attribute
 
     @functools.wraps(attribute)
-    def with_own_flags(*args, remembered=False, identity=False, shared=False, **kwargs):
+    def with_own_flags(
+      *args, remembered=False, identity=False, shared=False, group=flag_help.TASK, **kwargs
+    ):
+      if group not in flag_help.GROUPS:
+        raise ValueError(f"there is no group {group!r}; there are {flag_help.GROUPS}")
       if name.startswith("DEFINE"):
         kwargs = {_TF_NAMES.get(key, key): value for key, value in kwargs.items()}
       result = attribute(*args, **{"flag_values": self.FLAGS, **kwargs})
       if isinstance(result, flags.FlagHolder):
         roles = {"remembered": remembered, "identity": identity, "shared": shared}
         self._roles[result.name] = {role for role, has_role in roles.items() if has_role}
+        self._groups[result.name] = group
       return result
 
     return with_own_flags
+
+  def groups(self) -> dict[str, list[flags.Flag]]:
+    """Returns the name of each group of --help -> its flags, a list of absl.flags.Flag."""
+    own = [self.FLAGS[name] for name in self.FLAGS if name not in ("help", "h")]
+    return flag_help.grouped(own, self._groups)
 
   def settings(self) -> "Settings":
     """Returns the present values of all flags but --help."""
@@ -174,6 +198,11 @@ class Settings:
     values, given, roles = self._state
     return Settings({**values, **changes}, given, roles)
 
+  def without(self, name: str) -> "Settings":
+    """Returns settings that lack a flag."""
+    values, given, roles = self._state
+    return Settings({key: v for key, v in values.items() if key != name}, given, roles)
+
   def adopt(self, values: dict[str, Any]) -> "Settings":
     """Returns settings that take values of flags that the command line has not set.
 
@@ -201,6 +230,9 @@ class Settings:
 # ---- The command line ---------------------------------------------------------------------------
 
 
+_NON_BOOLEAN = re.compile(r"\('Non-boolean argument to boolean flag', .*\)")
+
+
 def parse(
   script_flags: ScriptFlags,
   arguments: Sequence[str],
@@ -225,7 +257,8 @@ def parse(
   try:
     rest = known(["", *arguments])[1:]
   except (flags.Error, ValueError) as error:  # the second for --noNAME=value
-    raise files.InputError(str(error).replace("\n", " ")) from error
+    message = _NON_BOOLEAN.sub("should be true or false", str(error))
+    raise files.InputError(message.replace("\n", " ")) from error
   finally:
     own.mark_as_parsed()
   if rest:
@@ -291,15 +324,12 @@ def run(main: Callable[[list[str]], object], script_flags: ScriptFlags) -> None:
 
   A files.InputError becomes one line and status 1; Ctrl-C status 130.
   """
-  script = os.path.basename(sys.argv[0])
+  program = quiet_start.program_name()
 
   def parser(argv):
-    _share_with_absl(script_flags.FLAGS, script)
+    _share_with_absl(script_flags.FLAGS, program)
     parse(script_flags, argv[1:], flags.FLAGS)
-    if script_flags.FLAGS.help:
-      text = script_flags.FLAGS.get_help()
-      print(f"{sys.modules['__main__'].__doc__}\nflags:\n{text}")
-      sys.exit(0)
+    show_help(script_flags, main.__globals__)
     return argv[:1]
 
   def guarded(argv):
@@ -315,21 +345,69 @@ def run(main: Callable[[list[str]], object], script_flags: ScriptFlags) -> None:
     app.run(guarded, flags_parser=parser)
   except files.InputError as error:
     log_output.write_error(str(error))
-    sys.exit(f"{script}: error: {error}")
+    sys.exit(f"{program}: error: {error}")
   except KeyboardInterrupt:
     sys.exit(130)
 
 
-def _share_with_absl(own, script):
+def show_help(script_flags: ScriptFlags, script: dict[str, Any]) -> None:
+  """Prints the help that the command line asks for, if any, and ends the process with status 0.
+
+  Args:
+    script_flags: the script's flags.
+    script: the names in the script's module.
+  """
+  wanted = next((name for name in HELP if flags.FLAGS[name].value), None)
+  if wanted is None:
+    return
+  try:
+    if wanted == "helpxml":
+      flags.FLAGS.write_help_in_xml_format(sys.stdout)
+    else:
+      print(
+        quiet_start.as_called(_help_text(wanted, script_flags, script), script.get("__file__", ""))
+      )
+    sys.stdout.flush()
+  except BrokenPipeError:  # of a pager, or head
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+  sys.exit(0)
+
+
+def _help_text(wanted, script_flags, script):
+  """Returns the text of --help, --helpshort or --helpfull."""
+  groups, more = script_flags.groups(), "--helpfull shows absl's own flags, too."
+  if wanted == "helpshort":
+    groups, more = {flag_help.ESSENTIAL: groups[flag_help.ESSENTIAL]}, "--help shows all flags."
+  elif wanted == "helpfull":
+    groups, more = (
+      {**groups, flag_help.OTHER: _other_flags(script_flags)},
+      "--help shows the script's flags alone.",
+    )
+  return flag_help.full_text(script.get("__doc__") or "", groups, more)
+
+
+def _other_flags(script_flags):
+  """Lists absl's own flags and those of other programs, by name."""
+  others = {name: flags.FLAGS[name] for name in flags.FLAGS if name not in script_flags.FLAGS}
+  special = flags.FlagValues()  # absl reads these before all others
+  flags.DEFINE_string("flagfile", None, "File with flags, one per line.", special)
+  flags.DEFINE_list("undefok", None, "Flags that need not be known.", special)
+  others.update((name, special[name]) for name in special)
+  return [others[name] for name in sorted(others) if name == others[name].name and name != "?"]
+
+
+def _share_with_absl(own, program):
   """Puts a script's flags into absl.flags.FLAGS, as key flags of the program.
 
   A flag of the same name that is there, such as absl's own --help, is replaced.
   """
-  for name in own:
+  for name in {*own, *HELP}:
     if name in flags.FLAGS:
       delattr(flags.FLAGS, name)
   for name in own:
     if name == own[name].name:  # and not its short name
       flags.FLAGS[name] = own[name]
-      flags.FLAGS.register_flag_by_module(script, own[name])
+      flags.FLAGS.register_flag_by_module(program, own[name])
       flags.FLAGS.register_key_flag_for_module(sys.argv[0], own[name])
+  for name in set(HELP) - set(own):
+    flags.DEFINE_bool(name, False, HELP[name], flag_values=flags.FLAGS)

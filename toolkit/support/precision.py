@@ -150,7 +150,7 @@ def _xla(use_tpu):
   if _gpus():
     return True, "the first step of a training takes longer"
   if XLA_ON_CPU in os.environ.get("TF_XLA_FLAGS", ""):
-    return True, "TF_XLA_FLAGS asks for it on the CPU, where it is no faster"
+    return True, "TF_XLA_FLAGS turns it on for the CPU, where it is no faster"
   return False, (
     "there is no GPU, and on a CPU, where it is no faster, TensorFlow uses it only with "
     f"TF_XLA_FLAGS={XLA_ON_CPU}"

@@ -8,15 +8,18 @@ tf.estimator becomes an attribute of tensorflow.compat.v1 itself. So tf.estimato
 works in all versions in a notebook, too, once it has imported one of the scripts.
 """
 
+import contextlib
 import functools
 import importlib
 import re
 import sys
 import types
+from collections.abc import Iterator
 from typing import Any
 
 import tensorflow.compat.v1 as tf
 from absl import logging
+from tensorflow.python.framework.ops import gradient_registry
 
 from toolkit.support import files
 
@@ -50,6 +53,23 @@ def check() -> None:
 def _version():
   """Returns for example (2, 21) for "2.21.0-rc1"."""
   return tuple(map(int, re.findall(r"\d+", tf.__version__)[:2]))
+
+
+@contextlib.contextmanager
+def freed_graphs() -> Iterator[None]:
+  """Context whose graphs can be freed after it; no gradients can be added to them then.
+
+  TensorFlow keeps the functions of tf.custom_gradient, and with them their graphs, in a table for
+  as long as the process lives.
+  """
+  table = gradient_registry._registry
+  known = set(table)
+  try:
+    yield
+  finally:
+    for name in set(table) - known:
+      if name.startswith("CustomGradient-"):
+        del table[name]
 
 
 class _Estimator(types.ModuleType):

@@ -43,7 +43,7 @@ def map_in_order(function: Callable, jobs: Iterable, num_workers: int, remedy: s
     executor.shutdown(kill_workers=True)
     if isinstance(error, loky.process_executor.TerminatedWorkerError):
       raise files.InputError(
-        f"a worker process was ended from outside, perhaps for want of memory; lower {remedy}"
+        f"a worker process was ended from outside, perhaps because memory ran out; lower {remedy}"
       ) from error
     raise
 

@@ -911,7 +911,7 @@ class FileTask(Task):
     if options.multi_label and options.regression:
       raise files.InputError("--multi_label and --regression exclude each other; give one of them")
     if not options.label_separator:
-      raise files.InputError("--label_separator is empty; give what stands between two labels")
+      raise files.InputError("--label_separator is empty; give the separator of labels")
     _check_label_columns(options)
     self.name = file_format
     self.kind = options.kind
@@ -1023,7 +1023,9 @@ def _check_label_columns(options):
   if names is None:
     return
   if not options.multi_label:
-    raise files.InputError("--label_columns is for several labels a text; give --multi_label, too")
+    raise files.InputError(
+      "--label_columns is for several labels per text; give --multi_label, too"
+    )
   if len(set(names)) < max(2, len(names)):
     raise files.InputError(
       f"--label_columns: found {files.listed(names)}; give two or more different columns"
@@ -1147,9 +1149,8 @@ def _read_weights(path, label_list):
 # ---- All tasks ----------------------------------------------------------------------------------
 
 TASK_HELP = (
-  f"What to learn: {', '.join(TASKS)} with their own files in --data_dir; or "
-  f"{', '.join(files.TABLES)} for files of your own in that format, such as train.tsv, dev.tsv "
-  "and test.tsv."
+  f"Task: {', '.join(TASKS)}, with the task's own files in --data_dir. For your own files their "
+  f"format: {', '.join(files.TABLES)}, such as train.tsv, dev.tsv and test.tsv."
 )
 
 
@@ -1192,6 +1193,7 @@ def define_flags(flags: command_line.ScriptFlags) -> None:
   """Defines the flags of reading, kind of output, decision and class weights."""
   _define_columns(flags)
   _define_output(flags)
+  flags.DEFINE_bool("predictions_with_text", False, "Write the texts to predictions.tsv, too.")
 
 
 def _define_columns(flags):
@@ -1199,7 +1201,7 @@ def _define_columns(flags):
   define(
     "text_column",
     None,
-    "tsv, csv, jsonl: column of the text, a name or a number from 0. Default: sentence, text or "
+    "tsv, csv, jsonl: column of the text, by name or by number from 0. Default: sentence, text or "
     "sentence1; without a header the first column.",
   )
   define("text_b_column", None, "tsv, csv, jsonl: column of the second text of a pair.")
@@ -1207,18 +1209,18 @@ def _define_columns(flags):
   flags.DEFINE_list(
     "label_columns",
     None,
-    "tsv, csv, jsonl: with --multi_label, the labels, each of which has a column with 0 or 1, or "
-    "false or true. In place of --label_column.",
+    "tsv, csv, jsonl: labels of --multi_label with a column each, of 0 and 1, or false and true. "
+    "In place of --label_column.",
     remembered=True,
   )
   define("id_column", None, "tsv, csv, jsonl: column of the id. Default: rows are numbered.")
   flags.DEFINE_bool(
-    "has_header", True, "tsv, csv: whether the first line names the columns.", remembered=True
+    "has_header", True, "tsv, csv: the first line has the names of the columns.", remembered=True
   )
   define(
     "label_file",
     None,
-    "tsv, csv, jsonl: file with the labels, one a line. Default: those of the training data.",
+    "tsv, csv, jsonl: file with the labels, one per line. Default: those of the training data.",
   )
 
 
@@ -1226,8 +1228,8 @@ def _define_output(flags):
   flags.DEFINE_bool(
     "multi_label",
     False,
-    "tsv, csv, jsonl: whether a text has any number of labels, none included, and not exactly one. "
-    "Default column: labels, or label.",
+    "tsv, csv, jsonl: multi-label classification, with any number of labels per text. Default "
+    "column: labels, or label.",
     remembered=True,
     identity=True,
     shared=True,
@@ -1235,14 +1237,14 @@ def _define_output(flags):
   flags.DEFINE_string(
     "label_separator",
     ",",
-    "What stands between the labels of a text (--multi_label). They may also be a list: quoted, "
-    "such as ['a', 'b'], or with a 0 or 1 for each line of --label_file, such as [0, 1, 0].",
+    "Separator of the labels of a text, with --multi_label. Lists are read, too: quoted labels, "
+    "such as ['a', 'b'], or a 0 or 1 per line of --label_file, such as [0, 1, 0].",
     remembered=True,
   )
   flags.DEFINE_bool(
     "regression",
     False,
-    "tsv, csv, jsonl: whether labels are numbers to predict. Default column: score, or label.",
+    "tsv, csv, jsonl: regression, with a number per text. Default column: score, or label.",
     remembered=True,
     identity=True,
     shared=True,
@@ -1250,22 +1252,23 @@ def _define_output(flags):
   flags.DEFINE_string(
     "xnli_language",
     "zh",
-    "xnli: code of the language to evaluate in, one of those in xnli.dev.tsv.",
+    "xnli: language code of the evaluation, one of those in xnli.dev.tsv.",
     remembered=True,
   )
   flags.DEFINE_string(
     "xnli_train_language",
     None,
-    "xnli: code of the language to train in, of which there must be a file in multinli/. Default: "
-    "that of --xnli_language.",
+    "xnli: language code of the training, which needs a file in multinli/. Default: "
+    "--xnli_language.",
     remembered=True,
   )
   flags.DEFINE(
     ThresholdParser(),
     "label_threshold",
     0.5,
-    "Probability from which on a label is predicted (--multi_label). `auto`: that with the best "
-    "micro F1 on the dev set, one for all labels; --do_eval finds it and keeps it in --output_dir.",
+    "Minimum probability of a predicted label, with --multi_label. `auto`: the threshold with the "
+    "best micro F1 on the dev set, one for all labels. --do_eval finds it and keeps it in "
+    "--output_dir.",
     serializer=flags.ArgumentSerializer(),
     remembered=True,
   )
@@ -1277,9 +1280,9 @@ def _define_output(flags):
   flags.DEFINE_string(
     "class_weights",
     None,
-    "What the examples of each class count in the training loss: a file with a label, a tab and "
-    f"its weight in each line; or `{BALANCED}`, n / (classes * count), which lets all classes "
-    "count the same.",
+    "Weights of the classes in the training loss: a file with a label, a tab and its weight per "
+    f"line; or `{BALANCED}`, n / (classes * count), which gives all classes the same total weight.",
+    group="training",
   )
 
 
@@ -1303,9 +1306,9 @@ def task_of(settings: command_line.Settings, labels: Optional[list[str]] = None)
       if settings.is_given(name):
         raise files.InputError(f"--{name}: the task {task.name} has no languages; leave it out")
   for name, kind, needed in (
-    ("label_separator", LABELS, "several labels a text (--multi_label)"),
-    ("label_threshold", LABELS, "several labels a text (--multi_label)"),
-    ("class_weights", CLASSES, "one label a text, not several and not a number"),
+    ("label_separator", LABELS, "several labels per text (--multi_label)"),
+    ("label_threshold", LABELS, "several labels per text (--multi_label)"),
+    ("class_weights", CLASSES, "one label per text, not several and not a number"),
   ):
     if settings.is_given(name) and task.kind is not kind:
       raise files.InputError(f"--{name} is for tasks with {needed}; leave it out")

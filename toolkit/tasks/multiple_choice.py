@@ -429,9 +429,8 @@ def _find_choices(table, wanted, can_be_number):
 # ---- The settings of a run ----------------------------------------------------------------------
 
 TASK_HELP = (
-  "The files in --data_dir: swag for train.csv, val.csv and test.csv of SWAG; or "
-  f"{', '.join(files.TABLES)} for files of your own in that format, such as train.jsonl, dev.jsonl "
-  "and test.jsonl."
+  "Task: swag, with train.csv, val.csv and test.csv of SWAG in --data_dir. For your own files "
+  f"their format: {', '.join(files.TABLES)}, such as train.jsonl, dev.jsonl and test.jsonl."
 )
 _COLUMNS = ("context_column", "question_column", "choice_columns", "answer_column", "id_column")
 _OPTIONS = (*_COLUMNS, "has_header", "answer_form", "pad_choices")
@@ -439,12 +438,12 @@ _OPTIONS = (*_COLUMNS, "has_header", "answer_form", "pad_choices")
 
 def define_flags(flags: command_line.ScriptFlags) -> None:
   """Defines the flags of the files."""
-  flags.DEFINE_enum("task_name", None, list(TASKS), TASK_HELP, remembered=True)
+  flags.DEFINE_enum("task_name", None, list(TASKS), TASK_HELP, remembered=True, group="essential")
   define = functools.partial(flags.DEFINE_string, remembered=True)
   define(
     "context_column",
     None,
-    "tsv, csv, jsonl: column of the text that a question is about, a name or a number from 0. "
+    "tsv, csv, jsonl: column of the text that a question is about, by name or by number from 0. "
     "Default: context, article or passage, if there is one.",
   )
   define(
@@ -455,33 +454,33 @@ def define_flags(flags: command_line.ScriptFlags) -> None:
   flags.DEFINE_list(
     "choice_columns",
     None,
-    "tsv, csv, jsonl: columns of the choices, with commas between; or one column of jsonl that has "
-    "lists. Default: choice0,choice1,... or ending0, option0, answer0, ...; in jsonl first "
-    "choices, endings or options.",
+    "tsv, csv, jsonl: comma-separated columns of the choices, or one column of lists in jsonl. "
+    "Default: choice0,choice1,... or ending0, option0, answer0, ...; in jsonl first choices, "
+    "endings or options.",
     remembered=True,
   )
   define(
     "answer_column",
     None,
-    "tsv, csv, jsonl: column that says which choice is right. Default: answer or label.",
+    "tsv, csv, jsonl: column of the right choice. Default: answer or label.",
   )
   define("id_column", None, "tsv, csv, jsonl: column of the id. Default: rows are numbered.")
   flags.DEFINE_bool(
-    "has_header", True, "tsv, csv: whether the first line names the columns.", remembered=True
+    "has_header", True, "tsv, csv: the first line has the names of the columns.", remembered=True
   )
   flags.DEFINE_enum(
     "answer_form",
     AUTO,
     [AUTO, *ANSWER_FORMS],
-    "tsv, csv, jsonl: how the files write the right choice: its number from 0 or 1, its letter, or "
-    "its text; auto: as fits all of them. Predictions have the same form.",
+    "tsv, csv, jsonl: form of the right choice in the files: its number from 0 or 1, its letter, "
+    "or its text. auto: the form that fits all of them. Predictions have the same form.",
     remembered=True,
   )
   flags.DEFINE_bool(
     "pad_choices",
     False,
-    "tsv, csv, jsonl: whether the questions of a file may have different numbers of choices; those "
-    "with fewer are filled up.",
+    "tsv, csv, jsonl: allow different numbers of choices per question. Questions with fewer are "
+    "padded.",
     remembered=True,
   )
 

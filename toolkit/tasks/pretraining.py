@@ -156,7 +156,7 @@ def survey(paths: list[str]) -> Corpus:
 
 def layout_problem(corpus: Corpus) -> Optional[str]:
   """Returns the reason why a corpus gives no useful next-sentence labels, or None."""
-  expected = "give one sentence a line, and blank lines between documents only"
+  expected = "give one sentence per line, and blank lines between documents only"
   if corpus.num_documents == 1:
     return (
       f"the corpus is a single document of {corpus.num_sentences} lines, so that random next "
@@ -262,7 +262,7 @@ class Fit(NamedTuple):
       f"{self.num_lost / self.num_pieces:.1%} of the text is lost ({self.num_lost} of "
       f"{self.num_pieces} word pieces): {self.num_long} of {self.num_lines} lines are longer than "
       f"the {max_seq_length - 3} word pieces of text that --max_seq_length={max_seq_length} has "
-      "room for; give one sentence a line"
+      "space for; give one sentence per line"
     )
 
 

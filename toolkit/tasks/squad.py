@@ -254,8 +254,8 @@ class _Reader:
       (
         logging.warning,
         len(self.lost),
-        "are left out: their answer is empty or does not stand at its answer_start. What stands "
-        "there, and the answer:" + "".join(listed + more),
+        "are left out: their answer is empty or not at its answer_start. The text there, and the "
+        "answer:" + "".join(listed + more),
       ),
     ):
       if count:
@@ -328,7 +328,7 @@ class Settings(NamedTuple):
         raise files.InputError(f"--{name}: {getattr(self, name)} is too small; give 1 or more")
     if self.max_query_length + 3 >= self.max_seq_length:
       raise files.InputError(
-        f"--max_seq_length: {self.max_seq_length} leaves no room for the context beside "
+        f"--max_seq_length: {self.max_seq_length} leaves no space for the context beside "
         f"--max_query_length={self.max_query_length} and [CLS], [SEP], [SEP]; give at least "
         f"{self.max_query_length + 4}"
       )
@@ -339,34 +339,60 @@ def define_flags(flags: command_line.ScriptFlags) -> None:
   flags.DEFINE_integer(
     "doc_stride",
     128,
-    "Word pieces between the beginnings of two windows of a long paragraph.",
+    "Word pieces from the start of a window to the start of the next, in a long paragraph.",
     lower_bound=1,
     remembered=True,
   )
   flags.DEFINE_integer(
     "max_query_length",
     64,
-    "Most word pieces of a question; the rest is cut.",
+    "Maximum number of word pieces per question. Longer questions are cut.",
     lower_bound=1,
     remembered=True,
   )
-  flags.DEFINE_integer("predict_batch_size", 8, "Windows in a batch of prediction.", lower_bound=1)
+  flags.DEFINE_integer(
+    "predict_batch_size",
+    8,
+    "Windows per batch of prediction.",
+    lower_bound=1,
+    group="speed and memory",
+  )
+  flags.DEFINE_integer(
+    "num_workers",
+    0,
+    "Processes that make features; 0 for one per CPU core.",
+    lower_bound=0,
+    group="speed and memory",
+  )
+  flags.DEFINE_string(
+    "cache_dir",
+    None,
+    "Directory where features are kept for later runs on the same file. Default: --output_dir.",
+    group="speed and memory",
+  )
+  _define_answer_flags(flags)
+
+
+def _define_answer_flags(flags):
+  """Defines the flags of answers."""
   flags.DEFINE_integer(
     "n_best_size",
     20,
-    "How many answers to each question are written, with their probabilities.",
+    "Number of answers per question in nbest_predictions.json, with their probabilities.",
     lower_bound=1,
   )
-  flags.DEFINE_integer("max_answer_length", 30, "Most word pieces of an answer.", lower_bound=1)
+  flags.DEFINE_integer(
+    "max_answer_length", 30, "Maximum number of word pieces per answer.", lower_bound=1
+  )
   flags.DEFINE_bool(
     "verbose_logging",
     False,
-    "Whether to log each answer whose exact place in the text is not found.",
+    "Log each answer whose exact place in the text is not found.",
   )
   flags.DEFINE_bool(
     "version_2_with_negative",
     False,
-    "Whether questions may have no answer (SQuAD 2.0).",
+    "Questions may have no answer (SQuAD 2.0).",
     remembered=True,
     shared=True,
   )
@@ -374,17 +400,10 @@ def define_flags(flags: command_line.ScriptFlags) -> None:
     ThresholdParser(),
     "null_score_diff_threshold",
     0.0,
-    "No answer is given where its score minus that of the best answer is higher. `auto`: the "
-    "threshold with the best F1, found by --do_eval, in this run or before.",
+    "Threshold of the score of no answer minus that of the best answer. Above it, no answer is "
+    "predicted. `auto`: the threshold with the best F1, found by --do_eval in this or an earlier "
+    "run.",
     serializer=flags.ArgumentSerializer(),
-  )
-  flags.DEFINE_integer(
-    "num_workers", 0, "Processes that make features; 0 for one a core.", lower_bound=0
-  )
-  flags.DEFINE_string(
-    "cache_dir",
-    None,
-    "Where features are kept for later runs on the same file. Default: --output_dir.",
   )
 
 

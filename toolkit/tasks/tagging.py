@@ -193,7 +193,7 @@ def read_corpus(path: str, layout: Layout = Layout(), has_tags: Optional[bool] =
     line, names = rows.pop(first)
     _check_one_header(path, rows, names)
   if not any(rows):
-    raise files.InputError(f"{path}: has no words; expected a word and its tag a line")
+    raise files.InputError(f"{path}: has no words; expected a word and its tag per line")
   if has_tags is None:
     has_tags = _has_tag_column(rows, layout, names)
   columns = _find_columns(path, layout, names, has_tags)
@@ -244,7 +244,7 @@ def _csv_cells(path, delimiter):
   for row in files.read_csv_rows(path, strict=True, delimiter=delimiter):
     if any("\n" in cell for cell in row):
       raise files.InputError(
-        f"{row.source}: found a column that goes on in the next line; find a quote that is not "
+        f"{row.source}: found a column that continues in the next line; find a quote that is not "
         "closed or not doubled"
       )
     found[int(row.source.rsplit(":", 1)[1])] = [cell.strip(" \t") for cell in row]
@@ -284,7 +284,7 @@ def _sentence(path, group, columns):
     if columns.label:
       tags.append(files.visible(_cell(cells, columns.label, place)))
       if not tags[-1]:
-        raise files.InputError(f"{place}: has nothing that can be seen in {columns.label.flag}")
+        raise files.InputError(f"{place}: has only invisible characters in {columns.label.flag}")
     if columns.sentence:
       marks.append(_cell(cells, columns.sentence, place, may_be_empty=True))
     _check_different(cells, columns, place)
@@ -297,7 +297,7 @@ def _warn_of_long_sentence(corpus, layout, lengths):
   longest = max(corpus.sentences, key=lambda sentence: len(sentence.words))
   if len(longest.words) not in lengths:
     return
-  remedy = "put blank lines between sentences, or give --sentence_column, which tells them apart"
+  remedy = "put blank lines between sentences, or give --sentence_column, which separates them"
   if layout.sentence_column is not None:
     remedy = f"is --sentence_column={layout.sentence_column} right?"
   place = f"{corpus.path}:{longest.lines[0]}"
@@ -555,13 +555,13 @@ def read_text_corpus(path: str) -> Corpus:
     sentence = split_text(text)
     if len(sentence.words) > _MOST_WORDS:
       count = len(sentence.words)
-      logging.warning("%s:%d: found %d words; give each sentence a line", path, number, count)
+      logging.warning("%s:%d: found %d words; give one sentence per line", path, number, count)
     end = line + len(sentence.words)
     sentences.append(sentence._replace(lines=range(line, end)))
     ends.append(end)
     line = end + 1
   if not any(sentence.words for sentence in sentences):
-    raise files.InputError(f"{path}: has no words; expected a sentence a line")
+    raise files.InputError(f"{path}: has no words; expected one sentence per line")
   return Corpus(path, sentences, dict.fromkeys(ends, ""))
 
 

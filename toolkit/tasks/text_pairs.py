@@ -18,5 +18,7 @@ def encode(
   if max_seq_length > 2:
     encoded = tokenization.encode_pair(tokenizer, text, text_b, max_seq_length)
   if encoded is None or (encoded.is_truncated and len(encoded.tokens) == 2):
-    raise files.InputError(f"--max_seq_length: {max_seq_length} leaves no room for text; give more")
+    raise files.InputError(
+      f"--max_seq_length: {max_seq_length} leaves no space for text; give more"
+    )
   return encoded

@@ -280,7 +280,7 @@ def warn_of_look_alikes(path: str, sources: dict[str, list[str]]) -> None:
   groups = [", ".join(_shown(label, sources[label]) for label in g) for g in look_alikes(sources)]
   if groups:
     logging.warning(
-      "%s: labels that look alike are different labels: %s; write those alike that mean the same",
+      "%s: labels that look alike are different labels: %s; write the same label in the same way",
       path,
       "; ".join(groups[:10]) + ("; ..." if len(groups) > 10 else ""),
     )

@@ -97,7 +97,7 @@ def _warn_of_others(directory, path):
   other = _read(path)
   if other and other.get("host") != socket.gethostname():
     logging.warning(
-      "%s, or was ended there without a word; two trainings in one directory spoil each other",
+      "%s, or was killed there; two trainings in one directory overwrite each other's files",
       _describe(directory, path),
     )
 

@@ -85,7 +85,7 @@ class Teacher(NamedTuple):
       shown = [", ".join(map(repr, each)) or "none (numbers)" for each in (own, labels)]
       raise files.InputError(
         f"--teacher_dir: the labels of {self.directory} are {shown[0]}, the student's are "
-        f"{shown[1]}; the teacher must know them all"
+        f"{shown[1]}; the teacher must have them all"
       )
     return own
 
@@ -308,7 +308,7 @@ def compute_logits(
   paths = [os.path.join(directory, f"{number:05}.npz") for number in range(len(chunks))]
   found = [_load_part(path, len(chunk)) for path, chunk in zip(paths, chunks)]
   missing = [number for number, part in enumerate(found) if part is None]
-  logs.notice("***** Logits of the teacher *****")
+  logs.notice("***** Teacher logits of the training set *****")
   logs.notice("  Teacher = %s", teacher.checkpoint)
   logs.notice("  Num examples = %d", len(rows))
   logs.notice("  %d of %d parts are in %s", len(chunks) - len(missing), len(chunks), directory)

@@ -170,7 +170,7 @@ def find(
     if not found:
       raise files.InputError(
         f"--distribution_strategy={MIRRORED} is for several GPUs: found 0 on this machine "
-        "(TF_CPP_MIN_LOG_LEVEL=0 tells why)"
+        "(TF_CPP_MIN_LOG_LEVEL=0 shows the reason)"
       )
     return Cluster(found[:num_gpus])
   if (num_gpus or 1) > 1:
@@ -352,7 +352,7 @@ class Workers(Cluster):
   def leave(self) -> None:
     self.stop_watching()
     if not self.is_chief:
-      logs.notice("This worker is done; the chief goes on alone.")
+      logs.notice("This worker is done; the chief continues alone.")
       raise Finished
 
   # ---- The others ----
@@ -409,8 +409,8 @@ class Workers(Cluster):
   def _lost(self, numbers):
     who = _listed(map(self._name, numbers)) or "another worker"
     return (
-      f"{who} has ended or cannot be reached: its own output may say why. Start all workers again; "
-      "training goes on from the last checkpoint"
+      f"{who} has ended or cannot be reached: its own output may have the reason. Start all "
+      "workers again; training continues from the last checkpoint"
     )
 
   # ---- Sums over the workers ----

@@ -478,7 +478,7 @@ def train(
         break
   if signals:
     logging.warning(
-      "Stopped by %s at step %d, which is saved; the same command goes on from there.",
+      "Stopped by %s at step %d, which is saved; the same command continues from there.",
       signal.Signals(signals[0]).name,
       checkpoints.saved_step(output_dir),
     )

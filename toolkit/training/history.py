@@ -103,8 +103,8 @@ class History:
     checkpoint = os.path.join(self._directory, f"model.ckpt-{best['step']}")
     if not checkpoint_files.exists(checkpoint):
       raise files.InputError(
-        f"--keep_best: the best model so far, of step {best['step']}, was not kept and is gone; "
-        "give --keep_best from the start, with --overwrite_output_dir or another --output_dir"
+        f"--keep_best: the best model so far, of step {best['step']}, was not kept; give "
+        "--keep_best from the start, with --overwrite_output_dir or another --output_dir"
       )
     _keep(checkpoint, self._directory, {"metric": self._goal.metric, **best})
 

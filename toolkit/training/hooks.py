@@ -84,7 +84,7 @@ class CheckpointHook(tf.train.CheckpointSaverHook):
   @contextlib.contextmanager
   def _writing(self):
     """Context in which errors of writing become a files.InputError, and leave no parts of files."""
-    remedy = "make room there, and the same command goes on from the last checkpoint"
+    remedy = "free disk space there; the same command continues from the last checkpoint"
     try:
       with files.converted_write_errors(self._output_dir, checkpoint_files.WRITE_ERRORS, remedy):
         yield

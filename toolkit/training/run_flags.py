@@ -1,6 +1,8 @@
 """Flags that several scripts share, and the settings that follow from them."""
 
+import functools
 import math
+from collections.abc import Sequence
 from typing import Optional
 
 import optimization
@@ -24,31 +26,26 @@ def define_model_flags(flags: command_line.ScriptFlags, max_seq_length: int) -> 
   flags.DEFINE_string(
     "output_dir",
     None,
-    "Directory for checkpoints and results. A finished one is all that evaluation and prediction "
-    "need: it holds the model's configuration, vocabulary and settings.",
+    "Directory for checkpoints and results. Later evaluation and prediction need only a finished "
+    "one: it has the model's configuration, vocabulary and settings.",
+    group="essential",
   )
   flags.DEFINE_string(
-    "bert_config_file",
+    "model",
     None,
-    "JSON file with the model's architecture (bert_config.json). Default: the one in --output_dir.",
+    "Directory of a pre-trained model: bert_config.json, vocab.txt and a checkpoint, such as "
+    "bert_model.ckpt. A finished --output_dir is one, too. It stands for --bert_config_file, "
+    "--vocab_file and --init_checkpoint, each of which overrides its part.",
+    group="essential",
   )
-  flags.DEFINE_string(
-    "vocab_file",
-    None,
-    "Vocabulary, one word piece a line (vocab.txt). Default: the one in --output_dir.",
-  )
-  flags.DEFINE_string(
-    "init_checkpoint",
-    None,
-    "Pre-trained weights to start from: a checkpoint's prefix (bert_model.ckpt), its .index file, "
-    "or a directory with one.",
-  )
+  define_model_files(flags, "Default: the one in --model, or in --output_dir.")
   flags.DEFINE_bool(
     "do_lower_case",
     True,
-    "Whether text is lower-cased: True for uncased models, False for cased ones.",
+    "Lower-case the text. Right for uncased models; --nodo_lower_case is for cased ones.",
     remembered=True,
     shared=True,
+    group="model",
   )
   flags.DEFINE_integer(
     "max_seq_length",
@@ -56,6 +53,27 @@ def define_model_flags(flags: command_line.ScriptFlags, max_seq_length: int) -> 
     "Longest input in word pieces, [CLS] and [SEP] included. Longer inputs are cut.",
     lower_bound=3,
     remembered=True,
+    group="model",
+  )
+
+
+def define_model_files(flags: command_line.ScriptFlags, default: str) -> None:
+  """Defines the flags of the single files of a model; `default` is a sentence for their help."""
+  flags.DEFINE_string(
+    "bert_config_file",
+    None,
+    f"JSON file with the model's architecture (bert_config.json). {default}",
+    group="model",
+  )
+  flags.DEFINE_string(
+    "vocab_file", None, f"Vocabulary, one word piece per line (vocab.txt). {default}", group="model"
+  )
+  flags.DEFINE_string(
+    "init_checkpoint",
+    None,
+    "Pre-trained weights: the prefix of a checkpoint (bert_model.ckpt), its .index file, or a "
+    "directory with one. Default: those in --model.",
+    group="model",
   )
 
 
@@ -64,20 +82,26 @@ def define_step_flags(flags: command_line.ScriptFlags) -> None:
   flags.DEFINE_integer(
     "train_batch_size",
     32,
-    "Examples in one optimizer step, over all devices together.",
+    "Examples per optimizer step, over all devices together.",
     lower_bound=1,
+    group="essential",
   )
-  flags.DEFINE_float("learning_rate", 5e-5, "Highest learning rate of Adam.")
+  flags.DEFINE_float(
+    "learning_rate", 5e-5, "Learning rate of Adam after the warm-up.", group="essential"
+  )
   flags.register_validator("learning_rate", lambda rate: 0 < rate < math.inf, "must be positive")
   flags.DEFINE_enum(
     "lr_schedule",
     "linear",
     list(optimization.SCHEDULES),
-    "How the learning rate goes on after the warm-up: down to 0 in a straight line, not at all, or "
-    "down to 0 along half a cosine.",
+    "Learning rate after the warm-up: linear decay to 0, constant, or cosine decay to 0.",
+    group="training",
   )
   flags.DEFINE_float(
-    "gradient_clip_norm", 1.0, "Gradients whose global norm is longer are cut to it."
+    "gradient_clip_norm",
+    1.0,
+    "Maximum global norm of the gradients. Larger ones are scaled down to it.",
+    group="training",
   )
   flags.register_validator(
     "gradient_clip_norm", lambda norm: 0 < norm < math.inf, "must be positive and finite"
@@ -91,8 +115,9 @@ def _define_layer_flags(flags):
   flags.DEFINE_float(
     "layerwise_lr_decay",
     1.0,
-    "What the learning rate is multiplied by from a layer to the one below; heads and pooler have "
-    "all of it, the embeddings the least (0.8 to 0.95 is usual in fine-tuning).",
+    "Factor of the learning rate from each layer to the one below. Heads and pooler have the full "
+    "rate, the embeddings the smallest. Usual in fine-tuning: 0.8 to 0.95.",
+    group="training",
   )
   flags.register_validator(
     "layerwise_lr_decay", lambda decay: 0 < decay <= 1, "must be above 0 and at most 1"
@@ -100,13 +125,15 @@ def _define_layer_flags(flags):
   flags.DEFINE_integer(
     "freeze_layers",
     0,
-    "How many of the encoder's layers, the lowest first, are not trained.",
+    "Number of encoder layers that are not trained, from the lowest up.",
     lower_bound=0,
+    group="training",
   )
   flags.DEFINE_bool(
     "freeze_embeddings",
     False,
-    "Whether the embeddings are not trained: words, positions, segments, and their LayerNorm.",
+    "Do not train the embeddings of words, positions and segments, and their LayerNorm.",
+    group="training",
   )
 
 
@@ -115,22 +142,25 @@ def _define_hardware_flags(flags):
   flags.DEFINE_integer(
     "num_accumulation_steps",
     1,
-    "How many parts --train_batch_size is divided into. They are computed one after the other, in "
-    "the memory of one, and their gradients are added up for one optimizer step.",
+    "Number of parts of a batch. They run one after the other, in the memory of one part. Their "
+    "gradients are added up for one optimizer step over --train_batch_size examples.",
     lower_bound=1,
+    group="speed and memory",
   )
   flags.DEFINE_bool(
     "recompute_activations",
     False,
-    "Whether the backward pass computes each layer of the encoder a second time, so that its inner "
-    "values need not be kept: less memory, some more time.",
+    "Compute each encoder layer again in the backward pass, and do not store its activations. "
+    "Takes less memory and more time.",
+    group="speed and memory",
   )
   define_precision_flag(flags)
   flags.DEFINE_bool(
     "use_xla",
     False,
-    "Whether XLA compiles the training step on a GPU. Batches then have the full --max_seq_length, "
-    "for each new length would be compiled anew. No gain on a CPU.",
+    "Compile the training step with XLA on a GPU. All batches then have the full "
+    "--max_seq_length, as each new length would be compiled anew. No gain on a CPU.",
+    group="speed and memory",
   )
 
 
@@ -139,9 +169,10 @@ def define_precision_flag(flags: command_line.ScriptFlags) -> None:
   flags.DEFINE_bool(
     "amp",
     False,
-    "Mixed precision: float16 on GPUs with compute capability 7.0 or more, bfloat16 on CPUs that "
-    "are faster with it. Elsewhere it is off, and a line says why. Weights and checkpoints stay in "
-    "float32, and so do softmax and losses.",
+    "Mixed precision: float16 on GPUs of compute capability 7.0 and higher, bfloat16 on CPUs that "
+    "are faster with it. Elsewhere it is off, and a log line gives the reason. Weights, "
+    "checkpoints, softmax and losses stay in float32.",
+    group="speed and memory",
   )
 
 
@@ -156,22 +187,26 @@ def define_fine_tuning_flags(flags: command_line.ScriptFlags, max_seq_length: in
 def define_training_flags(flags: command_line.ScriptFlags) -> None:
   """Defines the flags of every script that fine-tunes by epochs."""
   define_step_flags(flags)
-  flags.DEFINE_float("num_train_epochs", 3.0, "How often the training set is gone through.")
+  flags.DEFINE_float(
+    "num_train_epochs", 3.0, "Passes over the training set; may be a fraction.", group="essential"
+  )
   flags.register_validator(
     "num_train_epochs", lambda epochs: 0 < epochs < math.inf, "must be positive"
   )
   flags.DEFINE_float(
     "warmup_proportion",
     0.1,
-    "Share of the training steps in which the learning rate rises from 0 (0.1 = a tenth).",
+    "Warm-up as a fraction of the training steps. The learning rate rises from 0 during it.",
     lower_bound=0.0,
     upper_bound=1.0,
+    group="training",
   )
   flags.DEFINE_integer(
     "num_warmup_steps",
     None,
-    "The same as a number of steps, in place of --warmup_proportion.",
+    "Steps of the warm-up. Default: by --warmup_proportion.",
     lower_bound=0,
+    group="training",
   )
   flags.register_multi_flags_validator(
     ["warmup_proportion", "num_warmup_steps"],
@@ -181,8 +216,9 @@ def define_training_flags(flags: command_line.ScriptFlags) -> None:
   flags.DEFINE_bool(
     "bucket_by_length",
     False,
-    "Put examples of similar length into the same batch, so that less padding is computed. No use "
-    "on a TPU, whose batches all have the full length.",
+    "Put examples of similar length into the same batch, which saves padding. No gain on a TPU, "
+    "where all batches have the full length.",
+    group="speed and memory",
   )
   define_checkpoint_flags(flags)
 
@@ -192,19 +228,22 @@ def define_distillation_flags(flags: command_line.ScriptFlags) -> None:
   flags.DEFINE_string(
     "teacher_dir",
     None,
-    "Finished output directory of the same script, whose model teaches the one that is trained. "
-    "Vocabulary, casing and task are taken from it.",
+    "Teacher of a distillation: a finished --output_dir of the same script. Vocabulary, casing "
+    "and task are taken from it.",
+    group="distillation",
   )
   flags.DEFINE_string(
     "student_layers",
     None,
-    "Layers of the teacher, from 0, that the model begins with, such as 0,2,4; with the teacher's "
-    "embeddings and head. In place of --bert_config_file and --init_checkpoint.",
+    "Teacher layers that initialize the student, from 0 and comma-separated, such as 0,2,4. Its "
+    "embeddings and head are copied, too. In place of a pre-trained model.",
+    group="distillation",
   )
   flags.DEFINE_float(
     "distill_temperature",
     2.0,
-    "What the logits of both models are divided by where they are compared.",
+    "Temperature: divisor of both models' logits in the distillation loss.",
+    group="distillation",
   )
   flags.register_validator(
     "distill_temperature", lambda value: 0 < value < math.inf, "must be positive and finite"
@@ -212,15 +251,17 @@ def define_distillation_flags(flags: command_line.ScriptFlags) -> None:
   flags.DEFINE_float(
     "distill_alpha",
     0.5,
-    "Share of the loss that compares the model with its teacher; the rest is the loss of the "
-    "labels. With 0 the teacher does not run.",
+    "Weight of the distillation loss. The loss on the labels has the weight 1-alpha. With 0 the "
+    "teacher does not run.",
     lower_bound=0.0,
     upper_bound=1.0,
+    group="distillation",
   )
   flags.DEFINE_string(
     "teacher_cache_dir",
     None,
-    "Where the teacher's logits are kept for other students of it. Default: --output_dir.",
+    "Directory for the teacher's logits, which other students can use. Default: --output_dir.",
+    group="distillation",
   )
 
 
@@ -229,24 +270,31 @@ def define_checkpoint_flags(flags: command_line.ScriptFlags) -> None:
   flags.DEFINE_integer(
     "save_checkpoints_steps",
     1000,
-    "Steps between two checkpoints. Unless given, there is also one an epoch and every 10 minutes.",
+    "Steps between two checkpoints. Unless it is given, there is also one per epoch and one every "
+    "10 minutes.",
     lower_bound=1,
+    group="training",
   )
   flags.DEFINE_integer(
-    "random_seed", 12345, "Seed of everything random: order of the examples, new weights, dropout."
+    "random_seed",
+    12345,
+    "Random seed of the order of examples, new weights and dropout.",
+    group="training",
   )
   flags.DEFINE_integer(
     "log_every_steps",
     50,
-    "Steps between two progress lines when the output is no terminal, and the most between two "
-    "points in TensorBoard. Unless given, a training has 10 lines or more.",
+    "Steps between two progress lines if stderr is not a terminal, and the most between two points "
+    "in TensorBoard. Unless given, a training has 10 lines or more.",
     lower_bound=1,
+    group="training",
   )
   flags.DEFINE_bool(
     "overwrite_output_dir",
     False,
-    "Delete what is in --output_dir and start anew. Otherwise training goes on from the last "
-    "checkpoint there.",
+    "Delete the results of earlier runs in --output_dir and start anew. By default training "
+    "continues from the last checkpoint there.",
+    group="training",
   )
   define_evaluation_flags(flags)
 
@@ -256,7 +304,9 @@ def define_evaluation_flags(flags: command_line.ScriptFlags) -> None:
   flags.DEFINE_string(
     "eval_steps",
     None,
-    "Evaluate on the dev set while training, each so many steps or each `epoch`, and at the end.",
+    f"Evaluate on the dev set during training, every so many steps or every `{EPOCH}`, and at the "
+    "end.",
+    group="evaluation",
   )
   flags.register_validator(
     "eval_steps",
@@ -268,43 +318,68 @@ def define_evaluation_flags(flags: command_line.ScriptFlags) -> None:
   flags.DEFINE_bool(
     "keep_best",
     False,
-    "Keep the checkpoint with the best --best_metric in best/ of --output_dir, where evaluation "
-    "and prediction take it from. Needs --eval_steps.",
+    "Keep the checkpoint with the best --best_metric in best/ of --output_dir. Evaluation and "
+    "prediction use it. Needs --eval_steps.",
+    group="evaluation",
   )
   flags.DEFINE_string(
-    "best_metric", None, "What the evaluations are compared by. Default: the task's own metric."
+    "best_metric",
+    None,
+    "Metric that compares the evaluations. Default: the task's main metric.",
+    group="evaluation",
   )
   flags.DEFINE_integer(
     "early_stopping_patience",
     None,
-    "Stop training after so many evaluations in a row without a better one. Needs --eval_steps.",
+    "Stop training after so many evaluations in a row without improvement. Needs --eval_steps.",
     lower_bound=1,
+    group="evaluation",
   )
   flags.DEFINE_integer(
     "keep_checkpoint_max",
     5,
-    "Number of the last checkpoints that are kept; 0 for all of them. Unless given, trainings of "
-    "at most 1000 steps keep 2.",
+    "Number of last checkpoints to keep; 0 keeps all of them. Unless given, trainings of at most "
+    "1000 steps keep 2.",
     lower_bound=0,
+    group="training",
   )
+
+
+def define_batch_flags(flags: command_line.ScriptFlags, unit: str, modes: Sequence[str]) -> None:
+  """Defines the batch sizes of evaluation and prediction.
+
+  Args:
+    flags: of the script.
+    unit: the members of a batch, such as "Examples".
+    modes: of "eval" and "predict".
+  """
+  names = {"eval": "evaluation", "predict": "prediction"}
+  for mode in modes:
+    flags.DEFINE_integer(
+      f"{mode}_batch_size",
+      8,
+      f"{unit} per batch of {names[mode]}.",
+      lower_bound=1,
+      group="speed and memory",
+    )
 
 
 def define_device_flags(flags: command_line.ScriptFlags, loops: bool = True) -> None:
   """Defines the flags of devices; `loops` for scripts that train on a TPU in loops."""
-  flags.DEFINE_bool("use_tpu", False, "Whether to run on a TPU.")
-  flags.DEFINE_string(
-    "tpu_name", None, "The TPU: its name, its grpc:// address, or `local` for one in this machine."
-  )
-  flags.DEFINE_string("tpu_zone", None, "Zone of the TPU. Default: this machine's.")
-  flags.DEFINE_string("gcp_project", None, "Project of the TPU. Default: this machine's.")
-  flags.DEFINE_string("master", None, "Address of a TensorFlow master to run on.")
-  flags.DEFINE_integer("num_tpu_cores", 8, "Cores of the TPU.", lower_bound=1)
+  define = functools.partial(flags.DEFINE_string, group="devices")
+  flags.DEFINE_bool("use_tpu", False, "Run on a TPU.", group="devices")
+  define("tpu_name", None, "Name or grpc:// address of the TPU; `local` for one in this machine.")
+  define("tpu_zone", None, "Zone of the TPU. Default: that of this machine.")
+  define("gcp_project", None, "Google Cloud project of the TPU. Default: that of this machine.")
+  define("master", None, "Address of a TensorFlow master to run on.")
+  flags.DEFINE_integer("num_tpu_cores", 8, "Cores of the TPU.", lower_bound=1, group="devices")
   if loops:
     flags.DEFINE_integer(
       "iterations_per_loop",
       1000,
-      "Training steps that a TPU makes before it reports back.",
+      "Training steps per call of the TPU.",
       lower_bound=1,
+      group="devices",
     )
     _define_distribution_flags(flags)
 
@@ -315,17 +390,19 @@ def _define_distribution_flags(flags):
     "distribution_strategy",
     None,
     STRATEGIES,
-    "What a training runs on. off: one GPU, or the CPU. mirrored: GPUs of this machine. "
-    "multi_worker: GPUs or CPUs of all machines that TF_CONFIG names, each of which runs the same "
-    "command. Evaluation and prediction take one device. Default: off, or mirrored when --num_gpus "
-    "is above 1.",
+    "Devices of a training. off: one GPU, or the CPU. mirrored: GPUs of this machine. "
+    "multi_worker: GPUs or CPUs of all machines in TF_CONFIG, each of which runs the same command. "
+    "Evaluation and prediction run on one device. Default: off, or mirrored if --num_gpus is "
+    "above 1.",
+    group="devices",
   )
   flags.DEFINE_integer(
     "num_gpus",
     None,
-    "GPUs to train on, in each machine. Default: all of them with --distribution_strategy=mirrored "
-    "or multi_worker, and else one.",
+    "GPUs per machine to train on. Default: all of them with --distribution_strategy=mirrored or "
+    "multi_worker, otherwise one.",
     lower_bound=1,
+    group="devices",
   )
 
 

@@ -10,7 +10,7 @@ from absl import logging
 import modeling
 import optimization
 import tokenization
-from toolkit.formats import checkpoint_files, checkpoints, model_directory
+from toolkit.formats import checkpoint_files, checkpoints, model_directory, model_files
 from toolkit.support import command_line, files, log_output, precision, processes
 from toolkit.tasks import soft_targets
 from toolkit.training import distillation, distribution, estimators, micro_batches, run_flags
@@ -20,7 +20,7 @@ class Run(NamedTuple):
   """Settings and model of a run, all of it checked.
 
   Attributes:
-    settings: with the flags that the output directory remembers.
+    settings: with the files of --model, and the flags that the output directory remembers.
     script: the script's name without .py.
     resumed: the checkpoint in the output directory that the run goes on from, or that it evaluates
       and predicts with, or None.
@@ -156,6 +156,7 @@ def begin(
   processes.prepare_process()
   settings = script_flags.settings().adopt(adopted or {})
   settings.require(["output_dir"], "every run")
+  settings, weights_flag = _adopt_files(settings, needs_vocab)
   teacher = _find_teacher(settings, script)
   if teacher:
     settings = settings.adopt(_remembered(settings, teacher.flags))
@@ -166,18 +167,16 @@ def begin(
   if not (settings.do_train or resumed or settings.init_checkpoint):
     raise files.InputError(
       f"--output_dir: {settings.output_dir} has no checkpoint to evaluate or predict with; "
-      "train first, or give --init_checkpoint"
+      "train first, or give --init_checkpoint, or --model=DIR"
     )
   layers = ()
   if teacher:
     settings, layers = _adopt_model(settings, teacher, resumed)
   settings.require(needed, f"a directory without {model_directory.RUN_FILE}")
-  settings.require(["bert_config_file"], f"a directory without {model_directory.CONFIG_FILE}")
-  if needs_vocab:
-    settings.require(["vocab_file"], f"a directory without {model_directory.VOCAB_FILE}")
+  _require_files(settings, resumed, needs_vocab)
   _check_inputs(settings)
   devices, cluster = _connect(settings)
-  start = (settings.init_checkpoint, "init_checkpoint")
+  start = (settings.init_checkpoint, weights_flag)
   if resumed:
     start = (resumed, "output_dir")
   elif layers:
@@ -195,6 +194,37 @@ def begin(
     _check_freezing(run)
     _check_accumulation(run)
   return run
+
+
+def _adopt_files(settings, needs_vocab):
+  """Fills in the files of the directory --model that no flag of their own gives.
+
+  Args:
+    settings: of the command line.
+    needs_vocab: bool, whether the directory must have a vocabulary.
+
+  Returns:
+    Settings without --model, and the flag that gives the pre-trained weights.
+  """
+  directory, settings = settings.model, settings.without("model")
+  wanted = [name for name in model_files.FILES if not settings[name]]
+  if not directory:
+    return settings, "init_checkpoint"
+  model_files.check_directory(directory)
+  vocab_file = os.path.join(directory, model_directory.VOCAB_FILE)
+  if "vocab_file" in wanted and not needs_vocab and not files.exists(vocab_file):
+    wanted.remove("vocab_file")
+  settings = settings.replace(**checkpoints.find_model(directory, "model", wanted))
+  return settings, "model" if "init_checkpoint" in wanted else "init_checkpoint"
+
+
+def _require_files(settings, resumed, needs_vocab):
+  """Checks that there is a model; `resumed` is that of Run."""
+  if not resumed:
+    model_files.check_given(settings)
+  settings.require(["bert_config_file"], f"a directory without {model_directory.CONFIG_FILE}")
+  if needs_vocab:
+    settings.require(["vocab_file"], f"a directory without {model_directory.VOCAB_FILE}")
 
 
 def _check_inputs(settings):
@@ -254,10 +284,10 @@ def _adopt_model(settings, teacher, resumed):
     if not settings.bert_config_file:
       raise files.InputError(
         "--teacher_dir: there is no student; give --student_layers, or --bert_config_file and "
-        "--init_checkpoint"
+        "--init_checkpoint, or --model=DIR"
       )
     return settings, ()
-  for name in ("bert_config_file", "init_checkpoint"):
+  for name in ("model", "bert_config_file", "init_checkpoint"):
     if settings.is_given(name):
       raise files.InputError(
         f"--student_layers and --{name}: the model begins with layers of the teacher, or with a "

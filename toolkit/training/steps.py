@@ -24,7 +24,7 @@ from absl import logging
 
 from toolkit.formats import checkpoint_files, checkpoints, model_directory
 from toolkit.records import input_pipeline, tf_records
-from toolkit.support import files, log_output, logs
+from toolkit.support import files, log_output, logs, tensorflow_versions
 from toolkit.training import (
   directory_lock,
   distillation,
@@ -288,6 +288,10 @@ def make_watch(
   if settings.eval_steps is None or not run.cluster.is_chief:
     return None
 
+  def evaluate_and_free(checkpoint):
+    with tensorflow_versions.freed_graphs():
+      return evaluate(checkpoint)
+
   def report(step, metrics, best):
     metric = settings.best_metric
     logs.notice(
@@ -304,7 +308,7 @@ def make_watch(
   directory = settings.output_dir
   past = history.History(directory, _goal(run), checkpoints.saved_step(directory))
   steps = run_flags.evaluation_interval(settings, num_examples)
-  return history.Watch(steps, num_steps, past, evaluate, report)
+  return history.Watch(steps, num_steps, past, evaluate_and_free, report)
 
 
 def predict(
