@@ -31,6 +31,43 @@ def python(*arguments, cwd=ROOT, **environment):
   return done.returncode, done.stdout, done.stderr
 
 
+# ---- Closed streams -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "1>&-", "0<&-", "0<&- 1>&- 2>&-"])
+def test_closed_streams_become_the_null_device(tmp_path, closed):
+  program = tmp_path / "program.py"
+  program.write_text(
+    "import sys\n"
+    "from toolkit.support import quiet_start\n"
+    "quiet_start.open_standard_streams()\n"
+    "with open(sys.argv[1], 'w') as f:\n"
+    "  streams = (sys.stdin, sys.stdout, sys.stderr)\n"
+    "  print(f.fileno() > 2, *(stream.fileno() for stream in streams), file=f)\n"
+    "for stream in (sys.stdout, sys.stderr):\n"
+    "  print('\u00e4', stream.isatty(), file=stream, flush=True)\n"
+  )
+  command = f'"$0" "$1" "$2" {closed}'
+  arguments = [sys.executable, program, tmp_path / "found"]
+  done = subprocess.run(
+    ["sh", "-c", command, *map(str, arguments)],
+    env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"},
+    check=False,
+  )
+  assert done.returncode == 0
+  assert (tmp_path / "found").read_text() == "True 0 1 2\n"
+
+
+@pytest.mark.parametrize(("closed", "status"), [("1>&-", 0), ("2>&-", 1)])
+def test_a_script_with_a_closed_stream(closed, status):
+  flag = "--nothing" if status else "--help"
+  command = f'"$0" learn_vocab.py {flag} {closed}'
+  done = subprocess.run(
+    ["sh", "-c", command, sys.executable], cwd=ROOT, capture_output=True, text=True, check=False
+  )
+  assert (done.returncode, done.stdout, done.stderr) == (status, "", "")
+
+
 # ---- Missing packages ---------------------------------------------------------------------------
 
 

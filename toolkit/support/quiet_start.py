@@ -4,6 +4,7 @@ A script imports this before all else. Nothing happens for a notebook or another
 imports the scripts. Where a script is the program,
 
 - a Python that is too old or too new ends it, with one line;
+- a closed standard stream (`2>&-`) becomes one to or from /dev/null, for all that writes to it;
 - a package that is not installed ends it with one line that tells how to install it, in place of a
   stack trace;
 - TensorFlow's C++ start-up lines are hidden, unless TF_CPP_MIN_LOG_LEVEL is set, which TensorFlow
@@ -134,6 +135,22 @@ def _is_required(package):
     return re.search(r"^%s\b" % re.escape(package), f.read(), re.M) is not None
 
 
+def open_standard_streams() -> None:
+  """Opens the null device in place of each standard stream that is closed.
+
+  Python has None for such a stream, and the next file that is opened would get its descriptor.
+  """
+  for descriptor, name in enumerate(("stdin", "stdout", "stderr")):
+    if getattr(sys, name) is None:
+      mode = "w" if descriptor else "r"
+      null = os.open(os.devnull, os.O_RDWR)
+      if null != descriptor:
+        os.dup2(null, descriptor)
+        os.close(null)
+      stream = open(descriptor, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
+      setattr(sys, name, stream)
+
+
 def _report_missing_packages():
   """Replaces the stack trace of a missing package by one line, also while the program runs."""
   usual = sys.excepthook
@@ -154,6 +171,7 @@ def _is_program():
 
 
 if _is_program():
+  open_standard_streams()
   _problem = version_problem(sys.version_info)
   if _problem:
     sys.exit("%s: error: %s" % (program_name(), _problem))
