@@ -59,7 +59,7 @@ quickstart-squad: model
 quickstart-ner: model
 	$(RUN) run_ner.py --data_dir=samples/ner --do_train --do_eval --do_predict --model="$(MODEL)" \
 	  --output_dir="$(WORK)/ner" --overwrite_output_dir --train_batch_size=8 --learning_rate=1e-4 \
-	  --num_train_epochs=10 --max_seq_length=64 --save_checkpoints_steps=1000 --log_every_steps=25
+	  --num_train_epochs=10 --max_seq_length=64 --save_checkpoints_steps=1000 --log_every_steps=50
 	$(RUN) run_ner.py --output_dir="$(WORK)/ner" \
 	  --text="Ada Brandt left Lisbon in May to work for the Harbour Bank."
 
@@ -76,7 +76,7 @@ quickstart-pretraining:
 	  --bert_config_file=samples/small_bert_config.json --vocab_file="$(PRETRAINING)/vocab.txt" \
 	  --output_dir="$(PRETRAINING)/model" --overwrite_output_dir --max_seq_length=64 \
 	  --max_predictions_per_seq=10 --train_batch_size=32 --learning_rate=1e-3 --num_train_steps=2000 \
-	  --num_warmup_steps=200
+	  --num_warmup_steps=200 --log_every_steps=200
 	$(RUN) run_pretraining.py --output_dir="$(PRETRAINING)/model" --do_predict \
 	  --text="The [MASK] is on the table."
 
