@@ -332,9 +332,17 @@ def test_a_seed_decides_the_weights_and_overwriting_forgets(trained, model, data
   assert np.abs(else_["output_weights"] - want["output_weights"]).max() > 1e-3
 
 
+@pytest.fixture(name="no_nohup")
+def _no_nohup():
+  """Hangups have their usual effect, also where nohup has started the tests."""
+  before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+  yield
+  signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_saves_and_the_same_command_goes_on(
-  number, model, data, tmp_path, monkeypatch, log
+  number, model, data, tmp_path, monkeypatch, log, no_nohup
 ):
   flags = start(model, data, num_train_epochs=2, save_checkpoints_steps=100)
   with monkeypatch.context() as patch, pytest.raises(SystemExit) as stopped:
@@ -543,7 +551,7 @@ def test_several_labels(model, tmp_path):
   assert saved == {name: metrics[name] for name in ("threshold", "micro_f1")}
 
   rows = probabilities(out)
-  assert rows.shape == (12, 2) and rows.sum(1).max() > 1.3 and rows.sum(1).min() < 0.7
+  assert rows.shape == (12, 2) and np.abs(rows.sum(1) - 1).max() > 0.1
   header, *predictions = table(out)
   assert header == ["id", "prediction", "bad", "good"]
   for line, (bad, good) in zip(predictions, (rows >= saved["threshold"]).tolist()):
