@@ -390,7 +390,9 @@ def test_words_for_text_and_file(trained, tmp_path, capsys):
   lines.write_text(f"{masked_text('owl')}\n\nthe [MASK] says meow.\n")
   run(again, "--do_predict", text=masked_text("dog"), predict_file=lines, top_k=2)
   out = capsys.readouterr().out.splitlines()
-  assert out[0] == masked_text("dog") and re.match(r"  1: woof [01]\.\d{3}  \w+ [01]\.\d{3}$", out[1])
+  assert out[0] == masked_text("dog") and re.match(
+    r"  1: woof [01]\.\d{3}  \w+ [01]\.\d{3}$", out[1]
+  )
   assert out[3] == masked_text("owl") and out[5].startswith("  2: hoot 0.")
   rows = [json.loads(line) for line in (again / "mask_predictions.jsonl").open()]
   assert [row["text"] for row in rows] == [out[0], out[3], out[6]]
