@@ -305,7 +305,7 @@ def test_a_finished_directory_is_not_trained_again(trained, model, data, tmp_pat
   again = copied(trained, tmp_path)
   (again / "eval_results.txt").unlink()
   run(again, "--do_train", "--do_eval", **start(model, data))
-  assert f"Skipping training: {again} is at step {NUM_STEPS} of {NUM_STEPS}." in log.text
+  assert f"Skipping training: {again} is at step {NUM_STEPS} of {NUM_STEPS};" in log.text
   assert "Running training" not in log.text
   assert results(again) == results(trained)
   assert checkpoint_steps(again) == checkpoint_steps(trained)

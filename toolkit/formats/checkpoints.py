@@ -261,10 +261,11 @@ def report(coverage: Coverage, prefix: str) -> None:
   num_new = len(coverage.missing) + len(coverage.reshaped)
   unused = f"; {len(coverage.unused)} in it are not used{_listed(coverage.unused)}"
   logs.notice(
-    "Loaded %d variables from %s; %d are new%s%s.",
+    "Loaded %d variables from %s; %d %s new%s%s.",
     len(coverage.loaded),
     prefix,
     num_new,
+    "is" if num_new == 1 else "are",
     _listed(coverage.missing),
     unused if coverage.unused else "",
   )

@@ -246,7 +246,7 @@ def _confusion(directory):
 
 def _draw_confusion(axes, confusion, labels):
   axes.imshow(confusion, cmap="Blues")
-  axes.set(title="dev: true label, predicted label", xlabel="predicted", ylabel="true")
+  axes.set(title="dev: confusion matrix", xlabel="predicted", ylabel="true")
   axes.set_xticks(range(len(labels)), labels, rotation=45)
   axes.set_yticks(range(len(labels)), labels)
   most = max(map(max, confusion))

@@ -98,7 +98,8 @@ def _open_as_chief(run, num_steps, labels):
     checkpoint_files.select(directory, run.resumed)
   done = checkpoints.saved_step(directory)
   if _is_finished(run, done, num_steps):
-    logs.notice("Skipping training: %s is at step %d of %d.", directory, done, num_steps)
+    message = "Skipping training: %s is at step %d of %d; --overwrite_output_dir starts anew."
+    logs.notice(message, directory, done, num_steps)
     return None
   if history.best_step(directory) is not None and not settings.keep_best:
     logging.warning(
@@ -159,7 +160,7 @@ def log_training(run: Run, counts: dict[str, int], num_steps: int, done: int) ->
   for line in _option_lines(run):
     logs.notice("%s", line)
   if done:
-    logs.notice("Going on from step %d", done)
+    logs.notice("Going on from step %d; --overwrite_output_dir starts anew.", done)
   # The lines of the classic scripts, which other programs look for.
   logging.info("***** Running training *****")
   for what, count in counts.items():
