@@ -61,12 +61,12 @@ def write(run: Run, parts: Sequence[Trained]) -> None:
 def _write_picture(directory):
   """Draws the curves of a directory into its picture, where matplotlib is installed."""
   if figures is None:
-    logs.notice("  curves: for %s, pip install matplotlib", PICTURE_FILE)
+    logs.notice("Curves: pip install matplotlib draws them into %s", PICTURE_FILE)
     return
   picture = os.path.join(directory, PICTURE_FILE)
   with files.new_file(picture) as f:
     draw(directory).savefig(f, format="png", dpi=100)
-  logs.notice("  curves: %s", picture)
+  logs.notice("Curves: %s", picture)
 
 
 def _facts(run, parts):

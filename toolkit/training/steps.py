@@ -38,6 +38,10 @@ from toolkit.training.runs import Run
 Evaluate = Callable[[str], dict[str, float]]  # metrics of a checkpoint, by its prefix
 
 
+# A training by epochs of fewer steps hardly changes a model.
+_FEW_STEPS = 20
+
+
 def _goal(run):
   settings = run.settings
   options = (settings.keep_best, settings.early_stopping_patience, run.smaller_is_better)
@@ -157,6 +161,11 @@ def log_training(run: Run, counts: dict[str, int], num_steps: int, done: int) ->
   counted = ", ".join(f"{count} {what.removeprefix('Num ')}" for what, count in counts.items())
   size = run.settings.train_batch_size
   logs.notice("Training: %s, %d steps, batch size %d", counted, num_steps, size)
+  if num_steps < _FEW_STEPS and "num_train_epochs" in run.settings:
+    logs.notice(
+      "%d steps are few: a smaller --train_batch_size or more --num_train_epochs make more of them",
+      num_steps,
+    )
   for line in _option_lines(run):
     logs.notice("%s", line)
   if done:
