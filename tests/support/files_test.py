@@ -48,6 +48,17 @@ def test_what_cannot_be_read(directory):
   assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+  "test",
+  [files.exists, files.size_and_time, files.glob],  # isdir of TensorFlow returns False
+  ids=lambda test: test.__name__,
+)
+def test_a_storage_out_of_reach(test):
+  """Such as one without credentials: TensorFlow raises other errors than OSError."""
+  with pytest.raises(files.InputError, match=r"^nowhere://x/y: cannot be read: .*'nowhere'"):
+    test("nowhere://x/y")
+
+
 def test_messages_of_the_system_do_not_repeat_the_path(tmp_path):
   with pytest.raises(files.InputError) as caught:
     files.read_bytes(str(tmp_path / "none"))

@@ -111,6 +111,25 @@ def test_a_directory_that_cannot_be_written(run, tmp_path):
   assert run(f"--output_dir={tmp_path}")[-3:] == SHOWN
 
 
+def test_names_that_are_not_utf8_do_not_end_the_file(tmp_path):
+  """A path of other bytes has lone surrogates."""
+  (tmp_path / "script.py").write_text(
+    SCRIPT.replace('"a notice of %d", 7', '"in %s", "a\\udce9"').replace("--end", "\\udce9")
+  )
+  command = [sys.executable, str(tmp_path / "script.py"), f"--output_dir={tmp_path}"]
+  subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+  assert kept(tmp_path)[1] == "INFO in a\\udce9"
+  assert kept(tmp_path)[-2:] == ["INFO a later detail", "ERROR \\udce9: is wrong"]
+
+
+def test_names_of_levels_keep_their_numbers(tmp_path):
+  code = "import logging; from toolkit.support import log_output; log_output.start(False, False); "
+  code += "assert logging.getLevelName('INFO') == 20 and logging.getLevelName(25) == 'INFO'"
+  subprocess.run(
+    [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True
+  )
+
+
 def test_lines_stand_above_a_bar(run, tmp_path):
   lines = run(before=[sys.executable, "-c", "import pty, sys; pty.spawn(sys.argv[1:])"])
   (line,) = [line for line in lines if "beside the bar" in line]

@@ -13,6 +13,7 @@ import tensorflow.compat.v1 as tf
 
 from toolkit.formats import checkpoints
 from toolkit.records import input_pipeline
+from toolkit.support import files
 from toolkit.training import estimators
 
 
@@ -166,3 +167,33 @@ class _Estimator:
 def test_predictions_come_in_order_without_padding():
   rows = estimators.predict(_Estimator([2, 0, 1, 4, 3]), "input_fn", 4, "dev", "prefix")
   assert list(rows) == [{"value": value} for value in (0, 10, 20, 30)]
+
+
+# ---- Training -----------------------------------------------------------------------------------
+
+
+class _Diverging:
+  """Ends a training at its first step, as an error of any hook does."""
+
+  def __init__(self, directory):
+    self.model_dir = directory
+
+  def train(self, input_fn, hooks, max_steps):
+    with tf.Graph().as_default(), tf.Session() as session:
+      tf.losses.add_loss(tf.constant(1.0))
+      step = tf.train.get_or_create_global_step()
+      session.run(step.initializer)
+      hooks[0].begin()
+      hooks[0].after_create_session(session, None)
+    raise files.InputError("the loss is NaN")
+
+
+def test_an_error_gets_a_line_of_its_own(tmp_path, monkeypatch):
+  terminal = io.StringIO()
+  terminal.isatty = lambda: True
+  monkeypatch.setattr(sys, "stderr", terminal)
+  options = {"batch_size": 1, "save_steps": 9, "save_seconds": None, "log_steps": 1}
+  with pytest.raises(files.InputError, match="NaN") as caught:
+    estimators.train(_Diverging(str(tmp_path)), lambda step: None, 3, **options)
+  assert caught.value is not None  # the stack trace is alive, and the bar is in it
+  assert "Training   0%" in terminal.getvalue() and terminal.getvalue().endswith("\n")

@@ -60,14 +60,31 @@ def _gfile():
   return tf.io.gfile
 
 
+@contextlib.contextmanager
+def _converted_read_errors(path):
+  """Converts errors of reading, such as those of a storage out of reach, to an InputError."""
+  try:
+    yield
+  except InputError:
+    raise
+  except Exception as error:  # tf.io.gfile raises its own kinds
+    raise InputError(f"{path}: cannot be read: {describe(error)}") from error
+
+
 def exists(path: str) -> bool:
-  """Returns True for a file or directory that exists."""
-  return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
+  """Returns True for a file or directory that exists.
+
+  Raises:
+    InputError: the remote storage cannot be read. The other tests of paths raise it, too.
+  """
+  with _converted_read_errors(path):
+    return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
 
 
 def is_directory(path: str) -> bool:
   """Returns True for a directory that exists."""
-  return _gfile().isdir(path) if is_remote(path) else os.path.isdir(path)
+  with _converted_read_errors(path):
+    return _gfile().isdir(path) if is_remote(path) else os.path.isdir(path)
 
 
 def is_regular_file(path: str) -> bool:
@@ -81,26 +98,26 @@ def size_and_time(path: str) -> tuple[int, int]:
   Raises:
     InputError: the file does not exist.
   """
-  try:
+  with _converted_read_errors(path):
     if is_remote(path):
       status = _gfile().stat(path)
       return status.length, status.mtime_nsec
     status = os.stat(path)
     return status.st_size, status.st_mtime_ns
-  except Exception as error:  # tf.io.gfile raises its own kinds
-    raise InputError(f"{path}: cannot be read: {describe(error)}") from error
 
 
 def glob(pattern: str) -> list[str]:
   """Returns the sorted paths that match a shell pattern of the user's."""
-  return sorted(_gfile().glob(pattern) if is_remote(pattern) else local_glob.glob(pattern))
+  with _converted_read_errors(pattern):
+    return sorted(_gfile().glob(pattern) if is_remote(pattern) else local_glob.glob(pattern))
 
 
 def list_names(directory: str, pattern: str = "*") -> list[str]:
   """Returns the sorted names in a directory that match a shell pattern; none if there is none."""
   if not is_directory(directory):
     return []
-  names = _gfile().listdir(directory) if is_remote(directory) else os.listdir(directory)
+  with _converted_read_errors(directory):
+    names = _gfile().listdir(directory) if is_remote(directory) else os.listdir(directory)
   return sorted(fnmatch.filter((name.rstrip("/") for name in names), pattern))
 
 

@@ -41,6 +41,7 @@ def start(shows_all: bool, has_file: bool) -> None:
   global _is_started, _buffer
   _is_started = True
   logging.addLevelName(NOTICE, "INFO")  # one of the usual names, for those who read the file
+  logging.addLevelName(logging.INFO, "INFO")  # the level that the name stands for
   root, tensorflow = logging.getLogger(), logging.getLogger(_TENSORFLOW)
   for handler in list(tensorflow.handlers):  # absl's handler shows its lines as well
     tensorflow.removeHandler(handler)
@@ -143,7 +144,7 @@ class _LogFile(logging.FileHandler):
   """A log file that ends at the first line that cannot be written, such as on a full disk."""
 
   def __init__(self, path):
-    super().__init__(path, "a", encoding="utf-8")
+    super().__init__(path, "a", encoding="utf-8", errors="backslashreplace")
 
   def handleError(self, record):
     logging.getLogger().removeHandler(self)

@@ -471,7 +471,8 @@ def train(
       saver = hooks.CheckpointHook(output_dir, save_steps, save_seconds, inner_watch, progress)
       savers = [saver] if cluster.is_chief else []
       all_hooks = [progress, *savers, cluster.stop_hook(signals)]
-      estimator.train(make_input_fn(step), hooks=all_hooks, max_steps=end)
+      with contextlib.closing(progress):
+        estimator.train(make_input_fn(step), hooks=all_hooks, max_steps=end)
       made.append(progress.trained())
       step = checkpoints.saved_step(output_dir)
       if signals or (watch and watch.observe(step, checkpoint_files.latest(output_dir))):

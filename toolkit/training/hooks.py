@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import os
-import shutil
 import sys
 import time
 from typing import NamedTuple, Optional
@@ -230,7 +229,8 @@ class ProgressHook(tf.train.SessionRunHook):
     made, self._step = step - self._step, step
     self._last.add((step, time.monotonic()), values)
     if not self._bar.disable:
-      columns = shutil.get_terminal_size().columns - _BAR_COLUMNS - 2 * len(str(self._num_steps))
+      terminal = self._bar.format_dict["ncols"] or _LINE_COLUMNS
+      columns = terminal - _BAR_COLUMNS - 2 * len(str(self._num_steps))
       self._bar.set_postfix_str(status(self._scalars(), columns), refresh=False)
     self._bar.update(made)
     if _is_due(step, self._last_point, self._point_steps):
@@ -243,13 +243,18 @@ class ProgressHook(tf.train.SessionRunHook):
       self._add_point()
     if self._step > self._last_line:
       self._add_line()
-    self._bar.close()
+    self.close()
     self._seconds = time.monotonic() - self._start[1]
     made = self.trained()
     speed = made.examples / max(made.seconds, 1e-9)
     logs.notice(
       "Trained %d steps in %s, %.1f examples/s.", made.steps, duration(made.seconds), speed
     )
+
+  def close(self) -> None:
+    """Ends the terminal's line of progress, so that an error message gets a line of its own."""
+    if self._bar is not None:
+      self._bar.close()
 
   def trained(self) -> Trained:
     """Returns steps and times of the session under this hook, which has ended."""
