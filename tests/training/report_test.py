@@ -90,3 +90,32 @@ def test_the_picture_has_a_panel_for_all_that_is_known(tmp_path):
   assert [axes.get_title() for axes in (rate, dev)] == ["learning rate", "dev"]
   assert [line.get_label() for line in dev.lines] == ["accuracy"]
   assert [text.get_text() for text in confusion.texts] == ["3", "1", "0", "4"]
+
+
+def confusion_of(directory, labels):
+  """Writes a confusion matrix of zeros, with these labels."""
+  metrics = {
+    "confusion_matrix": [[0] * len(labels)] * len(labels),
+    "per_class": [{"label": label} for label in labels],
+  }
+  (directory / "eval_metrics.json").write_text(json.dumps(metrics))
+
+
+def test_labels_that_are_no_plain_words(tmp_path, recwarn):
+  """Such as a formula that cannot be read, letters that the font lacks, and a whole text."""
+  pytest.importorskip("matplotlib")
+  confusion_of(tmp_path, ["$a_$", "\u597d", "x" * 500, "a\nb"])
+  report._write_picture(str(tmp_path))
+  assert (tmp_path / "report.png").stat().st_size > 1000
+  assert not recwarn.list
+  (axes,) = report.draw(str(tmp_path)).axes
+  names = [text.get_text() for text in axes.get_xticklabels()]
+  assert names == [r"\$a_\$", "\u597d", "x" * 17 + "...", "a b"]
+
+
+def test_a_matrix_of_many_labels_has_no_text(tmp_path):
+  """Thousands of counts take minutes to draw, and cannot be read."""
+  pytest.importorskip("matplotlib")
+  confusion_of(tmp_path, [str(number) for number in range(150)])
+  (axes,) = report.draw(str(tmp_path)).axes
+  assert not axes.texts and len(axes.get_xticklabels()) < 20

@@ -9,6 +9,7 @@ import contextlib
 import math
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any, Optional
 
@@ -35,6 +36,10 @@ PICTURE_FILE = "report.png"
 
 # The event files of a training, for TensorBoard.
 EVENTS = "events.out.tfevents.*"
+
+# Labels of a confusion matrix that are written beside it, with the counts in it, and their length.
+_MOST_LABELS = 20
+_LABEL_CHARACTERS = 20
 
 # Values of a result that a line of the log shows.
 _MOST_VALUES = 6
@@ -64,7 +69,8 @@ def _write_picture(directory):
     logs.notice("Curves: pip install matplotlib draws them into %s", PICTURE_FILE)
     return
   picture = os.path.join(directory, PICTURE_FILE)
-  with files.new_file(picture) as f:
+  with files.new_file(picture) as f, warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # such as those about letters that the font lacks
     draw(directory).savefig(f, format="png", dpi=100)
   logs.notice("Curves: %s", picture)
 
@@ -247,10 +253,21 @@ def _confusion(directory):
 def _draw_confusion(axes, confusion, labels):
   axes.imshow(confusion, cmap="Blues")
   axes.set(title="dev: confusion matrix", xlabel="predicted", ylabel="true")
-  axes.set_xticks(range(len(labels)), labels, rotation=45)
-  axes.set_yticks(range(len(labels)), labels)
+  if len(labels) > _MOST_LABELS:
+    return
+  names = list(map(_label_name, labels))
+  axes.set_xticks(range(len(names)), names, rotation=45)
+  axes.set_yticks(range(len(names)), names)
   most = max(map(max, confusion))
   for row, counts in enumerate(confusion):
     for column, count in enumerate(counts):
       color = "white" if count > most / 2 else "black"
       axes.text(column, row, count, ha="center", va="center", color=color)
+
+
+def _label_name(label):
+  """Returns a label as matplotlib shows it: short, on one line, and without formulas in $...$."""
+  name = "".join(c if c.isprintable() else " " for c in label)
+  if len(name) > _LABEL_CHARACTERS:
+    name = name[: _LABEL_CHARACTERS - 3] + "..."
+  return name.replace("$", r"\$")
