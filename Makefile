@@ -43,7 +43,7 @@ quickstart-squad: model
 	  --model="$(MODEL)" --output_dir="$(WORK)/squad" --overwrite_output_dir \
 	  --do_train --do_predict --do_eval --version_2_with_negative --null_score_diff_threshold=auto \
 	  --train_batch_size=8 --learning_rate=1e-4 --num_train_epochs=6 --max_seq_length=192 \
-	  --bucket_by_length --save_checkpoints_steps=1000 --log_every_steps=100
+	  --bucket_by_length --save_checkpoints_steps=1000 --log_every_steps=200
 	$(RUN) run_squad.py --do_predict --predict_file=samples/squad/questions.json \
 	  --output_dir="$(WORK)/squad" --null_score_diff_threshold=auto
 	@echo; echo "samples/squad/dev.json: exact match and F1 of the questions with an answer (HasAns)"; \
