@@ -130,7 +130,7 @@ def _results(run):
   results = {}
   for path in files.list_paths(run.settings.output_dir, "eval_metrics*.json"):
     metrics = files.read_json(path)
-    if metrics["global_step"] == checkpoints.checkpoint_step(run.checkpoint()):
+    if metrics.get("global_step") == checkpoints.checkpoint_step(run.checkpoint()):
       results[metrics.get("set", "dev")] = {
         name: value for name, value in metrics.items() if isinstance(value, float)
       }
