@@ -97,6 +97,12 @@ def test_paragraphs_and_questions_are_read_in_turn(monkeypatch, capsys, text, an
   assert _conversation(monkeypatch, capsys, io.StringIO(text)) == answers
 
 
+def test_input_that_is_not_utf8(monkeypatch):
+  monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9\n\nq\n"), "utf-8"))
+  with pytest.raises(files.InputError, match="standard input: found byte 0xe9, which is not UTF-8"):
+    question_answerer.converse(_Echo(), None, None)
+
+
 def test_one_question_is_about_all_of_standard_input(monkeypatch, capsys):
   stdin = io.StringIO("p\nwhy?\n\nq\n")
   assert _conversation(monkeypatch, capsys, stdin, "a") == "a p\nwhy?\n\nq\n"

@@ -1,12 +1,15 @@
 """Scripts without absl's flags: arguments, help and errors."""
 
+import os
 import pathlib
+import subprocess
 import sys
 
 import pytest
 
 from toolkit.support import files, plain_command_line
 
+ROOT = pathlib.Path(__file__).parents[2]
 DESCRIPTION = "Does it.\n\n  python tool.py x\n"
 
 
@@ -50,3 +53,26 @@ def test_ends(monkeypatch, error, stopped, status):
   with pytest.raises(SystemExit) as caught:
     plain_command_line.run(main, stopped)
   assert caught.value.code == status
+
+
+@pytest.mark.parametrize("flush", [False, True])
+def test_a_reader_that_ends_early(tmp_path, flush):
+  """As with | head."""
+  script = tmp_path / "tool.py"
+  script.write_text(
+    "from toolkit.support import plain_command_line\n"
+    "def main(_):\n"
+    f"  for _ in range(9): print('x' * 4000, flush={flush})\n"
+    "plain_command_line.run(main)\n"
+  )
+  read_end, write_end = os.pipe()
+  os.close(read_end)
+  done = subprocess.run(
+    [sys.executable, str(script)],
+    stdout=write_end,
+    stderr=subprocess.PIPE,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+    check=False,
+  )
+  os.close(write_end)
+  assert (done.returncode, done.stderr) == (141, b"")

@@ -151,13 +151,23 @@ class _Lines:
     self.put_back = None
 
   def read(self, prompt: str = "") -> Optional[str]:
-    """Returns a line without spaces around it, or None at the end; a terminal gets the prompt."""
+    """Returns a line without spaces around it, or None at the end; a terminal gets the prompt.
+
+    Raises:
+      files.InputError: the input is not of the terminal's encoding, as a rule UTF-8.
+    """
     if self.put_back is not None:
       line, self.put_back = self.put_back, None
       return line
     if sys.stdin.isatty():
       print(prompt, end="", flush=True)
-    line = sys.stdin.readline()
+    try:
+      line = sys.stdin.readline()
+    except UnicodeDecodeError as error:
+      raise files.InputError(
+        f"standard input: found byte 0x{error.object[error.start]:02x}, which is not "
+        f"{error.encoding.upper()}; convert it to UTF-8 text"
+      ) from error
     if not line and sys.stdin.isatty():
       print(flush=True)  # what comes next, such as the shell's prompt, gets a line of its own
     return line.strip() if line else None

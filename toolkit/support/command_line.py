@@ -322,7 +322,8 @@ _LOG_FLAGS = ("verbosity", "logtostderr", "alsologtostderr", "stderrthreshold")
 def run(main: Callable[[list[str]], object], script_flags: ScriptFlags) -> None:
   """Parses the command line and runs `main`, ending the process with its exit status.
 
-  A files.InputError becomes one line and status 1; Ctrl-C status 130.
+  A files.InputError becomes one line and status 1; Ctrl-C status 130, and standard output that is
+  read no more status 141.
   """
   program = quiet_start.program_name()
 
@@ -337,7 +338,9 @@ def run(main: Callable[[list[str]], object], script_flags: ScriptFlags) -> None:
       logging.set_stderrthreshold("info")
     shows_all = any(flags.FLAGS[name].present for name in _LOG_FLAGS)
     log_output.start(shows_all, has_file="output_dir" in script_flags.FLAGS)
-    return main(argv)
+    status = main(argv)
+    quiet_start.flush_output()
+    return status
 
   if isinstance(sys.stdout, io.TextIOWrapper):  # may be of an encoding without some letters
     sys.stdout.reconfigure(errors="backslashreplace")
@@ -346,6 +349,8 @@ def run(main: Callable[[list[str]], object], script_flags: ScriptFlags) -> None:
   except files.InputError as error:
     log_output.write_error(str(error))
     sys.exit(f"{program}: error: {error}")
+  except BrokenPipeError:
+    quiet_start.end_without_reader()
   except KeyboardInterrupt:
     sys.exit(130)
 

@@ -40,6 +40,9 @@ def run(main: Callable[[list[str]], None], stopped: str = "") -> None:
   program = quiet_start.program_name()
   try:
     main(sys.argv[1:])
+    quiet_start.flush_output()
+  except BrokenPipeError:
+    quiet_start.end_without_reader()
   except files.InputError as error:
     sys.exit(f"{program}: error: {error}")
   except KeyboardInterrupt:

@@ -13,6 +13,7 @@ imports the scripts. Where a script is the program,
 Only the standard library is imported here, in a syntax that older Pythons know.
 """
 
+import errno
 import os
 import re
 import shlex
@@ -149,6 +150,24 @@ def open_standard_streams() -> None:
         os.close(null)
       stream = open(descriptor, mode, encoding="utf-8", closefd=False)  # noqa: SIM115
       setattr(sys, name, stream)
+
+
+def end_without_reader() -> None:
+  """Ends the process, when the reader of standard output has ended, such as `head`.
+
+  The status is that of a program which such a write ends by SIGPIPE, 141.
+  """
+  os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is not yet written
+  sys.exit(141)
+
+
+def flush_output() -> None:
+  """Writes what standard output holds back; see end_without_reader."""
+  try:
+    sys.stdout.flush()
+  except OSError as error:  # others than this one are shown by Python, as it ends
+    if error.errno == errno.EPIPE:
+      end_without_reader()
 
 
 def _report_missing_packages():
