@@ -36,9 +36,26 @@ def lines(table):
   ]
 
 
-if __name__ == "__main__":
-  loaded = []
-  for path in sys.argv[1:3]:
+def main(paths):
+  """Prints the answers of two files; SystemExit with one line if they cannot be used."""
+  if len(paths) != 2:
+    sys.exit("usage: python tools/answers.py QUESTIONS.json predictions.json")
+  loaded = [_read(path) for path in paths]
+  try:
+    found = rows(*loaded)
+  except (KeyError, TypeError, IndexError) as error:
+    sys.exit(f"{paths[1]}: has no answers to the questions of {paths[0]}: there is no {error}")
+  sys.stdout.reconfigure(errors="backslashreplace")
+  print(*lines([("question", "answer", "expected"), *found]), sep="\n")
+
+
+def _read(path):
+  try:
     with open(path, encoding="utf-8") as f:
-      loaded.append(json.load(f))
-  print(*lines([("question", "answer", "expected"), *rows(*loaded)]), sep="\n")
+      return json.load(f)
+  except (OSError, ValueError) as error:
+    sys.exit(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+if __name__ == "__main__":
+  main(sys.argv[1:])

@@ -201,6 +201,10 @@ def _write_stamps(venv, stamps):
 if __name__ == "__main__":
   if sys.version_info < (3, 6):  # noqa: UP036
     sys.exit(WRONG_PYTHON % sys.version_info[:2])
+  if len(sys.argv) < 3 or not sys.argv[1] or not set(sys.argv[2:]) <= set(STEPS):
+    sys.exit(
+      "usage: python tools/environment.py DIR STEP ..., of the steps " + ", ".join(sorted(STEPS))
+    )
   try:
     main(sys.argv[1], sys.argv[2:])
   except KeyboardInterrupt:
