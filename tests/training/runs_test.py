@@ -178,3 +178,19 @@ def test_labels_beside_weights_in_the_working_directory(tmp_path, monkeypatch):
   nothing = dict.fromkeys(runs.Run._fields)
   run = runs.Run(**{**nothing, "settings": command_line.Settings(values)})
   assert run.known_labels() == ["no", "yes"]
+
+
+def test_a_run_that_only_shows_a_result_writes_nothing(begin, model, monkeypatch):
+  """So that it may be of a directory that is read-only."""
+  training = begin(model=model)
+  shows = training._replace(settings=training.settings.replace(do_train=False))
+  runs.make_directory(shows)  # it logs to the directory, which then is there
+
+  def refuse(path, flag):
+    raise files.InputError(f"--{flag}: cannot write in {path}")
+
+  monkeypatch.setattr(files, "make_directory", refuse)
+  runs.make_directory(shows)
+  for run in (training, shows._replace(settings=shows.settings.replace(do_predict=True))):
+    with pytest.raises(files.InputError, match="--output_dir: cannot write"):
+      runs.make_directory(run)

@@ -423,8 +423,16 @@ def _lacking_slots(run):
 
 
 def make_directory(run: Run) -> None:
-  """Makes the output directory; a run that does not train logs to the file there from now on."""
-  files.make_directory(run.settings.output_dir, "output_dir")
+  """Makes the output directory; a run that does not train logs to the file there from now on.
+
+  A run that only shows a result, such as that of --text, needs no right to write there.
+
+  Raises:
+    files.InputError: it cannot be created, or not be written.
+  """
+  writes = any(run.settings[name] for name in ("do_train", "do_eval", "do_predict"))
+  if writes or not files.is_directory(run.settings.output_dir):
+    files.make_directory(run.settings.output_dir, "output_dir")
   if not run.settings.do_train:
     log_output.write_to(run.settings.output_dir)
 
