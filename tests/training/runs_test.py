@@ -194,3 +194,12 @@ def test_a_run_that_only_shows_a_result_writes_nothing(begin, model, monkeypatch
   for run in (training, shows._replace(settings=shows.settings.replace(do_predict=True))):
     with pytest.raises(files.InputError, match="--output_dir: cannot write"):
       runs.make_directory(run)
+
+
+@pytest.mark.parametrize("name", ["output_dir", "model", "init_checkpoint", "teacher_dir"])
+def test_a_name_that_is_not_utf8(begin, model, tmp_path, name):
+  """Such a byte of the command line is half a character in Python, which TensorFlow refuses."""
+  flags = {"model": model, name: f"{tmp_path}/\udce9"}
+  with pytest.raises(files.InputError, match=rf"--{name}: .*\\udce9' is not UTF-8") as caught:
+    begin(**flags)
+  assert str(caught.value).isascii() and not os.path.exists(tmp_path / "out")

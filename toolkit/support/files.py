@@ -155,6 +155,18 @@ def find(patterns: str, flag: str, each_once: bool = True) -> list[str]:
   return list(dict.fromkeys(paths)) if each_once else paths
 
 
+def check_name(path: str, flag: str) -> None:
+  """Checks that TensorFlow can use the path of a flag.
+
+  Raises:
+    InputError: it is not UTF-8.
+  """
+  try:
+    path.encode("utf-8")
+  except UnicodeEncodeError as error:
+    raise InputError(f"--{flag}: the name {path!a} is not UTF-8; rename it") from error
+
+
 def make_directory(path: str, flag: str) -> None:
   """Creates the directory of a flag with its parents, and checks that it is writable.
 

@@ -156,6 +156,8 @@ def begin(
   processes.prepare_process()
   settings = script_flags.settings().adopt(adopted or {})
   settings.require(["output_dir"], "every run")
+  for name in ("output_dir", "model", "init_checkpoint", "teacher_dir"):
+    files.check_name(settings.as_dict().get(name) or "", name)
   settings, weights_flag = _adopt_files(settings, needs_vocab)
   teacher = _find_teacher(settings, script)
   if teacher:
