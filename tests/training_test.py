@@ -147,6 +147,8 @@ def test_early_stopping(model, tmp_path, log):
   run(tmp_path, model, **flags)
   assert [entry["step"] for entry in entries(tmp_path)] == [2, 4]
   assert weights(tmp_path)["global_step"] == 4
+  stop = "Stopping early at step 4: no better evaluation since step 2."
+  assert log.messages.count(stop) == 1
   log.clear()
   run(tmp_path, model, **flags)
   assert any(message.startswith("Skipping training") for message in log.messages)

@@ -210,7 +210,7 @@ def test_only_the_standard_library_is_imported():
   tree = ast.parse(pathlib.Path(quiet_start.__file__).read_text("utf-8"))
   imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
   modules = {getattr(node, "module", None) or node.names[0].name for node in imports}
-  assert modules == {"collections.abc", "os", "re", "shlex", "sys", "typing"}
+  assert modules == {"collections.abc", "errno", "os", "re", "shlex", "sys", "typing"}
 
 
 # ---- The program's name -------------------------------------------------------------------------

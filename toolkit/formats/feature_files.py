@@ -21,7 +21,6 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Any, Optional
 
 import numpy as np
@@ -136,12 +135,7 @@ class NpzWriter:
   def __enter__(self) -> "NpzWriter":
     return self
 
-  def __exit__(
-    self,
-    error_type: Optional[type[BaseException]],
-    error: Optional[BaseException],
-    traceback: Optional[TracebackType],
-  ) -> None:
+  def __exit__(self, error_type: Optional[type[BaseException]], *_: object) -> None:
     if error_type is None and self._numbers:
       self._write_shard()
     for spool in self._spools:

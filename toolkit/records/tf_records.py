@@ -8,7 +8,6 @@ import functools
 import os
 import struct
 from collections.abc import Iterable, Sequence
-from types import TracebackType
 from typing import Any, NamedTuple, Optional, Union
 
 import google_crc32c
@@ -237,12 +236,7 @@ class RecordWriter:
   def __enter__(self) -> "RecordWriter":
     return self
 
-  def __exit__(
-    self,
-    error_type: Optional[type[BaseException]],
-    error: Optional[BaseException],
-    traceback: Optional[TracebackType],
-  ) -> None:
+  def __exit__(self, error_type: Optional[type[BaseException]], *_: object) -> None:
     if error_type is None:
       self.close()
       return

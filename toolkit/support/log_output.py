@@ -109,9 +109,12 @@ class _ForUsers(logging.Filter):
   def filter(self, record):
     if record.name == _TENSORFLOW:
       return record.levelno >= logging.ERROR
-    is_known = record.levelno == logging.WARNING and record.getMessage() in self._warnings
-    self._warnings.update([record.getMessage()] if record.levelno == logging.WARNING else [])
-    return not is_known
+    if record.levelno != logging.WARNING:
+      return True
+    message = record.getMessage()
+    is_new = message not in self._warnings
+    self._warnings.add(message)
+    return is_new
 
 
 def _is_no_deprecation(record):

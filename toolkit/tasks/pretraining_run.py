@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 import time
-from types import TracebackType
 from typing import Any, NamedTuple, Optional
 
 from absl import logging
@@ -73,12 +72,7 @@ class RunFiles:
       logging.info("  %s", path)
     return self
 
-  def __exit__(
-    self,
-    error_type: Optional[type[BaseException]],
-    error: Optional[BaseException],
-    traceback: Optional[TracebackType],
-  ) -> None:
+  def __exit__(self, error_type: Optional[type[BaseException]], *_: object) -> None:
     pretraining.remove_parts(self._job.outputs)
     if not self.is_complete():
       self._cut_to_state()
@@ -247,12 +241,7 @@ class Progress:
   def __enter__(self) -> "Progress":
     return self
 
-  def __exit__(
-    self,
-    error_type: Optional[type[BaseException]],
-    error: Optional[BaseException],
-    traceback: Optional[TracebackType],
-  ) -> None:
+  def __exit__(self, error_type: Optional[type[BaseException]], *_: object) -> None:
     self._bar.close()
 
   def clear(self) -> None:

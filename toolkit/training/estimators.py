@@ -477,14 +477,22 @@ def train(
       step = checkpoints.saved_step(output_dir)
       if signals or (watch and watch.observe(step, checkpoint_files.latest(output_dir))):
         break
+  _log_end(signals, watch if step < num_steps else None, step)
   if signals:
-    logging.warning(
-      "Stopped by %s at step %d, which is saved; the same command continues from there.",
-      signal.Signals(signals[0]).name,
-      checkpoints.saved_step(output_dir),
-    )
     raise Interrupted(signals[0])
   return made
+
+
+def _log_end(signals, watch, step):
+  """Logs that signals, or a watch that is exhausted, have ended a training after a step."""
+  if signals:
+    name = signal.Signals(signals[0]).name
+    logging.warning(
+      "Stopped by %s at step %d, which is saved; the same command continues from there.", name, step
+    )
+  elif watch and watch.history.is_exhausted():
+    best = watch.history.best()["step"]
+    logs.notice("Stopping early at step %d: no better evaluation since step %d.", step, best)
 
 
 # ---- Evaluation and prediction ------------------------------------------------------------------

@@ -141,13 +141,6 @@ class _EvaluationListener(tf.train.CheckpointSaverListener):
     checkpoint = checkpoint_files.latest(self._output_dir)
     should_stop = self._watch.observe(int(global_step_value), checkpoint)
     self._progress.leave_out(time.monotonic() - start)
-    best = self._watch.history.best()
-    if should_stop and best is not None:
-      logs.notice(
-        "Stopping early at step %d: no better evaluation since step %d.",
-        global_step_value,
-        best["step"],
-      )
     return should_stop
 
 

@@ -85,6 +85,7 @@ def _facts(run, parts):
   goal = run.settings.eval_steps and run.settings.best_metric
   evaluations = history.read(directory) if goal else []
   seconds = _sum(parts, "seconds")
+  num_kept = len(files.list_paths(directory, "model.ckpt-*.index"))
   facts = {
     "script": run.script,
     "model": {
@@ -100,7 +101,7 @@ def _facts(run, parts):
     "examples_per_second": _sum(parts, "examples") / max(seconds, 1e-9),
     "last_checkpoint": last,
     "checkpoint_in_use": model_directory.trained_checkpoint(directory),
-    "checkpoints": {"mib_each": _checkpoint_mib(last), "kept": len(_kept(directory))},
+    "checkpoints": {"mib_each": _checkpoint_mib(last), "kept": num_kept},
   }
   if run.settings.do_eval:
     facts["results"] = _results(run)
@@ -112,11 +113,6 @@ def _facts(run, parts):
     best = history.History(directory, aim, sys.maxsize).best()
     facts["evaluation"] = {"metric": goal, "best": best, "last": evaluations[-1]}
   return facts
-
-
-def _kept(directory):
-  """Returns the paths of the checkpoints that training has left in a directory."""
-  return files.list_paths(directory, "model.ckpt-*.index")
 
 
 def _checkpoint_mib(prefix):
