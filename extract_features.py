@@ -38,7 +38,9 @@ import tokenization
 from tokenization import _truncate_seq_pair  # noqa: F401
 from toolkit.formats import checkpoints, feature_files, model_files
 from toolkit.records import input_pipeline, tf_records
-from toolkit.serving.feature_extractor import FeatureExtractor, find_model, load_model
+from toolkit.serving import engines
+from toolkit.serving.encoder_files import find_model, load_model
+from toolkit.serving.feature_extractor import FeatureExtractor
 from toolkit.support import command_line, files, logs, precision, processes
 from toolkit.support.tensorflow_versions import tf
 from toolkit.tasks import vectors
@@ -131,6 +133,7 @@ flags.DEFINE_bool(
 )
 run_flags.define_device_flags(flags, loops=False)
 run_flags.define_precision_flag(flags)
+run_flags.define_engine_flag(flags, engines.TENSORFLOW)
 
 
 # ---- Examples and features ----------------------------------------------------------------------
@@ -327,6 +330,7 @@ def run_predictor(job: Job) -> Iterator[Result]:
     batch_size=settings.batch_size,
     use_one_hot_embeddings=settings.use_one_hot_embeddings,
     amp=settings.amp,
+    engine=settings.engine,
   )
 
   def results():

@@ -370,7 +370,7 @@ def classify_text(job: Job) -> None:
   run, settings = job.run, job.run.settings
   kind, tokenizer = job.task.kind, run.required_tokenizer()
   threshold = classification.label_threshold(settings) if kind is LABELS else 0.5
-  options: list[Any] = [job.labels, settings.max_seq_length, kind, threshold]
+  options: list[Any] = [job.labels, settings.max_seq_length, kind, threshold, settings.engine]
   model = Classifier(run.checkpoint(), run.config, tokenizer, *options)
   text = settings.text if settings.text_b is None else (settings.text, settings.text_b)
   print(classifier.prediction_line(*model.classify([text])), flush=True)

@@ -254,8 +254,8 @@ def predict(job: Job) -> None:
 def choose(job: Job) -> None:
   """Prints the choices of --choice on standard output, the most probable first."""
   run, settings = job.run, job.run.settings
-  length = settings.max_seq_length
-  model = Chooser(run.checkpoint(), run.config, run.required_tokenizer(), length)
+  options = (settings.max_seq_length, settings.engine)
+  model = Chooser(run.checkpoint(), run.config, run.required_tokenizer(), *options)
   found = model.choose(settings.choice, settings.question, settings.context)
   print("\n".join(chooser.choice_lines(found)), flush=True)
 

@@ -378,6 +378,7 @@ def tag_text(job: Job) -> None:
     job.labels,
     settings.max_seq_length,
     settings.tag_scheme,
+    settings.engine,
   )
   print("\n".join(tagger.record_lines(model.tag(settings.text))), flush=True)
 

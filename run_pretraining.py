@@ -25,7 +25,7 @@ import optimization  # noqa: F401
 import tokenization
 from toolkit.formats import checkpoints, model_directory
 from toolkit.records import input_pipeline
-from toolkit.serving import mask_filler
+from toolkit.serving import engines, mask_filler
 from toolkit.serving.mask_filler import MASK, MaskFiller
 from toolkit.support import command_line, files
 from toolkit.support.tensorflow_versions import tf
@@ -327,6 +327,7 @@ def fill_masks(job: Job) -> None:
     settings.do_lower_case,
     settings.max_seq_length,
     settings.top_k,
+    engines.TENSORFLOW,
   )
   lines = []
   for text, masks in zip(job.texts, filler.fill_all(job.texts)):

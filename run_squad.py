@@ -407,9 +407,8 @@ def ask(run: runs.Run) -> None:
   elif not settings.is_given("null_score_diff_threshold"):
     threshold = squad_answers.known_threshold(settings.output_dir)
   features = squad.settings_of(settings, is_training=False)
-  answerer = QuestionAnswerer(
-    run.checkpoint(), run.config, features, threshold, settings.max_answer_length
-  )
+  options = (threshold, settings.max_answer_length, settings.engine)
+  answerer = QuestionAnswerer(run.checkpoint(), run.config, features, *options)
   question_answerer.converse(answerer, settings.question, paragraph_to_ask(settings))
 
 

@@ -42,7 +42,7 @@ def toolkit_model(config, pooled, amp=False):
   import tensorflow.compat.v1 as tf
 
   import modeling
-  from toolkit.serving import predictor
+  from toolkit.serving import tensorflow_engine
   from toolkit.support import precision, processes
 
   processes.prepare_process()
@@ -62,7 +62,7 @@ def toolkit_model(config, pooled, amp=False):
       session.run(tf.global_variables_initializer())
       tf.train.Saver().save(session, prefix, write_state=False, write_meta_graph=False)
     session_config = plan.session_config(is_training=False)
-    loaded = predictor.Predictor(build, prefix, session_config=session_config)
+    loaded = tensorflow_engine.load_predictor(build, prefix, session_config=session_config)
 
   def answer(ids):
     return [result["vectors"] for result in loaded.run([(row, [0] * len(row)) for row in ids])]

@@ -44,7 +44,7 @@ import run_classifier
 import run_squad
 from toolkit.formats import checkpoints, model_directory
 from toolkit.records import input_pipeline
-from toolkit.serving.predictor import Predictor
+from toolkit.serving.tensorflow_engine import load_predictor
 from toolkit.support import files, processes
 from toolkit.tasks import classification
 from toolkit.training import distillation
@@ -191,7 +191,7 @@ def measure_speeds(args, weights, rows):
   for name, directory in weights.items():
     build = functools.partial(build_model, args, directory)
     checkpoint = os.path.join(directory, convert_checkpoint.CHECKPOINT)
-    sides[name] = functools.partial(speed, Predictor(build, checkpoint))
+    sides[name] = functools.partial(speed, load_predictor(build, checkpoint))
   return {name: values[1:] for name, values in turns.take(sides, args.turns + 1).items()}
 
 

@@ -26,6 +26,7 @@ import modeling
 import run_ner
 from toolkit.formats import model_directory
 from toolkit.metrics import ner_metrics
+from toolkit.metrics.entities import find_entities
 from toolkit.support import command_line, files
 from toolkit.tasks import tagging
 
@@ -187,7 +188,7 @@ def test_predictions_stand_beside_the_words(trained, data):
   assert right / len(columns) > 0.8
   for record in found:
     assert record["text"] == " ".join(record["words"])
-    assert len(record["entities"]) == len(ner_metrics.entities(record["tags"]))
+    assert len(record["entities"]) == len(find_entities(record["tags"]))
     for entity in record["entities"]:
       words = record["words"][entity["start_word"] : entity["end_word"]]
       characters = record["text"][entity["start_char"] : entity["end_char"]]

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from toolkit.metrics import ner_metrics
-from toolkit.metrics.ner_metrics import Entity, entities, entity_metrics, tag_metrics
+from toolkit.metrics.entities import Entity, find_entities
+from toolkit.metrics.ner_metrics import entity_metrics, tag_metrics
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ from toolkit.metrics.ner_metrics import Entity, entities, entity_metrics, tag_me
   ],
 )
 def test_entities(tags, found):
-  assert entities(tags.split()) == [Entity(*each) for each in found]
+  assert find_entities(tags.split()) == [Entity(*each) for each in found]
 
 
 def test_measures_worked_by_hand():
@@ -124,7 +124,7 @@ def chunks(tags):
 @given(PAIRS)
 def test_measures_count_equal_chunks(pairs):
   gold, predicted = ([list(tags) for tags in side] for side in zip(*(zip(*row) for row in pairs)))
-  assert [set(ner_metrics.entities(tags)) for tags in gold] == [chunks(tags) for tags in gold]
+  assert [set(find_entities(tags)) for tags in gold] == [chunks(tags) for tags in gold]
   metrics = entity_metrics(gold, predicted)
   num_right = sum(len(chunks(g) & chunks(p)) for g, p in zip(gold, predicted))
   num_gold = sum(map(len, map(chunks, gold)))

@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.eager import context
 from tiny_runs import SPECIAL, encoder_layers, save_checkpoint, save_model, start_flags
 
-from toolkit.serving import feature_extractor
+from toolkit.serving import encoder_files, feature_extractor
 from toolkit.serving.feature_extractor import FeatureExtractor
 from toolkit.support import files, precision
 
@@ -129,18 +129,18 @@ def test_files_that_are_elsewhere(model, tmp_path):
     "bert_config_file": str(model / "bert_config.json"),
   }
   with pytest.raises(files.InputError, match=r"--model: .* has no bert_config.json; give --bert"):
-    feature_extractor.find_model(str(tmp_path), "model")
+    encoder_files.find_model(str(tmp_path), "model")
   found = {"init_checkpoint": str(tmp_path / "bert_model.ckpt"), "do_lower_case": True}
-  assert feature_extractor.find_model(str(tmp_path), "model", given) == found
+  assert encoder_files.find_model(str(tmp_path), "model", given) == found
   extractor = FeatureExtractor.from_directory(str(tmp_path), max_seq_length=32, **given)
   assert extractor.encode(["old"]).shape == (1, 16)
 
 
 def test_a_directory_tells_its_casing(model, tmp_path):
-  assert feature_extractor.find_model(str(model))["do_lower_case"] is True
+  assert encoder_files.find_model(str(model))["do_lower_case"] is True
   save_model(tmp_path, VOCAB)
   (tmp_path / "run.json").write_text('{"script": "run_ner", "flags": {"do_lower_case": false}}')
-  assert feature_extractor.find_model(str(tmp_path))["do_lower_case"] is False
+  assert encoder_files.find_model(str(tmp_path))["do_lower_case"] is False
   encoder = FeatureExtractor.from_directory(str(tmp_path), max_seq_length=32)
   assert encoder.tokenizer.tokenize("Old old") == ["[UNK]", "old"]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tiny_runs import SPECIAL
 
 import tokenization
-from toolkit.metrics import ner_metrics
+from toolkit.metrics.entities import Entity, find_entities
 from toolkit.records import tf_records
 from toolkit.support import command_line, files
 from toolkit.tasks import tagging
@@ -391,9 +391,9 @@ ENTITY_LISTS = st.lists(st.tuples(st.sampled_from("AB"), st.integers(0, 2), st.i
 def test_tags_of_each_scheme_have_their_entities(parts, scheme):
   entities, end = [], 0
   for name, gap, length in parts:
-    entities.append(ner_metrics.Entity(name, end + gap, end + gap + length))
+    entities.append(Entity(name, end + gap, end + gap + length))
     end += gap + length
-  assert ner_metrics.entities(tagging.encode_entities(entities, end, scheme)) == entities
+  assert find_entities(tagging.encode_entities(entities, end, scheme)) == entities
 
 
 # ---- Raw text -----------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ best/              the same for the best checkpoint, where one is kept
 
 import os
 import platform
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, Optional
+from collections.abc import Sequence
+from typing import Any, Optional
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -18,11 +18,11 @@ from absl import logging
 
 import modeling
 import tokenization
-from toolkit.formats import checkpoint_files
+from toolkit.formats import checkpoint_files, exported_model
 from toolkit.formats.model_files import CONFIG_FILE, VOCAB_FILE
+from toolkit.formats.trained_model import LABEL_FILE, Trained
 from toolkit.support import files, log_output
 
-LABEL_FILE = "label_list.txt"
 RUN_FILE = "run.json"
 BEST = "best"
 BEST_FILE = "best.json"
@@ -236,37 +236,6 @@ def vocab_problem(vocab: dict[str, int], vocab_size: int) -> Optional[tuple[str,
   )
 
 
-class Trained(NamedTuple):
-  """A model that a script has trained, by the files of its directory.
-
-  Attributes:
-    flags: flag name -> value of the training; empty for directories without run.json.
-    labels: in the order of their ids, or None.
-  """
-
-  directory: str
-  config: modeling.BertConfig
-  vocab_file: str
-  flags: dict[str, Any]
-  labels: Optional[list[str]]
-
-  def flags_among(self, names: Iterable[str]) -> dict[str, Any]:
-    """Selects the flags that have one of the names."""
-    return {name: self.flags[name] for name in names if name in self.flags}
-
-  def make_tokenizer(self) -> tokenization.FullTokenizer:
-    """Makes the tokenizer of the training, or of the model that was converted."""
-    converted = getattr(self.config, "huggingface", {}).get("tokenizer_config", {})
-    usual = converted.get("do_lower_case", True)
-    return tokenization.FullTokenizer(self.vocab_file, self.flags.get("do_lower_case", usual))
-
-  def required_labels(self) -> list[str]:
-    """Returns the labels; InputError where the directory has none."""
-    if self.labels is None:
-      raise files.InputError(f"{self.directory} has no {LABEL_FILE}; train a model there first")
-    return self.labels
-
-
 def load_trained(directory: str, script: str) -> Trained:
   """Reads the description of a model that a script, named without .py, has trained.
 
@@ -341,3 +310,6 @@ def clear(output_dir: str, init_checkpoint: Optional[str]) -> None:
     )
   for path in paths:
     files.remove(path)
+  for path in files.list_paths(output_dir, f"{exported_model.SERVING}/*-*"):
+    if exported_model.is_export(path):
+      files.remove_tree(path)

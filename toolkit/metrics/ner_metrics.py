@@ -8,32 +8,12 @@ A predicted entity is right if its type and both its ends are. Tags that are no 
 parts of speech, are compared word by word.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from seqeval.metrics.sequence_labeling import (
-  accuracy_score,
-  get_entities,
-  precision_recall_fscore_support,
-)
+from seqeval.metrics.sequence_labeling import accuracy_score, precision_recall_fscore_support
 from sklearn import metrics
 
-
-class Entity(NamedTuple):
-  """A name in a sentence; `end` is the word after its last."""
-
-  type: str
-  start: int
-  end: int
-
-
-def entities(tags: list[str]) -> list[Entity]:
-  """Returns the entities of a sentence in order, by the rules of conlleval.
-
-  Tags are O, or one of B-, I-, E-, S- and a type, in IOB1, IOB2 or BIOES. An entity begins at B-
-  and S-, and also at an I- or E- after O, E-, S- or another type:
-    O I-PER I-LOC I-LOC B-LOC -> PER 1 to 2, LOC 2 to 4, LOC 4 to 5
-  """
-  return [Entity(name, start, last + 1) for name, start, last in get_entities(tags)]
+from toolkit.metrics.entities import find_entities
 
 
 def entity_metrics(gold: list[list[str]], predicted: list[list[str]]) -> dict[str, Any]:
@@ -55,7 +35,7 @@ def entity_metrics(gold: list[list[str]], predicted: list[list[str]]) -> dict[st
     return precision_recall_fscore_support(gold, predicted, average=average, zero_division=0)
 
   precision, recall, f1, _ = scores("micro")
-  types = sorted({entity.type for tags in (*gold, *predicted) for entity in entities(tags)})
+  types = sorted({entity.type for tags in (*gold, *predicted) for entity in find_entities(tags)})
   return {
     "precision": float(precision),
     "recall": float(recall),

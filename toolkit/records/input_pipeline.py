@@ -15,11 +15,11 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from toolkit.records import tf_records
+from toolkit.records.tf_records import SORT_WINDOW
 from toolkit.support import files
 
 SHUFFLE_BUFFER = 100_000  # records of a set in many files, about 200 MB
 EXAMPLE_INDEX = "example_index"  # the feature of an example's place in the input, from 0
-SORT_WINDOW = 4096  # examples within which evaluation and prediction sort by length
 BUCKET_WINDOW = 64  # batches within which training with buckets sorts by length
 LENGTH_MULTIPLE = 8  # of the lengths of cut batches, so that few different shapes occur
 

@@ -16,6 +16,8 @@ from absl import logging
 
 from toolkit.support import files
 
+SORT_WINDOW = 4096  # examples within which evaluation and prediction sort by length
+
 # Bytes of a TFRecord file before and after the content of a record.
 _FRAME_BEFORE, _FRAME_BEHIND = 12, 4
 

@@ -2,23 +2,31 @@
 
 import os
 from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-import modeling
 import tokenization
-from toolkit.formats import checkpoints, model_directory
-from toolkit.serving.predictor import Predictor
+from toolkit.formats.model_heads import CHOICE, Head
+from toolkit.formats.trained_model import Trained
+from toolkit.serving import engines
+from toolkit.serving.predictor import Arrays, Row, check_finite
 from toolkit.support import files
-from toolkit.tasks import multiple_choice, multiple_choice_head
+from toolkit.tasks import multiple_choice
+
+# The choices, the question and the context of one question.
+Asked = tuple[Sequence[str], Optional[str], Optional[str]]
 
 
 class Choice(NamedTuple):
-  """A choice with the probability that it is the answer; those of a question add up to 1."""
+  """A choice with the probability that it is the answer; those of a question add up to 1.
+
+  `truncated` is True if the context or another text lost its end in the model's input.
+  """
 
   text: str
   probability: float
+  truncated: bool = False
 
 
 class Chooser:
@@ -31,40 +39,40 @@ class Chooser:
   def __init__(
     self,
     checkpoint: str,
-    config: modeling.BertConfig,
+    config: Any,
     tokenizer: tokenization.FullTokenizer,
     max_seq_length: int = 128,
+    engine: str = engines.AUTO,
   ) -> None:
     """Loads the model.
 
     Args:
-      checkpoint: a path as checkpoints.resolve_checkpoint takes it.
-      config: the model's.
+      checkpoint: the directory of an export, or a path as checkpoints.resolve_checkpoint takes it.
+      config: the model's, such as a modeling.BertConfig.
       tokenizer: of the model's vocabulary.
       max_seq_length: word pieces of an input. Longer ones are cut.
+      engine: member of engines.ENGINES.
 
     Raises:
-      files.InputError: the checkpoint does not fit.
+      files.InputError: the checkpoint does not fit, or the engine is not installed.
     """
     self._directory = checkpoint if files.is_directory(checkpoint) else os.path.dirname(checkpoint)
     self._tokenizer = tokenizer
     self._max_seq_length = min(max_seq_length, config.max_position_embeddings)
-
-    def build(*inputs):
-      return {"scores": multiple_choice_head.choice_scores(config, False, *inputs)}
-
-    self._predictor = Predictor(build, checkpoint)
+    self._predictor = engines.load_predictor(Head(CHOICE), checkpoint, config, engine)
+    self.engine = self._predictor.engine
 
   @classmethod
-  def from_directory(cls, output_dir: str) -> "Chooser":
-    """Loads the model of a directory that run_multiple_choice.py has trained.
+  def from_directory(cls, output_dir: str, engine: str = engines.AUTO) -> "Chooser":
+    """Loads the model of a directory that run_multiple_choice.py has trained, or of its export.
 
     Raises:
-      files.InputError: the directory is not complete, or of another script.
+      files.InputError: the directory is not complete, or of another script; or the engine is not
+        installed.
     """
-    found = model_directory.load_trained(output_dir, "run_multiple_choice")
-    length = found.flags_among(["max_seq_length"])
-    return cls(output_dir, found.config, found.make_tokenizer(), **length)
+    found, engine = engines.find(output_dir, SOURCE, engine)
+    _, flags = _describe(found)
+    return cls(found.directory, found.config, found.make_tokenizer(), **flags, engine=engine)
 
   def choose(
     self, choices: Sequence[str], question: Optional[str] = None, context: Optional[str] = None
@@ -81,6 +89,25 @@ class Chooser:
         model's outputs are NaN.
       TypeError: choices is no list of str, or a text is no str.
     """
+    return self.choose_all([(choices, question, context)])[0]
+
+  def choose_all(self, asked: Sequence[Asked]) -> list[list[Choice]]:
+    """Returns the results of `choose` for each question, faster than one by one."""
+    questions = [self._encode(*each) for each in asked]
+    rows = [
+      (encoded.input_ids[: len(encoded.tokens)], encoded.segment_ids[: len(encoded.tokens)])
+      for _, of_question in questions
+      for encoded in of_question
+    ]
+    scores = iter([row["scores"] for row in self._predictor.run(rows)])
+    return [self._choices(each.choices, encoded, scores) for each, encoded in questions]
+
+  def run_ids(self, rows: Sequence[Row]) -> list[Arrays]:
+    """Runs the model on word pieces' ids; see predictor.Predictor.run."""
+    return self._predictor.run(rows)
+
+  def _encode(self, choices, question, context):
+    """Returns a question, and its choices as inputs of the model."""
     _check_types(choices, question, context)
     check_flags(context, question, choices, needs_choices=True)
     asked = multiple_choice.Question("", context, question, list(choices))
@@ -90,12 +117,24 @@ class Chooser:
         f"--max_seq_length: {self._max_seq_length} leaves no space for the ends of the choices, "
         "where they differ; shorten the question"
       )
-    rows = [(e.input_ids[: len(e.tokens)], e.segment_ids[: len(e.tokens)]) for e in encoded]
-    scores = np.concatenate([row["scores"] for row in self._predictor.run(rows)])
-    checkpoints.check_finite([scores], self._directory)
-    shares = np.exp(scores - scores.max())
-    found = map(Choice, asked.choices, (shares / shares.sum()).tolist())
+    return asked, encoded
+
+  def _choices(self, texts, encoded, scores):
+    """Takes a question's scores, and returns its choices by falling probability."""
+    values = np.array([next(scores) for _ in texts])
+    check_finite([values], self._directory)
+    shares = np.exp(values - values.max())
+    cut = [each.is_truncated for each in encoded]
+    found = map(Choice, texts, (shares / shares.sum()).tolist(), cut)
     return sorted(found, key=lambda choice: -choice.probability)
+
+
+def _describe(found: Trained) -> tuple[Head, dict[str, Any]]:
+  """Returns the head of a model, and the flags that Chooser.from_directory reads."""
+  return Head(CHOICE), found.flags_among(["max_seq_length"])
+
+
+SOURCE = engines.Source("run_multiple_choice", _describe)
 
 
 def _check_types(choices, question, context):

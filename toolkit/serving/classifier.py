@@ -6,12 +6,13 @@ from typing import Any, NamedTuple, Union
 
 import numpy as np
 
-import modeling
 import tokenization
-from toolkit.formats import checkpoints, model_directory
-from toolkit.serving.predictor import Predictor
+from toolkit.formats.model_heads import CLASSIFIER, Head
+from toolkit.formats.trained_model import Trained
+from toolkit.serving import engines
+from toolkit.serving.predictor import Arrays, Row, check_finite
 from toolkit.support import files
-from toolkit.tasks import classification, classification_head
+from toolkit.tasks import classification
 
 Text = Union[str, tuple[str, str]]
 
@@ -22,10 +23,12 @@ class Prediction(NamedTuple):
   Attributes:
     value: a label; a tuple of labels for a multi-label model; a number for regression.
     probabilities: label -> probability in the order of the labels' ids; empty for regression.
+    truncated: True if the text was longer than the model's input, and lost its end.
   """
 
   value: Union[str, tuple[str, ...], float]
   probabilities: dict[str, float]
+  truncated: bool = False
 
 
 class Classifier:
@@ -38,26 +41,28 @@ class Classifier:
   def __init__(
     self,
     checkpoint: str,
-    config: modeling.BertConfig,
+    config: Any,
     tokenizer: tokenization.FullTokenizer,
     labels: Sequence[str],
     max_seq_length: int = 128,
     kind: classification.Kind = classification.CLASSES,
     threshold: float = 0.5,
+    engine: str = engines.AUTO,
   ) -> None:
     """Loads the model.
 
     Args:
-      checkpoint: a path as checkpoints.resolve_checkpoint takes it.
-      config: the model's.
+      checkpoint: the directory of an export, or a path as checkpoints.resolve_checkpoint takes it.
+      config: the model's, such as a modeling.BertConfig.
       tokenizer: of the model's vocabulary.
       labels: in the order of their ids; empty for regression.
       max_seq_length: word pieces with [CLS] and [SEP]. Longer texts are cut.
       kind: member of classification.KINDS.
       threshold: probability from which on a multi-label model predicts a label.
+      engine: member of engines.ENGINES.
 
     Raises:
-      files.InputError: the checkpoint does not fit.
+      files.InputError: the checkpoint does not fit, or the engine is not installed.
     """
     self._directory = checkpoint if files.is_directory(checkpoint) else os.path.dirname(checkpoint)
     self._tokenizer = tokenizer
@@ -65,32 +70,32 @@ class Classifier:
     self._max_seq_length = min(max_seq_length, config.max_position_embeddings)
     self._kind = kind
     self._threshold = threshold
-
-    def build(*inputs):
-      logits = classification_head.create_logits(config, len(labels) or 1, *inputs)
-      return {"probabilities": classification_head.HEADS[kind].activate(logits)}
-
-    self._predictor = Predictor(build, checkpoint)
+    head = _head(kind, labels)
+    self._predictor = engines.load_predictor(head, checkpoint, config, engine)
+    self.engine = self._predictor.engine
 
   @classmethod
-  def from_directory(cls, output_dir: str) -> "Classifier":
-    """Loads the model of a directory that run_classifier.py has trained.
+  def from_directory(cls, output_dir: str, engine: str = engines.AUTO) -> "Classifier":
+    """Loads the model of a directory that run_classifier.py has trained, or of its export.
 
     Raises:
-      files.InputError: the directory is not complete, or of another script.
+      files.InputError: the directory is not complete, or of another script; or the engine is not
+        installed.
     """
-    found = model_directory.load_trained(output_dir, "run_classifier")
-    if "task_name" not in found.flags:
-      raise files.InputError(
-        f"{output_dir} has no {model_directory.RUN_FILE} with a task; train a model there first"
-      )
-    kind = classification.kind_of(found.flags)
-    labels = [] if kind is classification.NUMBER else found.required_labels()
-    options = {"kind": kind, **found.flags_among(["max_seq_length"])}
-    if kind is classification.LABELS:
-      trained = found.flags.get("label_threshold", 0.5)
-      options["threshold"] = classification.known_threshold(output_dir, trained)
-    return cls(output_dir, found.config, found.make_tokenizer(), labels, **options)
+    found, engine = engines.find(output_dir, SOURCE, engine)
+    head, flags = _describe(found)
+    kind = classification.kind_of(flags)
+    labels = (found.labels or [])[: head.num_labels] if head.activation else []
+    options = {name: flags[name] for name in ("max_seq_length", "threshold") if name in flags}
+    return cls(
+      found.directory,
+      found.config,
+      found.make_tokenizer(),
+      labels,
+      kind=kind,
+      engine=engine,
+      **options,
+    )
 
   def classify(self, texts: Sequence[Text]) -> list[Prediction]:
     """Classifies texts of any length, or pairs of them, and returns the predictions in their order.
@@ -102,20 +107,49 @@ class Classifier:
     if isinstance(texts, str):
       raise TypeError("classify takes a list of texts, not one str")
     rows = [self._encode(*_as_pair(text)) for text in texts]
-    outputs = [row["probabilities"] for row in self._predictor.run(rows)]
+    name = "probabilities" if self._kind.activation else "logits"
+    outputs = [row[name] for row in self._predictor.run([row for row, _ in rows])]
     if not outputs:
       return []
-    checkpoints.check_finite(outputs, self._directory)
+    check_finite(outputs, self._directory)
     values: list[Any] = self._kind.decide(np.stack(outputs), self._labels, self._threshold)
-    found = [dict(zip(self._labels, map(float, row))) for row in outputs]
     if self._kind is classification.NUMBER:
-      return [Prediction(float(value), {}) for value in values]
-    return [Prediction(value, row) for value, row in zip(values, found)]
+      values = [float(value) for value in values]
+    found = [dict(zip(self._labels, map(float, row))) for row in outputs]
+    cut = [is_truncated for _, is_truncated in rows]
+    return [Prediction(*each) for each in zip(values, found, cut)]
+
+  def run_ids(self, rows: Sequence[Row]) -> list[Arrays]:
+    """Runs the model on word pieces' ids; see predictor.Predictor.run."""
+    return self._predictor.run(rows)
 
   def _encode(self, text, text_b):
+    """Returns a row of the predictor, and whether the texts were cut."""
     encoded = tokenization.encode_pair(self._tokenizer, text, text_b, self._max_seq_length)
     length = len(encoded.tokens)
-    return encoded.input_ids[:length], encoded.segment_ids[:length]
+    return (encoded.input_ids[:length], encoded.segment_ids[:length]), encoded.is_truncated
+
+
+def _head(kind, labels):
+  return Head(CLASSIFIER, len(labels) or 1, kind.activation)
+
+
+def _describe(found: Trained) -> tuple[Head, dict[str, Any]]:
+  """Returns the head of a model, and the flags that Classifier.from_directory reads."""
+  if "task_name" not in found.flags:
+    raise files.InputError(
+      f"{found.directory} has no run.json with a task; train a model there first"
+    )
+  flags = found.flags_among(["task_name", "multi_label", "regression", "max_seq_length"])
+  kind = classification.kind_of(flags)
+  labels = [] if kind is classification.NUMBER else found.required_labels()
+  if kind is classification.LABELS:
+    trained = found.flags.get("threshold", found.flags.get("label_threshold", 0.5))
+    flags["threshold"] = classification.known_threshold(found.directory, trained)
+  return _head(kind, labels), flags
+
+
+SOURCE = engines.Source("run_classifier", _describe)
 
 
 def _as_pair(text):

@@ -1,22 +1,37 @@
 """Embedding of texts by a model that is loaded once."""
 
 import collections
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Callable, Optional, Union
+from typing import Any, Callable, NamedTuple, Optional, Union
 
 import numpy as np
 
-import modeling
 import tokenization
-from toolkit.formats import checkpoints, model_directory, model_files
-from toolkit.records import input_pipeline
-from toolkit.serving.predictor import Predictor
-from toolkit.support import files, precision, processes
-from toolkit.tasks import vectors, vectors_head
+from toolkit.formats import exported_model
+from toolkit.formats.model_heads import ENCODER, Head
+from toolkit.formats.trained_model import Trained
+from toolkit.records.tf_records import SORT_WINDOW
+from toolkit.serving import engines
+from toolkit.serving.predictor import Arrays, Row
+from toolkit.support import files
+from toolkit.tasks import vectors
 
 # Texts run in order of length within windows whose vectors take this much memory.
 _WINDOW_BYTES = 2**25
+
+
+class Embedding(NamedTuple):
+  """The vector of a text.
+
+  Attributes:
+    vector: float32 [W].
+    num_tokens: word pieces of the input, with [CLS] and [SEP].
+    truncated: True if the text was longer than the model's input, and lost its end.
+  """
+
+  vector: np.ndarray
+  num_tokens: int
+  truncated: bool
 
 
 class FeatureExtractor:
@@ -41,12 +56,14 @@ class FeatureExtractor:
     batch_size: int = 32,
     use_one_hot_embeddings: bool = False,
     amp: bool = False,
+    engine: str = engines.AUTO,
   ) -> None:
     """Loads a model.
 
     Args:
       bert_config_file, vocab_file: paths.
-      init_checkpoint: a path as checkpoints.resolve_checkpoint takes it.
+      init_checkpoint: the directory of an export, or a path as checkpoints.resolve_checkpoint
+        takes it.
       do_lower_case: casing of the tokenizer.
       layers: 0 for the first layer, -1 for the last.
       pooling: member of vectors.POOLINGS.
@@ -54,29 +71,39 @@ class FeatureExtractor:
       normalize: whether encode scales vectors to the length 1.
       max_seq_length: word pieces with [CLS] and [SEP]. Longer texts are cut.
       batch_size: maximum number of texts in a batch.
-      use_one_hot_embeddings: see modeling.BertModel.
-      amp: whether the model runs in mixed precision where that is faster; see precision.
+      use_one_hot_embeddings: see modeling.BertModel; on TensorFlow alone.
+      amp: whether the model runs in mixed precision where that is faster, on TensorFlow alone; see
+        precision.
+      engine: member of engines.ENGINES.
 
     Raises:
-      files.InputError: a file cannot be used, they do not go together, or a layer or the pooling
-        does not exist.
+      files.InputError: a file cannot be used, they do not go together, a layer or the pooling does
+        not exist, or the engine is not installed.
     """
     if pooling not in vectors.POOLINGS:
       raise files.InputError(f"pooling: found {pooling!r}; there are {', '.join(vectors.POOLINGS)}")
-    config, self.tokenizer = load_model(
-      bert_config_file, vocab_file, init_checkpoint, do_lower_case, max_seq_length, layers
-    )
+    files_of_model = (bert_config_file, vocab_file, init_checkpoint, do_lower_case)
+    config, self.tokenizer = _load_model(*files_of_model, max_seq_length, layers)
+    self._layers = [layer % config.num_hidden_layers for layer in layers]
+    self._special_tokens = include_special_tokens
+    self._finish: Optional[Callable[[Arrays, Arrays], Arrays]] = None
+    if use_one_hot_embeddings or amp:
+      engine = _tensorflow_alone(engine, "amp" if amp else "use_one_hot_embeddings")
+    is_export = exported_model.is_export(init_checkpoint)
+    if engines.choose(engine, is_export) == engines.ONNXRUNTIME or is_export:
+      self._finish = self._pooled
+      head = Head(ENCODER, layers=tuple(layers))
+      self._predictor = engines.load_predictor(
+        head, init_checkpoint, config, engine, batch_size, "init_checkpoint"
+      )
+    else:
+      from toolkit.serving import tensorflow_engine
 
-    options = (layers, use_one_hot_embeddings, pooling, include_special_tokens)
-
-    def build(input_ids, input_mask, segment_ids):
-      return vectors_head.create_model(config, input_ids, input_mask, segment_ids, *options)
-
-    plan = precision.find(amp, use_xla=False, use_tpu=False)
-    plan.log()
-    self._predictor = Predictor(
-      build, init_checkpoint, batch_size, "init_checkpoint", plan.session_config(is_training=False)
-    )
+      options = (layers, use_one_hot_embeddings, pooling, include_special_tokens)
+      self._predictor = tensorflow_engine.load_encoder(
+        config, options, init_checkpoint, batch_size, amp
+      )
+    self.engine = self._predictor.engine
     self._pooling = pooling
     self._normalize = normalize
     self._max_seq_length = max_seq_length
@@ -90,10 +117,21 @@ class FeatureExtractor:
     """Loads the model of a directory with bert_config.json, vocab.txt and a checkpoint.
 
     Args:
-      model_dir: a released model or an output directory of training.
+      model_dir: a released model, an output directory of training, or an export.
       **options: see __init__, also for errors. The casing is the directory's, unless given.
     """
-    return cls(**{**find_model(model_dir, "model_dir", options), **options})
+    on_tensorflow = ("use_one_hot_embeddings", "amp", "bert_config_file", "vocab_file")
+    is_plain = not any(options.get(name) for name in (*on_tensorflow, "init_checkpoint"))
+    engine = options.get("engine", engines.AUTO)
+    if is_plain or exported_model.is_export(model_dir):
+      layers = tuple(options.get("layers", (-1,)))
+      found, engine = engines.find(model_dir, _source(layers), engine)
+      if engine == engines.ONNXRUNTIME:
+        given = {"do_lower_case": found.do_lower_case(), **options, "engine": engine}
+        return cls("", found.vocab_file, found.directory, **given)
+    from toolkit.serving import encoder_files
+
+    return cls(**{**encoder_files.find_model(model_dir, "model_dir", options), **options})
 
   def encode(self, texts: Iterable[Union[str, tuple[str, str]]]) -> np.ndarray:
     """Computes vectors of texts, and of pairs of them.
@@ -106,6 +144,11 @@ class FeatureExtractor:
       files.InputError: the extractor was made with the pooling "none"; its vectors come from run.
       TypeError: texts is one str.
     """
+    rows = [embedding.vector for embedding in self.embed(texts)]
+    return np.array(rows, np.float32).reshape(len(rows), self.width)
+
+  def embed(self, texts: Iterable[Union[str, tuple[str, str]]]) -> list[Embedding]:
+    """Returns the vectors of `encode` with what is known of each text; see there for errors."""
     if isinstance(texts, str):
       raise TypeError("encode takes a list of texts, not one str")
     if self._pooling == "none":
@@ -113,9 +156,16 @@ class FeatureExtractor:
     pairs = ((text, None) if isinstance(text, str) else text for text in texts)
     examples = (vectors.InputExample(number, *pair) for number, pair in enumerate(pairs))
     features = (vectors.convert_example(e, self._max_seq_length, self.tokenizer) for e in examples)
-    rows = [values for _, values in self.run(features)]
-    encoded = np.array(rows, np.float32).reshape(len(rows), self.width)
-    return unit_length(encoded) if self._normalize else encoded
+    found = []
+    for feature, vector in self.run(features):
+      if self._normalize:
+        vector = unit_length(vector[np.newaxis])[0]
+      found.append(Embedding(vector, len(feature.tokens), feature.is_truncated))
+    return found
+
+  def run_ids(self, rows: Sequence[Row]) -> list[Arrays]:
+    """Runs the model on word pieces' ids; see predictor.Predictor.run."""
+    return self._predictor.run(rows)
 
   def run(
     self,
@@ -139,10 +189,63 @@ class FeatureExtractor:
         (feature.input_ids[: len(feature.tokens)], feature.input_type_ids[: len(feature.tokens)])
         for feature in window
       ]
-      with processes.converted_memory_errors("--batch_size or --max_seq_length"):
-        outputs = collections.deque(self._predictor.run(rows, on_batch))
+      try:
+        outputs = collections.deque(self._predictor.run(rows, on_batch, self._finish))
+      except MemoryError as error:
+        raise files.InputError("out of memory; lower --batch_size or --max_seq_length") from error
       for feature in window:  # popleft frees the memory for the next window
         yield feature, vectors.values_of(outputs.popleft(), len(feature.tokens))
+
+  def _pooled(self, inputs, outputs):
+    """Returns what vectors_head.create_model gives, of the outputs of a batch."""
+    layers = [outputs.get(f"layer_{layer}", outputs["sequence_output"]) for layer in self._layers]
+    if self._pooling == "none":
+      return {f"layer_output_{place}": layer for place, layer in enumerate(layers)}
+    mask = inputs["input_mask"]
+    if not self._special_tokens:
+      mask = vectors.text_mask(mask, inputs["segment_ids"])
+    return {"pooled": np.concatenate([vectors.pool(x, mask, self._pooling) for x in layers], -1)}
+
+
+def _load_model(
+  bert_config_file, vocab_file, init_checkpoint, do_lower_case, max_seq_length, layers
+):
+  """Returns the configuration and the tokenizer; see FeatureExtractor."""
+  if exported_model.is_export(init_checkpoint):
+    found, _ = exported_model.load(init_checkpoint, exported_model.ENCODER_SCRIPT)
+    with files.input_checks():
+      tokenizer = tokenization.FullTokenizer(vocab_file, do_lower_case)
+    vectors.check_layers(layers, found.config.num_hidden_layers)
+    vectors.check_length(max_seq_length, found.config.max_position_embeddings)
+    return found.config, tokenizer
+  from toolkit.serving import encoder_files
+
+  return encoder_files.load_model(
+    bert_config_file, vocab_file, init_checkpoint, do_lower_case, max_seq_length, layers
+  )
+
+
+def _tensorflow_alone(engine, option):
+  """Returns TENSORFLOW; InputError if another engine is wanted."""
+  if engine == engines.ONNXRUNTIME:
+    raise files.InputError(f"--{option} is for --engine={engines.TENSORFLOW}")
+  return engines.TENSORFLOW
+
+
+def _source(layers):
+  """Returns the kind of directory that has an encoder, of which some layers are wanted."""
+
+  def load(directory, script):
+    from toolkit.serving import encoder_files
+
+    return encoder_files.load_trained(directory, script)
+
+  def describe(found: Trained) -> tuple[Head, dict[str, Any]]:
+    vectors.check_layers(layers, found.config.num_hidden_layers)
+    return Head(ENCODER, layers=layers), {}
+
+  variant = "".join(f"_{layer}" for layer in layers)
+  return engines.Source(exported_model.ENCODER_SCRIPT, describe, load, variant)
 
 
 def unit_length(rows: np.ndarray) -> np.ndarray:
@@ -163,74 +266,9 @@ def windows(
   num_tokens = 0
   for feature in features:
     num_tokens += len(feature.tokens)
-    if window and (len(window) == input_pipeline.SORT_WINDOW or num_tokens > max_tokens):
+    if window and (len(window) == SORT_WINDOW or num_tokens > max_tokens):
       yield window
       window, num_tokens = [], len(feature.tokens)
     window.append(feature)
   if window:
     yield window
-
-
-def find_model(
-  model_dir: str, flag: str = "model_dir", given: Optional[dict[str, Any]] = None
-) -> dict[str, Any]:
-  """Returns the flags of the model in a directory.
-
-  Args:
-    model_dir: of the model.
-    flag: the flag of the directory, for messages.
-    given: name -> value of flags of the model that have a value already.
-
-  Returns:
-    Name -> value of the others: bert_config_file, vocab_file, init_checkpoint, str; and
-    do_lower_case, bool, if the directory's run.json or the vocabulary shows it.
-
-  Raises:
-    files.InputError: a file is missing, or cannot be read.
-  """
-  given = {name: value for name, value in (given or {}).items() if value is not None}
-  found: dict[str, Any] = checkpoints.find_model(
-    model_dir, flag, [n for n in model_files.FILES if n not in given]
-  )
-  run_file = os.path.join(model_dir, model_directory.RUN_FILE)
-  flags_of_run = files.read_json(run_file)["flags"] if files.exists(run_file) else {}
-  casing = flags_of_run.get("do_lower_case")
-  if casing is None:
-    with files.input_checks():
-      vocab = tokenization.load_vocab({**found, **given}["vocab_file"])
-    casing = tokenization.guess_lower_case(vocab)
-  return found if casing is None else {**found, "do_lower_case": casing}
-
-
-def load_model(
-  bert_config_file: str,
-  vocab_file: str,
-  init_checkpoint: str,
-  do_lower_case: bool,
-  max_seq_length: int,
-  layers: Sequence[int],
-) -> tuple[modeling.BertConfig, tokenization.FullTokenizer]:
-  """Reads a model's configuration and vocabulary; see FeatureExtractor.
-
-  Raises:
-    files.InputError: they are not consistent, or the model lacks one of the layers.
-  """
-  if max_seq_length < 3:
-    raise files.InputError(
-      f"--max_seq_length: {max_seq_length} leaves no space for text; give more"
-    )
-  prefix = checkpoints.resolve_checkpoint(init_checkpoint)
-  config, tokenizer = model_directory.load_model(
-    bert_config_file, vocab_file, do_lower_case, max_seq_length, prefix
-  )
-  assert tokenizer is not None  # there is a vocabulary
-  number = config.num_hidden_layers
-  if not layers:
-    raise files.InputError("--layers: none is given")
-  for layer in layers:
-    if not -number <= layer < number:
-      raise files.InputError(
-        f"--layers: there is no layer {layer}; the model's {number} layers are 0 to {number - 1}, "
-        f"or -1 (the last) to {-number}"
-      )
-  return config, tokenizer

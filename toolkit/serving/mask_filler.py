@@ -1,16 +1,16 @@
 """Prediction of masked words by a pre-trained model, from Python and from the command line."""
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple, Optional
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Optional
 
-import tensorflow.compat.v1 as tf
+import numpy as np
 
-import modeling
 import tokenization
-from toolkit.formats import model_directory
-from toolkit.serving.predictor import Predictor
+from toolkit.formats.model_heads import MASKED_LM, Head
+from toolkit.formats.trained_model import Trained
+from toolkit.serving import engines
+from toolkit.serving.predictor import Arrays, MaskedRow
 from toolkit.support import files
-from toolkit.tasks import pretraining_head
 
 MASK = "[MASK]"
 
@@ -82,24 +82,27 @@ class MaskFiller:
   def __init__(
     self,
     checkpoint: str,
-    config: modeling.BertConfig,
+    config: Any,
     vocab_file: str,
     do_lower_case: bool = True,
     max_seq_length: int = 128,
     top_k: int = 5,
+    engine: str = engines.AUTO,
   ) -> None:
     """Loads the model.
 
     Args:
-      checkpoint: a path as checkpoints.resolve_checkpoint takes it.
-      config: the model's.
+      checkpoint: the directory of an export, or a path as checkpoints.resolve_checkpoint takes it.
+      config: the model's, such as a modeling.BertConfig.
       vocab_file: path of its vocabulary.
       do_lower_case: whether text is lower-cased.
       max_seq_length: in word pieces. Longer text is cut to the word pieces around a mask.
       top_k: number of words for each mask.
+      engine: member of engines.ENGINES.
 
     Raises:
-      files.InputError: the checkpoint or the vocabulary cannot be used.
+      files.InputError: the checkpoint or the vocabulary cannot be used, or the engine is not
+        installed.
     """
     with files.input_checks():
       tokenization.validate_vocab(vocab_file, [MASK])
@@ -107,37 +110,28 @@ class MaskFiller:
         vocab_file, do_lower_case, keep_special_tokens=True
       )
     self._max_seq_length = max_seq_length
-    vocab = self._tokenizer.vocab
-    words = sorted(index for token, index in vocab.items() if token)
-    top_k = min(top_k, len(words))
-
-    def build(input_ids, input_mask, segment_ids):
-      model = modeling.BertModel(config, False, input_ids, input_mask, segment_ids)
-      places = tf.where(tf.equal(input_ids, vocab[MASK]))  # [M, 2], M masks in all
-      hidden = tf.gather_nd(model.get_sequence_output(), places)  # [M, H]
-      logits = pretraining_head.masked_lm_logits(config, hidden, model.get_embedding_table())
-      # A model may have more rows than its vocabulary has words.
-      logits = tf.gather(logits, words, axis=1)  # [M, number of words]
-      best, numbers = tf.nn.top_k(tf.nn.softmax(logits), top_k)  # [M, K]
-      ids = tf.gather(words, numbers)
-      shape = tf.concat([tf.shape(input_ids, out_type=tf.int64), [top_k]], axis=0)  # [B, S, K]
-      return {
-        "ids": tf.scatter_nd(places, ids, shape),
-        "probabilities": tf.scatter_nd(places, best, shape),
-      }
-
-    self._predictor = Predictor(build, checkpoint)
+    # A model may have more rows than its vocabulary has words.
+    self._words = np.array(sorted(i for word, i in self._tokenizer.vocab.items() if word))
+    self._top_k = min(top_k, len(self._words))
+    self._predictor = engines.load_predictor(Head(MASKED_LM), checkpoint, config, engine)
+    self.engine = self._predictor.engine
 
   @classmethod
-  def from_directory(cls, output_dir: str, top_k: int = 5) -> "MaskFiller":
-    """Loads the model of a directory that run_pretraining.py has trained with a --vocab_file.
+  def from_directory(
+    cls, output_dir: str, top_k: int = 5, engine: str = engines.AUTO
+  ) -> "MaskFiller":
+    """Loads the model of a directory that run_pretraining.py has trained, or of its export.
 
     Raises:
-      files.InputError: the directory is not complete, or of another script.
+      files.InputError: the directory is not complete, as after a training without --vocab_file, or
+        of another script; or the engine is not installed.
     """
-    found = model_directory.load_trained(output_dir, "run_pretraining")
-    settings = found.flags_among(["do_lower_case", "max_seq_length"])
-    return cls(output_dir, found.config, found.vocab_file, top_k=top_k, **settings)
+    found, engine = engines.find(output_dir, SOURCE, engine)
+    _, flags = _describe(found)
+    casing = found.do_lower_case()
+    return cls(
+      found.directory, found.config, found.vocab_file, casing, top_k=top_k, engine=engine, **flags
+    )
 
   def fill(self, text: str) -> list[list[tuple[str, float]]]:
     """Predicts the masked words of a text.
@@ -156,18 +150,41 @@ class MaskFiller:
       list(parts_with_masks(self._tokenizer.tokenize(text), self._max_seq_length)) for text in texts
     ]
     rows = [
-      (self._tokenizer.convert_tokens_to_ids(part.tokens), part.segment_ids)
+      (self._tokenizer.convert_tokens_to_ids(part.tokens), part.segment_ids, part.places)
       for of_text in parts
       for part in of_text
     ]
-    results = iter(self._predictor.run(rows))
+    results = iter(self._predictor.run(rows, finish=self._best))
     return [
-      [words for part in of_text for words in self._words(next(results), part.places)]
+      [words for part in of_text for words in self._guesses(next(results), len(part.places))]
       for of_text in parts
     ]
 
-  def _words(self, result, places):
-    """Yields a list of (word piece, probability) for each place in a row of the model's results."""
-    for place in places:
-      words = self._tokenizer.convert_ids_to_tokens(result["ids"][place].tolist())
-      yield list(zip(words, result["probabilities"][place].tolist()))
+  def run_ids(self, rows: Sequence[MaskedRow]) -> list[Arrays]:
+    """Runs the model on word pieces' ids and positions; see predictor.Predictor.run."""
+    return self._predictor.run(rows)
+
+  def _best(self, inputs, outputs):
+    """Returns the likeliest words of a batch, int [B, P, K], and their probabilities."""
+    del inputs
+    logits = outputs["masked_lm_logits"][..., self._words]  # [B, P, number of words]
+    exps = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    best = np.argpartition(exps, -self._top_k, axis=-1)[..., -self._top_k :]
+    values = np.take_along_axis(exps, best, axis=-1)
+    order = np.argsort(-values, axis=-1, kind="stable")
+    shares = np.take_along_axis(values, order, axis=-1) / exps.sum(axis=-1, keepdims=True)
+    return {"ids": self._words[np.take_along_axis(best, order, axis=-1)], "probabilities": shares}
+
+  def _guesses(self, result, num_places):
+    """Yields a list of (word piece, probability) for each place of a row."""
+    for ids, probabilities in zip(result["ids"][:num_places], result["probabilities"]):
+      words = self._tokenizer.convert_ids_to_tokens(ids.tolist())
+      yield list(zip(words, probabilities.tolist()))
+
+
+def _describe(found: Trained) -> tuple[Head, dict[str, Any]]:
+  """Returns the head of a model, and the flags that MaskFiller.from_directory reads."""
+  return Head(MASKED_LM), found.flags_among(["max_seq_length"])
+
+
+SOURCE = engines.Source("run_pretraining", _describe)

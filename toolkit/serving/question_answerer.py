@@ -1,15 +1,16 @@
 """Question answering with a trained model: from Python, and for questions typed at a prompt."""
 
 import sys
-from collections.abc import Iterable, Iterator
-from typing import Optional
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Optional
 
-import modeling
 import tokenization
-from toolkit.formats import model_directory
-from toolkit.serving.predictor import Predictor
+from toolkit.formats.model_heads import SPAN, Head
+from toolkit.formats.trained_model import Trained
+from toolkit.serving import engines
+from toolkit.serving.predictor import Arrays, Row
 from toolkit.support import files
-from toolkit.tasks import squad, squad_answers, squad_head
+from toolkit.tasks import squad, squad_answers
 
 
 class QuestionAnswerer:
@@ -22,58 +23,83 @@ class QuestionAnswerer:
   def __init__(
     self,
     checkpoint: str,
-    config: modeling.BertConfig,
+    config: Any,
     settings: squad.Settings,
     threshold: float = 0.0,
     max_answer_length: int = 30,
+    engine: str = engines.AUTO,
   ) -> None:
     """Loads the model.
 
     Args:
-      checkpoint: a path as checkpoints.resolve_checkpoint takes it.
-      config: the model's.
+      checkpoint: the directory of an export, or a path as checkpoints.resolve_checkpoint takes it.
+      config: the model's, such as a modeling.BertConfig.
       settings: of the features.
       threshold: "no answer" is given where the null odds are higher.
       max_answer_length: in word pieces.
+      engine: member of engines.ENGINES.
 
     Raises:
-      files.InputError: the checkpoint or the vocabulary cannot be used.
+      files.InputError: the checkpoint or the vocabulary cannot be used, or the engine is not
+        installed.
     """
     self.threshold = threshold
     self._settings = settings
     self._max_answer_length = max_answer_length
     with files.input_checks():
       self._tokenizer = tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
-
-    def build(input_ids, input_mask, segment_ids):
-      logits = squad_head.create_model(config, False, input_ids, input_mask, segment_ids, False)
-      return dict(zip(("start_logits", "end_logits"), logits))
-
-    self._predictor = Predictor(build, checkpoint)
+    self._predictor = engines.load_predictor(Head(SPAN), checkpoint, config, engine)
+    self.engine = self._predictor.engine
 
   @classmethod
-  def from_directory(cls, output_dir: str) -> "QuestionAnswerer":
-    """Loads the model of a directory that run_squad.py has trained, with its best threshold.
+  def from_directory(cls, output_dir: str, engine: str = engines.AUTO) -> "QuestionAnswerer":
+    """Loads the model of a directory that run_squad.py has trained, or of its export.
+
+    The threshold is the one that an evaluation has found.
 
     Raises:
-      files.InputError: the directory is not complete, or of another script.
+      files.InputError: the directory is not complete, or of another script; or the engine is not
+        installed.
     """
-    found = model_directory.load_trained(output_dir, "run_squad")
-    settings = squad.Settings(**found.flags_among(squad.Settings._fields))
-    settings = settings._replace(vocab_file=found.vocab_file)
-    return cls(output_dir, found.config, settings, squad_answers.known_threshold(output_dir))
+    found, engine = engines.find(output_dir, SOURCE, engine)
+    _, flags = _describe(found)
+    threshold = flags.pop("threshold")
+    casing = {"do_lower_case": found.do_lower_case(), "vocab_file": found.vocab_file}
+    settings = squad.Settings(**{**flags, **casing})
+    return cls(found.directory, found.config, settings, threshold, engine=engine)
 
   def ask(self, question: str, context: str) -> squad_answers.BestAnswer:
     """Answers a question about a context, a paragraph of any length."""
+    return self.ask_all([(question, context)])[0]
+
+  def ask_all(self, pairs: Sequence[tuple[str, str]]) -> list[squad_answers.BestAnswer]:
+    """Answers questions about contexts, faster than one by one."""
+    asked = [self._windows(*pair) for pair in pairs]
+    rows = [
+      (window.input_ids[: len(window.tokens)], window.segment_ids[: len(window.tokens)])
+      for _, windows in asked
+      for window in windows
+    ]
+    results = iter(self._predictor.run(rows))
+    return [self._best(example, windows, results) for example, windows in asked]
+
+  def run_ids(self, rows: Sequence[Row]) -> list[Arrays]:
+    """Runs the model on word pieces' ids; see predictor.Predictor.run."""
+    return self._predictor.run(rows)
+
+  def _windows(self, question, context):
+    """Returns the example of a question, and its windows."""
     words, offsets = squad.split_words(context)
     example = squad.SquadExample(
       "question", question, words, paragraph_text=context, word_offsets=offsets
     )
-    features = list(squad.extract([example], self._settings, tokenizer=self._tokenizer))
-    rows = [(f.input_ids[: len(f.tokens)], f.segment_ids[: len(f.tokens)]) for f in features]
+    return example, list(squad.extract([example], self._settings, tokenizer=self._tokenizer))
+
+  def _best(self, example, features, outputs):
+    """Takes the outputs of a question's windows, and returns its answer."""
     results = [
       squad_answers.RawResult(feature.unique_id, **logits)
-      for feature, logits in zip(features, self._predictor.run(rows))
+      for feature, logits in zip(features, outputs)
     ]
     return squad_answers.best_answer(
       example,
@@ -84,6 +110,18 @@ class QuestionAnswerer:
       version_2_with_negative=self._settings.version_2_with_negative,
       null_score_diff_threshold=self.threshold,
     )
+
+
+def _describe(found: Trained) -> tuple[Head, dict[str, Any]]:
+  """Returns the head of a model, and the flags that QuestionAnswerer.from_directory reads."""
+  names = set(squad.Settings._fields) - {"vocab_file", "do_lower_case", "is_training"}
+  flags = found.flags_among(sorted(names))
+  known = found.flags.get("threshold")  # of an export
+  flags["threshold"] = squad_answers.known_threshold(found.directory) if known is None else known
+  return Head(SPAN), flags
+
+
+SOURCE = engines.Source("run_squad", _describe)
 
 
 def check_texts(question: Optional[str], context: Optional[str], name: str = "--context") -> None:

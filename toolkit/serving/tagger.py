@@ -4,14 +4,15 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import tensorflow.compat.v1 as tf
+import numpy as np
 
-import modeling
 import tokenization
-from toolkit.formats import checkpoints, model_directory
-from toolkit.serving.predictor import Predictor
+from toolkit.formats.model_heads import TAGS, Head
+from toolkit.formats.trained_model import Trained
+from toolkit.serving import engines
+from toolkit.serving.predictor import Arrays, Row, check_finite
 from toolkit.support import files
-from toolkit.tasks import tagging, tagging_head
+from toolkit.tasks import tagging
 
 
 class Tagger:
@@ -27,52 +28,50 @@ class Tagger:
   def __init__(
     self,
     checkpoint: str,
-    config: modeling.BertConfig,
+    config: Any,
     tokenizer: tokenization.FullTokenizer,
     labels: Sequence[str],
     max_seq_length: int = 128,
     tag_scheme: str = tagging.AUTO,
+    engine: str = engines.AUTO,
   ) -> None:
     """Loads the model.
 
     Args:
-      checkpoint: a path as checkpoints.resolve_checkpoint takes it.
-      config: the model's.
+      checkpoint: the directory of an export, or a path as checkpoints.resolve_checkpoint takes it.
+      config: the model's, such as a modeling.BertConfig.
       tokenizer: of the model's vocabulary.
       labels: in the order of their ids.
       max_seq_length: word pieces in a window; longer texts have several.
       tag_scheme: of the training; "none" if tags are those of single words, "auto" if the labels
         tell.
+      engine: member of engines.ENGINES.
 
     Raises:
-      files.InputError: the checkpoint or the tag_scheme does not fit.
+      files.InputError: the checkpoint or the tag_scheme does not fit, or the engine is not
+        installed.
     """
     self._directory = checkpoint if files.is_directory(checkpoint) else os.path.dirname(checkpoint)
     self._tokenizer = tokenizer
     self._labels = labels
     self._kind = tagging.kind_of(tagging.scheme_of(labels, tag_scheme))
     self._max_seq_length = min(max_seq_length, config.max_position_embeddings)
-
-    def build(input_ids, input_mask, segment_ids):
-      none = tf.zeros_like(input_ids)
-      _, losses, logits, _ = tagging_head.create_model(
-        config, False, input_ids, input_mask, segment_ids, none, none, len(labels), False
-      )
-      return tagging_head.predictions(losses, logits)
-
-    self._predictor = Predictor(build, checkpoint)
+    head = Head(TAGS, len(labels))
+    self._predictor = engines.load_predictor(head, checkpoint, config, engine)
+    self.engine = self._predictor.engine
 
   @classmethod
-  def from_directory(cls, output_dir: str) -> "Tagger":
-    """Loads the model of a directory that run_ner.py has trained.
+  def from_directory(cls, output_dir: str, engine: str = engines.AUTO) -> "Tagger":
+    """Loads the model of a directory that run_ner.py has trained, or of its export.
 
     Raises:
-      files.InputError: the directory is not complete, or of another script.
+      files.InputError: the directory is not complete, or of another script; or the engine is not
+        installed.
     """
-    found = model_directory.load_trained(output_dir, "run_ner")
-    options = found.flags_among(["max_seq_length", "tag_scheme"])
-    tokenizer = found.make_tokenizer()
-    return cls(output_dir, found.config, tokenizer, found.required_labels(), **options)
+    found, engine = engines.find(output_dir, SOURCE, engine)
+    _, flags = _describe(found)
+    labels, tokenizer = found.required_labels(), found.make_tokenizer()
+    return cls(found.directory, found.config, tokenizer, labels, **flags, engine=engine)
 
   def tag(self, text: str) -> dict[str, Any]:
     """Tags the words of a text, and finds its entities if tags are those of entities.
@@ -86,14 +85,39 @@ class Tagger:
     Raises:
       files.InputError: the model's outputs are NaN.
     """
-    sentences = [tagging.split_text(text)]
+    return self.tag_all([text])[0]
+
+  def tag_all(self, texts: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns the results of `tag` for each text, faster than one by one."""
+    sentences = [tagging.split_text(text) for text in texts]
     arguments = (self._tokenizer, self._max_seq_length, self._kind)
     windows = tagging.make_windows(sentences, *arguments)
-    rows = self._predictor.run([(w.input_ids, [0] * len(w.input_ids)) for w in windows])
-    checkpoints.check_finite((row["losses"] for row in rows), self._directory)
+    inputs = [(w.input_ids, [0] * len(w.input_ids)) for w in windows]
+    rows = self._predictor.run(inputs, finish=_decide)
+    check_finite((row["highest"] for row in rows), self._directory)
     label_ids = [row["label_ids"] for row in rows]
-    (tags,) = tagging.join_tags(sentences, windows, label_ids, self._labels, self._kind)
-    return tagging.prediction_record(sentences[0], tags, self._kind)
+    tags = tagging.join_tags(sentences, windows, label_ids, self._labels, self._kind)
+    return [tagging.prediction_record(*each, self._kind) for each in zip(sentences, tags)]
+
+  def run_ids(self, rows: Sequence[Row]) -> list[Arrays]:
+    """Runs the model on word pieces' ids; see predictor.Predictor.run."""
+    return self._predictor.run(rows)
+
+
+def _decide(inputs, outputs):
+  """Returns the labels of a batch, int64 [B, S], and their logits, float32 [B, S]."""
+  del inputs
+  logits = outputs["logits"]
+  return {"label_ids": np.argmax(logits, axis=-1), "highest": np.max(logits, axis=-1)}
+
+
+def _describe(found: Trained) -> tuple[Head, dict[str, Any]]:
+  """Returns the head of a model, and the flags that Tagger.from_directory reads."""
+  flags = found.flags_among(["max_seq_length", "tag_scheme"])
+  return Head(TAGS, len(found.required_labels())), flags
+
+
+SOURCE = engines.Source("run_ner", _describe)
 
 
 def record_lines(record: dict[str, Any]) -> list[str]:

@@ -9,6 +9,7 @@ import csv
 import fnmatch
 import glob as local_glob
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -233,6 +234,15 @@ def read_bytes(path: str) -> bytes:
       return f.read()
   except Exception as error:  # tf.io.gfile raises its own kinds
     raise InputError(f"{path}: cannot be read: {describe(error)}") from error
+
+
+def digest(path: str) -> str:
+  """Returns the SHA-256 of a file in hexadecimal digits; InputError if it cannot be read."""
+  found = hashlib.sha256()
+  with _converted_read_errors(path), open_binary(path) as stored:
+    while block := stored.read(1 << 20):
+      found.update(block)
+  return found.hexdigest()
 
 
 def decode(data: bytes, path: str) -> str:

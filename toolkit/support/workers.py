@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from joblib.externals import loky
-
 from toolkit.support import files
 
 _SECONDS_BETWEEN_CHECKS = 1  # of a worker that its parent still runs
@@ -27,6 +25,8 @@ def map_in_order(function: Callable, jobs: Iterable, num_workers: int, remedy: s
   Raises:
     files.InputError: a worker has died. Exceptions of the function are raised as they are.
   """
+  from joblib.externals import loky  # here alone, as a server does without joblib
+
   # Not joblib.Parallel: with a slow consumer it takes jobs and stores results without limit.
   executor = loky.get_reusable_executor(
     num_workers, timeout=_IDLE_SECONDS, initializer=_end_with_parent, initargs=(os.getpid(),)

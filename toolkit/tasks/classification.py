@@ -23,7 +23,6 @@ import numpy as np
 from absl import logging
 
 import tokenization
-from toolkit.metrics import glue_metrics
 from toolkit.records import tf_records
 from toolkit.support import command_line, files
 from toolkit.support.command_line import AUTO, ThresholdParser
@@ -273,6 +272,7 @@ def _log_truncated(num_truncated, num_examples, max_seq_length):
 class OneLabel:
   """One label of a list per text: softmax over the labels."""
 
+  activation: Optional[str] = "softmax"
   metrics = ("accuracy", "macro_f1")
   label_columns = ("label",)
 
@@ -311,6 +311,9 @@ class OneLabel:
     Returns:
       Metrics, see glue_metrics.classification_metrics.
     """
+    # Imported here alone, as a classifier that serves does without scikit-learn and SciPy.
+    from toolkit.metrics import glue_metrics
+
     del threshold
     ids = {label: place for place, label in enumerate(label_list)}
     label_ids = np.array([ids[label] for label in labels])
@@ -327,6 +330,7 @@ class OneLabel:
 class MultiLabel:
   """Any number of labels per text: a sigmoid per label. The methods are those of OneLabel."""
 
+  activation: Optional[str] = "sigmoid"
   metrics = ("micro_f1", "macro_f1")
   label_columns = ("labels", "label")
 
@@ -358,6 +362,8 @@ class MultiLabel:
     Returns:
       Dict of metrics, see glue_metrics.multi_label_metrics, and the threshold.
     """
+    from toolkit.metrics import glue_metrics  # see OneLabel
+
     truth = np.array([[label in chosen for label in label_list] for chosen in labels])
     if threshold == AUTO:
       threshold = glue_metrics.best_threshold(truth, probabilities)
@@ -380,6 +386,7 @@ class MultiLabel:
 class Regression:
   """A number per text. The methods are those of OneLabel; probabilities [N, 1] are the numbers."""
 
+  activation: Optional[str] = None
   metrics = ("pearson", "spearman")
   label_columns = ("score", "label")
 
@@ -405,6 +412,8 @@ class Regression:
     threshold: Threshold,
   ) -> dict[str, Any]:
     """Compares numbers; see glue_metrics.regression_metrics."""
+    from toolkit.metrics import glue_metrics  # see OneLabel
+
     del label_list, threshold
     return glue_metrics.regression_metrics(np.array(labels, float), probabilities[:, 0])
 

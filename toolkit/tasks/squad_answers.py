@@ -77,6 +77,7 @@ class BestAnswer(NamedTuple):
       the example has no paragraph_text.
     end_char: offset of the character behind the answer, or None.
     null_odds: see Answers; None unless version_2_with_negative.
+    num_windows: number of windows that the paragraph was cut into.
   """
 
   text: str
@@ -84,6 +85,7 @@ class BestAnswer(NamedTuple):
   start_char: Optional[int]
   end_char: Optional[int]
   null_odds: Optional[float]
+  num_windows: int = 1
 
 
 def write_predictions(
@@ -185,7 +187,7 @@ def compute_answers(
 
 def best_answer(
   example: squad.SquadExample,
-  features: Iterable[squad.InputFeatures],
+  features: Sequence[squad.InputFeatures],
   results: Iterable[RawResult],
   n_best_size: int = 20,
   max_answer_length: int = 30,
@@ -212,7 +214,8 @@ def best_answer(
   entry = ranking.entries[ranking.chosen]
   text = entry.text if entry.place else ""
   start, end = _characters(example, entry.place)
-  return BestAnswer(text, ranking.probabilities[ranking.chosen], start, end, ranking.null_odds)
+  probability = ranking.probabilities[ranking.chosen]
+  return BestAnswer(text, probability, start, end, ranking.null_odds, len(features))
 
 
 def rethreshold(

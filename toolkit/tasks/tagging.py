@@ -26,7 +26,7 @@ from absl import flags as absl_flags
 from absl import logging
 
 import tokenization
-from toolkit.metrics import ner_metrics
+from toolkit.metrics.entities import Entity, find_entities
 from toolkit.records import tf_records
 from toolkit.support import command_line, files
 from toolkit.tasks import written_labels
@@ -464,7 +464,7 @@ def _to_iob2(path, sentences, schemes):
 
   Logs the number of tags that break it.
   """
-  found = [ner_metrics.entities(sentence.tags) for sentence in sentences]
+  found = [find_entities(sentence.tags) for sentence in sentences]
 
   def broken_lines(name):
     return [
@@ -495,7 +495,7 @@ def _to_iob2(path, sentences, schemes):
 
 
 def encode_entities(
-  entities: Iterable[ner_metrics.Entity], num_words: int, scheme: str = SCHEMES[0]
+  entities: Iterable[Entity], num_words: int, scheme: str = SCHEMES[0]
 ) -> list[str]:
   """Writes entities in order as num_words tags, by a member of SCHEMES.
 
@@ -700,10 +700,13 @@ class EntityTags:
 
   def repair(self, tags: list[str]) -> list[str]:
     """Replaces a sentence's predicted tags by IOB2, of the entities that conlleval finds."""
-    return encode_entities(ner_metrics.entities(tags), len(tags))
+    return encode_entities(find_entities(tags), len(tags))
 
   def score(self, gold: list[list[str]], predicted: list[list[str]]) -> dict[str, Any]:
     """Returns ner_metrics.entity_metrics."""
+    # Imported here alone, as a tagger that serves does without scikit-learn and seqeval.
+    from toolkit.metrics import ner_metrics
+
     return ner_metrics.entity_metrics(gold, predicted)
 
   def findings(
@@ -725,6 +728,8 @@ class WordTags:
 
   def score(self, gold: list[list[str]], predicted: list[list[str]]) -> dict[str, Any]:
     """Returns ner_metrics.tag_metrics."""
+    from toolkit.metrics import ner_metrics  # see EntityTags.score
+
     return ner_metrics.tag_metrics(gold, predicted)
 
   def findings(
@@ -944,7 +949,7 @@ def prediction_record(
 def _entity_records(text, spans, tags):
   """Returns the entities of prediction_record."""
   entities = []
-  for name, first, end in ner_metrics.entities(tags):
+  for name, first, end in find_entities(tags):
     start_char, end_char = spans[first][0], spans[end - 1][1]
     entities.append(
       {

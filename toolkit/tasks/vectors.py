@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -102,6 +102,61 @@ def record_features(seq_length: int) -> list[tf_records.Feature]:
 def feature_row(feature: InputFeatures) -> dict[str, Any]:
   """Returns a row for the table of record_features."""
   return {"unique_ids": feature.unique_id, **{name: getattr(feature, name) for name in _INPUTS}}
+
+
+def check_layers(layers: Sequence[int], num_layers: int) -> None:
+  """Raises files.InputError for a layer that a model of num_layers does not have, or for none."""
+  if not layers:
+    raise files.InputError("--layers: none is given")
+  for layer in layers:
+    if not -num_layers <= layer < num_layers:
+      raise files.InputError(
+        f"--layers: there is no layer {layer}; the model's {num_layers} layers are 0 to "
+        f"{num_layers - 1}, or -1 (the last) to {-num_layers}"
+      )
+
+
+def check_length(max_seq_length: int, max_positions: Optional[int] = None) -> None:
+  """Raises files.InputError for a length without space for text, or without positions for it."""
+  if max_seq_length < 3:
+    raise files.InputError(
+      f"--max_seq_length: {max_seq_length} leaves no space for text; give more"
+    )
+  if max_positions and max_seq_length > max_positions:
+    raise files.InputError(
+      f"--max_seq_length={max_seq_length} is more than the {max_positions} positions of the model"
+    )
+
+
+def text_mask(input_mask: np.ndarray, input_type_ids: np.ndarray) -> np.ndarray:
+  """Returns the mask of vectors_head.text_mask; all are int32 [B, S]."""
+  same_text = input_type_ids[:, 1:] == input_type_ids[:, :-1]
+  followed = input_mask[:, 1:] * same_text  # [B, S - 1]
+  return np.pad(followed[:, 1:], [(0, 0), (1, 1)])
+
+
+def pool(layer: np.ndarray, mask: np.ndarray, pooling: str) -> np.ndarray:
+  """Pools the vectors of a layer; see vectors_head.pool.
+
+  Args:
+    layer: float32 [B, S, H].
+    mask: int32 [B, S], 1 for the vectors that count.
+    pooling: member of POOLINGS but "none".
+
+  Returns:
+    float32 [B, H]; [B, 2 * H] for mean_max.
+  """
+  if pooling == "cls":
+    return layer[:, 0]
+  if pooling == "mean_max":
+    return np.concatenate([pool(layer, mask, "mean"), pool(layer, mask, "max")], axis=-1)
+  if pooling == "mean":
+    weights = mask.astype(np.float32)
+    number = np.maximum(weights.sum(axis=1, keepdims=True), 1.0)  # [B, 1]
+    return np.einsum("bsh,bs->bh", layer, weights) / number
+  counts = mask[:, :, np.newaxis] > 0  # [B, S, 1]
+  highest = np.where(counts, layer, np.finfo(np.float32).min).max(axis=1)  # [B, H]
+  return np.where(counts.any(axis=1), highest, np.float32(0.0))
 
 
 def values_of(outputs: dict[str, np.ndarray], num_tokens: int) -> np.ndarray:

@@ -26,7 +26,8 @@ import modeling
 import tokenization
 from toolkit.formats import checkpoint_files, checkpoints, model_directory
 from toolkit.records import input_pipeline, tf_records
-from toolkit.serving.predictor import Predictor, Row
+from toolkit.serving.predictor import Row
+from toolkit.serving.tensorflow_engine import load_predictor
 from toolkit.support import files, logs, processes
 from toolkit.tasks.soft_targets import TEACHER_LOGITS
 
@@ -330,7 +331,7 @@ def _computed(teacher, build, rows, chunks, missing):
   def build_outputs(*inputs):
     return {TEACHER_LOGITS: build(teacher.config, *inputs)}
 
-  predictor = Predictor(build_outputs, teacher.checkpoint, _BATCH_SIZE)
+  predictor = load_predictor(build_outputs, teacher.checkpoint, _BATCH_SIZE)
   total = sum(len(chunks[number]) for number in missing)
   bar = tqdm(total=total, desc="teacher", unit="ex", disable=not sys.stderr.isatty())
   with bar, processes.converted_memory_errors("--max_seq_length"):

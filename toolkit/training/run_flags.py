@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 import optimization
+from toolkit.serving import engines
 from toolkit.support import command_line, files
 
 # The values of --distribution_strategy; see distribution.py.
@@ -176,12 +177,25 @@ def define_precision_flag(flags: command_line.ScriptFlags) -> None:
   )
 
 
+def define_engine_flag(flags: command_line.ScriptFlags, default: str = engines.AUTO) -> None:
+  """Defines --engine, for scripts that load a trained model once."""
+  flags.DEFINE_enum(
+    "engine",
+    default,
+    engines.ENGINES,
+    "Engine of the loaded model, where no --do_... flag runs it. auto: ONNX Runtime where it is "
+    "installed and there is no GPU, else TensorFlow.",
+    group="speed and memory",
+  )
+
+
 def define_fine_tuning_flags(flags: command_line.ScriptFlags, max_seq_length: int) -> None:
   """Defines all flags that the scripts which fine-tune have in common."""
   define_model_flags(flags, max_seq_length)
   define_training_flags(flags)
   define_distillation_flags(flags)
   define_device_flags(flags)
+  define_engine_flag(flags)
 
 
 def define_training_flags(flags: command_line.ScriptFlags) -> None:

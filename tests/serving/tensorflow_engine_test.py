@@ -11,7 +11,7 @@ from tiny_runs import SPECIAL, config_of, save_checkpoint, save_encoder
 
 import modeling
 from toolkit.formats import checkpoints
-from toolkit.serving.predictor import Predictor
+from toolkit.serving.tensorflow_engine import TensorFlowEngine, load_predictor
 from toolkit.support import files, precision, processes
 
 VOCAB = [*SPECIAL, *"abcdefgh"]
@@ -43,7 +43,7 @@ def test_the_same_as_a_plain_session(checkpoint):
     outputs = build(ids, tf.ones_like(ids), segments)
     tf.train.Saver().restore(session, checkpoint)
     want = session.run(outputs)
-  (got,) = Predictor(build, checkpoint).run([row])
+  (got,) = load_predictor(build, checkpoint).run([row])
   assert got.keys() == want.keys()
   for name, value in got.items():
     np.testing.assert_allclose(value, want[name][0], atol=1e-5)
@@ -57,7 +57,9 @@ def test_a_model_in_a_scope_gives_the_same(checkpoint, tmp_path, log, name_in_fi
   prefix = str(tmp_path / "scoped")
   checkpoints.save_checkpoint(prefix, scoped)
   rows = rows_of([3, 7])
-  for got, want in zip(Predictor(build, prefix).run(rows), Predictor(build, checkpoint).run(rows)):
+  for got, want in zip(
+    load_predictor(build, prefix).run(rows), load_predictor(build, checkpoint).run(rows)
+  ):
     for name, value in want.items():
       np.testing.assert_array_equal(got[name], value)
   scope = name_in_file[: name_in_file.index("{")]
@@ -68,15 +70,15 @@ def test_a_model_in_a_scope_gives_the_same(checkpoint, tmp_path, log, name_in_fi
 def test_mixed_precision_changes_little(checkpoint):
   rows = rows_of([7, 30])
   config = precision.Plan(precision.BFLOAT16).session_config(is_training=False)
-  mixed = Predictor(build, checkpoint, session_config=config).run(rows)
-  for got, want in zip(mixed, Predictor(build, checkpoint).run(rows)):
+  mixed = load_predictor(build, checkpoint, session_config=config).run(rows)
+  for got, want in zip(mixed, load_predictor(build, checkpoint).run(rows)):
     for name, value in got.items():
       assert value.dtype == np.float32
       np.testing.assert_allclose(value, want[name], atol=0.1)  # of values of about 1
 
 
 def test_any_lengths_in_any_order_give_what_each_gives_alone(checkpoint):
-  model = Predictor(build, checkpoint, batch_size=3)
+  model = load_predictor(build, checkpoint, batch_size=3)
   rows = rows_of([5, 20, 1, 9, 30, 2, 17])
   together = model.run(rows)
   assert model.run([]) == []
@@ -89,12 +91,12 @@ def test_any_lengths_in_any_order_give_what_each_gives_alone(checkpoint):
 
 def test_short_inputs_run_in_one_thread(checkpoint, monkeypatch):
   rows = rows_of([3, 16, 17, 30])
-  shared = Predictor(build, checkpoint)
+  shared = load_predictor(build, checkpoint)
   want = [shared.run([row])[0] for row in rows]
   monkeypatch.setenv(processes.OWN_THREADS, "1")
   products = 16 * sum(kernel_sizes(config_of(VOCAB)))
-  monkeypatch.setattr("toolkit.serving.predictor.ONE_THREAD_PRODUCTS", products)
-  own = Predictor(build, checkpoint)
+  monkeypatch.setattr("toolkit.serving.tensorflow_engine.ONE_THREAD_PRODUCTS", products)
+  own = load_predictor(build, checkpoint)
   used = []
   run = tf.Session.run
   monkeypatch.setattr(tf.Session, "run", lambda s, *args: used.append(s) or run(s, *args))
@@ -105,8 +107,8 @@ def test_short_inputs_run_in_one_thread(checkpoint, monkeypatch):
   assert [s._config.intra_op_parallelism_threads for s in used] == [1, 1, 0, 0]
   own.run(rows[:2])  # as one batch of 32 tokens
   assert used[-1] is used[-2]
-  monkeypatch.setattr("toolkit.serving.predictor.ONE_THREAD_PRODUCTS", products - 1)
-  assert Predictor(build, checkpoint)._one_thread_tokens == 0  # less than SHORT
+  monkeypatch.setattr("toolkit.serving.tensorflow_engine.ONE_THREAD_PRODUCTS", products - 1)
+  assert TensorFlowEngine(build, checkpoint)._one_thread_tokens == 0  # less than SHORT
 
 
 def kernel_sizes(config):
@@ -119,7 +121,7 @@ def kernel_sizes(config):
 
 
 def test_calls_from_several_threads(checkpoint):
-  model = Predictor(build, checkpoint)
+  model = load_predictor(build, checkpoint)
   rows = rows_of(range(1, 25))
   want = [result["pooled"] for result in model.run(rows)]
   with concurrent.futures.ThreadPoolExecutor(4) as pool:
@@ -129,7 +131,7 @@ def test_calls_from_several_threads(checkpoint):
 
 def test_each_batch_is_reported(checkpoint):
   sizes = []
-  Predictor(build, checkpoint, batch_size=3).run(rows_of([4] * 7), on_batch=sizes.append)
+  load_predictor(build, checkpoint, batch_size=3).run(rows_of([4] * 7), on_batch=sizes.append)
   assert sizes == [3, 3, 1]
 
 
@@ -140,7 +142,7 @@ def test_a_checkpoint_of_another_model(checkpoint):
   with pytest.raises(
     files.InputError, match=r"does not fit the model: head is not there, should be \[16\]"
   ):
-    Predictor(with_head, checkpoint)
+    load_predictor(with_head, checkpoint)
 
 
 def test_a_checkpoint_of_a_model_with_other_projections(checkpoint, tmp_path):
@@ -149,7 +151,7 @@ def test_a_checkpoint_of_a_model_with_other_projections(checkpoint, tmp_path):
   name = "bert/encoder/layer_1/attention/self/key/kernel"
   narrow = save_checkpoint(tmp_path / "narrow", {**saved, name: saved[name][:, :8]})
   with pytest.raises(files.InputError, match=rf"{name} has shape \[16, 8\] .* \[16, 16\] by"):
-    Predictor(build, narrow)
+    load_predictor(build, narrow)
 
 
 def test_a_checkpoint_of_16_bits(checkpoint, tmp_path):
@@ -159,7 +161,7 @@ def test_a_checkpoint_of_16_bits(checkpoint, tmp_path):
   checkpoints.save_checkpoint(str(tmp_path / "half"), half)
   match = r"^--my_flag: bert/\S+ is of type float16 in \S+half, where the model has float32; save"
   with pytest.raises(files.InputError, match=match):
-    Predictor(build, str(tmp_path / "half"), flag="my_flag")
+    load_predictor(build, str(tmp_path / "half"), flag="my_flag")
 
 
 def test_what_no_output_needs_may_be_missing(checkpoint):
@@ -167,7 +169,7 @@ def test_what_no_output_needs_may_be_missing(checkpoint):
     tf.get_variable("head", [16])
     return build(*inputs)
 
-  assert len(Predictor(with_unused_head, checkpoint).run(rows_of([3]))) == 1
+  assert len(load_predictor(with_unused_head, checkpoint).run(rows_of([3]))) == 1
 
 
 def test_a_damaged_checkpoint(checkpoint, tmp_path):
@@ -176,11 +178,11 @@ def test_a_damaged_checkpoint(checkpoint, tmp_path):
   data = tmp_path / "model.data-00000-of-00001"
   data.write_bytes(data.read_bytes()[:-100])
   with pytest.raises(files.InputError, match="model is damaged: "):
-    Predictor(build, str(tmp_path / "model"))
+    load_predictor(build, str(tmp_path / "model"))
 
 
 def test_a_fork_of_the_process_is_refused_at_once(checkpoint):
-  predictor = Predictor(build, checkpoint)
+  predictor = load_predictor(build, checkpoint)
   rows = rows_of([3])
   predictor.run(rows)
   reading, writing = os.pipe()

@@ -1,0 +1,5 @@
+"""Stand-in."""
+
+
+def quantize(model):
+  return model
