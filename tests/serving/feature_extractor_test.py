@@ -9,7 +9,7 @@ import tensorflow.compat.v1 as tf
 from tensorflow.python.eager import context
 from tiny_runs import SPECIAL, encoder_layers, save_checkpoint, save_model, start_flags
 
-from toolkit.serving import encoder_files, feature_extractor
+from toolkit.serving import encoder_files, feature_extractor, tensorflow_engine
 from toolkit.serving.feature_extractor import FeatureExtractor
 from toolkit.support import files, precision
 
@@ -166,9 +166,15 @@ def test_mixed_precision_reaches_the_model(model, monkeypatch, log):
 
   monkeypatch.setattr(precision, "_precision", choose)
   made = []
-  monkeypatch.setattr(feature_extractor, "Predictor", lambda *args: made.append(args[-1]))
+  load = tensorflow_engine.load_predictor
+
+  def load_and_note(*args):
+    made.append(args[-1])
+    return load(*args)
+
+  monkeypatch.setattr(tensorflow_engine, "load_predictor", load_and_note)
   FeatureExtractor.from_directory(str(model), max_seq_length=32, amp=True)
-  FeatureExtractor.from_directory(str(model), max_seq_length=32)
+  FeatureExtractor.from_directory(str(model), max_seq_length=32, engine="tensorflow")
   options = made[0].graph_options.rewrite_options
   assert options.auto_mixed_precision_onednn_bfloat16 == options.ON
   assert made[1] is None and chosen == [False]

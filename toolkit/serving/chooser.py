@@ -18,15 +18,19 @@ from toolkit.tasks import multiple_choice
 Asked = tuple[Sequence[str], Optional[str], Optional[str]]
 
 
-class Choice(NamedTuple):
-  """A choice with the probability that it is the answer; those of a question add up to 1.
-
-  `truncated` is True if the context or another text lost its end in the model's input.
-  """
-
+class _Choice(NamedTuple):
   text: str
   probability: float
-  truncated: bool = False
+
+
+class Choice(_Choice):
+  """A choice with the probability that it is the answer; those of a question add up to 1.
+
+  It is a tuple of text and probability. `truncated` is True if the context or another text lost its
+  end in the model's input.
+  """
+
+  truncated = False
 
 
 class Chooser:
@@ -124,8 +128,9 @@ class Chooser:
     values = np.array([next(scores) for _ in texts])
     check_finite([values], self._directory)
     shares = np.exp(values - values.max())
-    cut = [each.is_truncated for each in encoded]
-    found = map(Choice, texts, (shares / shares.sum()).tolist(), cut)
+    found = list(map(Choice, texts, (shares / shares.sum()).tolist()))
+    for choice, each in zip(found, encoded):
+      choice.truncated = each.is_truncated
     return sorted(found, key=lambda choice: -choice.probability)
 
 

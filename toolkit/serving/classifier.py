@@ -17,8 +17,13 @@ from toolkit.tasks import classification
 Text = Union[str, tuple[str, str]]
 
 
-class Prediction(NamedTuple):
-  """The prediction for a text or a pair of texts.
+class _Prediction(NamedTuple):
+  value: Union[str, tuple[str, ...], float]
+  probabilities: dict[str, float]
+
+
+class Prediction(_Prediction):
+  """The prediction for a text or a pair of texts: a tuple of value and probabilities.
 
   Attributes:
     value: a label; a tuple of labels for a multi-label model; a number for regression.
@@ -26,9 +31,7 @@ class Prediction(NamedTuple):
     truncated: True if the text was longer than the model's input, and lost its end.
   """
 
-  value: Union[str, tuple[str, ...], float]
-  probabilities: dict[str, float]
-  truncated: bool = False
+  truncated = False
 
 
 class Classifier:
@@ -115,9 +118,11 @@ class Classifier:
     values: list[Any] = self._kind.decide(np.stack(outputs), self._labels, self._threshold)
     if self._kind is classification.NUMBER:
       values = [float(value) for value in values]
-    found = [dict(zip(self._labels, map(float, row))) for row in outputs]
-    cut = [is_truncated for _, is_truncated in rows]
-    return [Prediction(*each) for each in zip(values, found, cut)]
+    shares = [dict(zip(self._labels, map(float, row))) for row in outputs]
+    found = list(map(Prediction, values, shares))
+    for prediction, (_, is_truncated) in zip(found, rows):
+      prediction.truncated = is_truncated
+    return found
 
   def run_ids(self, rows: Sequence[Row]) -> list[Arrays]:
     """Runs the model on word pieces' ids; see predictor.Predictor.run."""

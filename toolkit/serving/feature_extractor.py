@@ -99,9 +99,15 @@ class FeatureExtractor:
     else:
       from toolkit.serving import tensorflow_engine
 
-      options = (layers, use_one_hot_embeddings, pooling, include_special_tokens)
       self._predictor = tensorflow_engine.load_encoder(
-        config, options, init_checkpoint, batch_size, amp
+        config,
+        init_checkpoint,
+        batch_size,
+        amp,
+        layer_indexes=layers,
+        use_one_hot_embeddings=use_one_hot_embeddings,
+        pooling=pooling,
+        pool_special_tokens=include_special_tokens,
       )
     self.engine = self._predictor.engine
     self._pooling = pooling

@@ -116,19 +116,19 @@ def load_predictor(
 
 
 def load_encoder(
-  config: modeling.BertConfig, options: tuple, checkpoint: str, batch_size: int, amp: bool
+  config: modeling.BertConfig, checkpoint: str, batch_size: int, amp: bool, **options: Any
 ) -> Predictor:
   """Loads a model whose outputs are those of vectors_head.create_model.
 
   Args:
     config: the model's.
-    options: the arguments of create_model behind the inputs.
     checkpoint, batch_size: see TensorFlowEngine.
     amp: True for mixed precision where that is faster; see precision.
+    **options: arguments of create_model behind the inputs.
   """
 
   def build(*inputs):
-    return vectors_head.create_model(config, *inputs, *options)
+    return vectors_head.create_model(config, *inputs, **options)
 
   plan = precision.find(amp, use_xla=False, use_tpu=False)
   plan.log()

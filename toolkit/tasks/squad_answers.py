@@ -67,8 +67,16 @@ class Answers(NamedTuple):
   null_odds: dict[str, float]
 
 
-class BestAnswer(NamedTuple):
-  """The answer to one question.
+class _BestAnswer(NamedTuple):
+  text: str
+  probability: float
+  start_char: Optional[int]
+  end_char: Optional[int]
+  null_odds: Optional[float]
+
+
+class BestAnswer(_BestAnswer):
+  """The answer to one question: a tuple of all attributes but num_windows.
 
   Attributes:
     text: "" for no answer.
@@ -80,12 +88,7 @@ class BestAnswer(NamedTuple):
     num_windows: number of windows that the paragraph was cut into.
   """
 
-  text: str
-  probability: float
-  start_char: Optional[int]
-  end_char: Optional[int]
-  null_odds: Optional[float]
-  num_windows: int = 1
+  num_windows = 1
 
 
 def write_predictions(
@@ -215,7 +218,9 @@ def best_answer(
   text = entry.text if entry.place else ""
   start, end = _characters(example, entry.place)
   probability = ranking.probabilities[ranking.chosen]
-  return BestAnswer(text, probability, start, end, ranking.null_odds, len(features))
+  found = BestAnswer(text, probability, start, end, ranking.null_odds)
+  found.num_windows = len(features)
+  return found
 
 
 def rethreshold(
