@@ -11,6 +11,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 
 import modeling
+from toolkit.formats import model_directory
+from toolkit.serving import tensorflow_engine
 from toolkit.support import files
 from toolkit.training import hooks
 
@@ -175,3 +177,33 @@ def send_once(monkeypatch, number, at_step):
       os.kill(os.getpid(), number)
 
   monkeypatch.setattr(hooks.ProgressHook, "after_run", after_run_with_signal)
+
+
+def save_trained(directory, script, head, vocab, flags, labels=None, step=5, seed=1, **changes):
+  """Writes a directory as a script leaves it, with an untrained model.
+
+  Args:
+    directory: pathlib.Path, made if it is not there.
+    script: its name, without .py.
+    head: model_heads.Head.
+    vocab, changes: see config_of.
+    flags, labels: of run.json and label_list.txt.
+    step, seed: of the checkpoint and of its random values.
+  """
+  directory.mkdir(exist_ok=True)
+  config = config_of(vocab, **changes)
+  (directory / "start.json").write_text(json.dumps(config))
+  (directory / "start.txt").write_text("\n".join(vocab) + "\n")
+  names = (str(directory / "start.json"), str(directory / "start.txt"))
+  model_directory.save(str(directory), *names, labels, script, flags)
+  build = tensorflow_engine.builder(head, modeling.BertConfig.from_dict(config))
+  with tf.Graph().as_default(), tf.Session() as session:
+    tf.set_random_seed(seed)
+    build(*(tf.zeros([1, 1], tf.int32) for _ in head.inputs()))
+    tf.train.create_global_step()
+    session.run(tf.global_variables_initializer())
+    rng = np.random.default_rng(seed)
+    for variable in tf.trainable_variables():  # biases start with zeros
+      variable.load(variable.eval() + 0.1 * rng.standard_normal(variable.shape), session)
+    tf.train.Saver().save(session, str(directory / "model.ckpt"), step, write_meta_graph=False)
+  return directory

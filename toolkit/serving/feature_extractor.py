@@ -18,6 +18,7 @@ from toolkit.tasks import vectors
 
 # Texts run in order of length within windows whose vectors take this much memory.
 _WINDOW_BYTES = 2**25
+_USUAL_LENGTH = 128
 
 
 class Embedding(NamedTuple):
@@ -52,7 +53,7 @@ class FeatureExtractor:
     pooling: str = "mean",
     include_special_tokens: bool = False,
     normalize: bool = False,
-    max_seq_length: int = 128,
+    max_seq_length: int = _USUAL_LENGTH,
     batch_size: int = 32,
     use_one_hot_embeddings: bool = False,
     amp: bool = False,
@@ -133,7 +134,9 @@ class FeatureExtractor:
       layers = tuple(options.get("layers", (-1,)))
       found, engine = engines.find(model_dir, _source(layers), engine)
       if engine == engines.ONNXRUNTIME:
-        given = {"do_lower_case": found.do_lower_case(), **options, "engine": engine}
+        length = min(_USUAL_LENGTH, found.config.max_position_embeddings)
+        usual = {"do_lower_case": found.do_lower_case(), "max_seq_length": length}
+        given = {**usual, **options, "engine": engine}
         return cls("", found.vocab_file, found.directory, **given)
     from toolkit.serving import encoder_files
 
