@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from toolkit.serving.service import bodies
-from toolkit.serving.service.models import Models
+from toolkit.serving.service.models import Models, is_gone
 from toolkit.serving.service.refusals import Refused
 from toolkit.serving.service.tasks import Model, kind_of
 
@@ -27,8 +27,7 @@ def routes(models: Models) -> list[Route]:
     model = _wanted(models, body)
     as_base64 = _read_format(body)
     items = _read_input(model, body.get("input"))
-    found = await models.run(request, model.embeddings, items)
-    models.count(request, model, found)
+    found = await models.run(model.embeddings, items, is_gone(request))
     data = await bodies.encode_list([_datum(*each, as_base64) for each in enumerate(found)])
     tokens = sum(each.num_tokens for each in found)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
@@ -42,8 +41,7 @@ def routes(models: Models) -> list[Route]:
     if body.get("dimensions") is not None:
       raise _no_dimensions()
     items = _read_input(model, body.get("inputs"), "inputs")
-    found = await models.run(request, model.embeddings, items)
-    models.count(request, model, found)
+    found = await models.run(model.embeddings, items, is_gone(request))
     for number, each in enumerate(found):
       if each.truncated and not truncate:
         raise Refused(

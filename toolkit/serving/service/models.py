@@ -1,10 +1,11 @@
 """The models of a service, and the calls of them that all APIs share."""
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from starlette.requests import Request
 
+from toolkit.serving.service.metrics import Metrics
 from toolkit.serving.service.refusals import Limits, Refused
 from toolkit.serving.service.scheduling import Operation, Scheduler
 from toolkit.serving.service.tasks import Model
@@ -13,9 +14,12 @@ from toolkit.serving.service.tasks import Model
 class Models:
   """Loaded models by name, the scheduler that runs them, and the limits of requests."""
 
-  def __init__(self, models: Sequence[Model], scheduler: Scheduler, limits: Limits) -> None:
+  def __init__(
+    self, models: Sequence[Model], scheduler: Scheduler, limits: Limits, metrics: Metrics
+  ) -> None:
     """Takes the models in the order in which the command line names them."""
     self.all = list(models)
+    self.metrics = metrics
     self.scheduler = scheduler
     self.limits = limits
 
@@ -34,10 +38,22 @@ class Models:
         return model
     raise Refused(404, "there is no model that gives vectors of texts", "model_not_found")
 
-  async def run(self, request: Request, operation: Operation, items: Sequence[Any]) -> list[Any]:
+  async def run(
+    self,
+    operation: Operation,
+    items: Sequence[Any],
+    is_gone: Callable[[], bool] = lambda: False,
+  ) -> list[Any]:
     """Runs an operation over the items of a request; see Scheduler.run."""
-    is_gone = request.scope.get("state", {}).get("is_gone", lambda: False)
-    return await self.scheduler.run(operation, items, self.limits.answer_seconds, is_gone)
+    results = await self.scheduler.run(operation, items, self.limits.answer_seconds, is_gone)
+    self.metrics.count("bert_instances_total", operation.name, by=len(results))
+    self.metrics.count("bert_truncated_total", operation.name, by=sum(map(was_cut, results)))
+    return results
+
+
+def is_gone(request: Request) -> Callable[[], bool]:
+  """Returns a function that tells whether the client of a request has closed the connection."""
+  return request.scope.get("state", {}).get("is_gone", lambda: False)
 
 
 def truncated_places(results: Sequence[Any]) -> list[int]:

@@ -11,9 +11,9 @@ from typing import Any, Callable, NamedTuple, Optional
 import numpy as np
 
 from toolkit.formats import model_heads
+from toolkit.serving.predictor import Facts, check_finite
 from toolkit.serving.service.refusals import Refused
 from toolkit.serving.service.scheduling import Operation
-from toolkit.tasks import vectors
 
 MASK = "[MASK]"
 _MOST_MASKS = 128  # of a text
@@ -26,7 +26,7 @@ class Ids(NamedTuple):
   """An instance of word pieces' ids.
 
   Attributes:
-    rows: input_ids and segment_ids without padding, and positions for a masked language model.
+    row: input_ids and segment_ids without padding, and positions for a masked language model.
     padded_length: S, the length that the client sent.
   """
 
@@ -39,8 +39,10 @@ class Model:
 
   Attributes:
     name: by which clients call it.
+    predictor: that of toolkit.serving.loading.
+    facts: of the predictor.
     task: name of its head; see model_heads.
-    facts: of its predictor, or None for what it does not have.
+    max_seq_length: word pieces of an input.
     texts, ids: the operations over instances of text, and of ids.
     embeddings: the operation over texts, or lists of ids without special tokens, that gives
       feature_extractor.Embedding; None for other models than encoders.
@@ -50,12 +52,9 @@ class Model:
     """Takes a predictor that toolkit.serving.loading has loaded."""
     self.name = name
     self.predictor = predictor
-    self.task: str = predictor.head.name
-    self.labels: Optional[list[str]] = getattr(predictor, "labels", None)
-    self.kind: Optional[str] = getattr(predictor, "kind_name", None)
-    self.max_seq_length: int = predictor.max_seq_length
-    self.engine: str = predictor.engine
-    self.config = predictor.config
+    self.facts: Facts = predictor.facts
+    self.task = self.facts.head.name
+    self.max_seq_length = self.facts.max_seq_length
     self._most_characters = most_characters
     self._adapter = _ADAPTERS[self.task](self)
     self.texts = Operation(name, self._adapter.run, self._adapter.weigh)
@@ -72,11 +71,26 @@ class Model:
       "created": 0,
       "owned_by": "local",
       "task": self.task,
-      "labels": self.labels,
+      "labels": self.facts.labels,
       "max_seq_length": self.max_seq_length,
-      "engine": self.engine,
-      **({"kind": self.kind} if self.kind else {}),
+      "engine": self.predictor.engine,
+      **({"kind": self._kind()} if self.task == model_heads.CLASSIFIER else {}),
     }
+
+  def _kind(self):
+    """Returns what a classifier predicts; the activation of its outputs tells it."""
+    kinds = {"softmax": "one_label", "sigmoid": "labels"}
+    return kinds.get(self.facts.head.activation or "", "number")
+
+  def warm_up(self) -> None:
+    """Runs the model once, as its first run is slower, and checks its outputs.
+
+    Raises:
+      files.InputError: they are not finite.
+    """
+    row = ([0] * 3,) * (len(self.facts.head.inputs()) - 1)
+    for outputs in self.facts.predictor.run([row]):
+      check_finite(outputs.values(), self.name)
 
   # ---- Reading ----------------------------------------------------------------------------------
 
@@ -143,8 +157,9 @@ class Model:
     Raises:
       Refused: it is no list of ids, or longer than `most`, by default the model's positions.
     """
-    most = self.config.max_position_embeddings if most is None else most
-    return _integers(value, place, most, self.config.vocab_size)
+    config = self.facts.config
+    most = config.max_position_embeddings if most is None else most
+    return _integers(value, place, most, config.vocab_size)
 
   def _read_ids(self, value, place):
     is_masked = self.task == model_heads.MASKED_LM
@@ -156,9 +171,8 @@ class Model:
     length = _length(mask, len(ids), place)
     if segments is None:
       segments = [0] * len(ids)
-    segments = _integers(
-      segments, f"{place}: segment_ids", len(ids), self.config.type_vocab_size, len(ids)
-    )
+    kinds = self.facts.config.type_vocab_size
+    segments = _integers(segments, f"{place}: segment_ids", len(ids), kinds, len(ids))
     row = (ids[:length], segments[:length])
     if is_masked:
       row = (*row, _integers(rest[0], f"{place}: {positions[0]}", len(ids), length))
@@ -167,7 +181,7 @@ class Model:
   # ---- Running ----------------------------------------------------------------------------------
 
   def _run_ids(self, items):
-    outputs = self.predictor.run_ids([item.row for item in items])
+    outputs = self.facts.predictor.run([item.row for item in items])
     return [self._named_outputs(*pair) for pair in zip(items, outputs)]
 
   def _named_outputs(self, item, outputs):
@@ -176,19 +190,23 @@ class Model:
     for name, values in outputs.items():
       if name == "masked_lm_logits":
         values = values[: len(item.row[2])]
-      elif name not in ("probabilities", "pooled_output", "scores") and (
-        name != "logits" or self.task == model_heads.TAGS
-      ):
+      elif self._is_sequence(name):
         values = values[: len(item.row[0])]
         missing = item.padded_length - len(values)
         values = np.pad(values, [(0, missing)] + [(0, 0)] * (values.ndim - 1))
       found[name] = values.tolist()
     return found
 
+  def _is_sequence(self, name):
+    """Returns whether an output has a value per word piece."""
+    is_of_tags = name == "logits" and self.task == model_heads.TAGS
+    return is_of_tags or name in ("start_logits", "end_logits", "sequence_output")
+
   def _embed(self, items):
     texts = [item for item in items if isinstance(item, str)]
     of_texts = iter(self.predictor.embed(texts) if texts else [])
-    of_ids = iter(self.predictor.embed_ids([item for item in items if not isinstance(item, str)]))
+    ids = [item for item in items if not isinstance(item, str)]
+    of_ids = iter(self.predictor.embed_ids(ids) if ids else [])
     return [next(of_texts if isinstance(item, str) else of_ids) for item in items]
 
   def tokens_of(self, text: str) -> int:
@@ -315,7 +333,8 @@ class _Tags(_Adapter):
     return self.model.tokens_of(item)
 
   def run(self, items):
-    return self.model.predictor.tag_all(items)
+    found = self.model.predictor.tag_windows(items)
+    return [{**record, "windows": number} for record, number in found]
 
 
 class _Choices(_Adapter):

@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from toolkit.formats import model_heads
 from toolkit.serving.service import bodies
-from toolkit.serving.service.models import Models, truncated_places
+from toolkit.serving.service.models import Models, is_gone, truncated_places
 from toolkit.serving.service.refusals import Refused
 from toolkit.serving.service.tasks import Model, kind_of
 
@@ -36,8 +36,7 @@ def routes(models: Models) -> list[Route]:
     body = await bodies.read_json(request, models.limits)
     instances, is_columnar = _instances(body)
     operation, items = model.read_instances(instances)
-    results = await models.run(request, operation, items)
-    models.count(request, model, results)
+    results = await models.run(operation, items, is_gone(request))
     return bodies.JsonResponse(await _answer(results, is_columnar))
 
   async def other_verb(request: Request) -> Response:
@@ -65,9 +64,7 @@ def _model(models, request):
 def _instances(body):
   """Returns the instances of a request's body, and whether they were columns."""
   if not isinstance(body, dict):
-    raise Refused(
-      400, f"the body must be an object with instances or inputs, not {kind_of(body)}"
-    )
+    raise Refused(400, f"the body must be an object with instances or inputs, not {kind_of(body)}")
   if not set(body) <= _KNOWN:
     raise Refused(400, f"the body has an unknown field; its fields are {', '.join(sorted(_KNOWN))}")
   if body.get("signature_name", "") not in _SIGNATURES:
@@ -131,26 +128,28 @@ _TEXTS = {
 
 def _output_shapes(model: Model) -> dict[str, Sequence[int]]:
   """Returns the names and shapes of a graph's outputs; -1 is any size."""
-  width, labels = model.config.hidden_size, len(model.labels or [0])
+  config, labels = model.facts.config, len(model.facts.labels or [0])
   if model.task == model_heads.CLASSIFIER:
     shapes = {"logits": (-1, labels)}
-    return shapes if model.labels is None else {**shapes, "probabilities": (-1, labels)}
+    return {**shapes, "probabilities": (-1, labels)} if model.facts.labels else shapes
   return {
     model_heads.SPAN: {"start_logits": (-1, -1), "end_logits": (-1, -1)},
     model_heads.TAGS: {"logits": (-1, -1, labels)},
     model_heads.CHOICE: {"scores": (-1,)},
-    model_heads.MASKED_LM: {"masked_lm_logits": (-1, -1, model.config.vocab_size)},
-    model_heads.ENCODER: {"sequence_output": (-1, -1, width)},
+    model_heads.MASKED_LM: {"masked_lm_logits": (-1, -1, config.vocab_size)},
+    model_heads.ENCODER: {"sequence_output": (-1, -1, config.hidden_size)},
   }[model.task]
 
 
 def _metadata(model):
   """Returns the signatures of a model; of its outputs, only those that each model of it has."""
-  ids = {name: _tensor(name, "DT_INT32", -1, -1) for name in model.inputs}
+  ids = {name: _tensor(name, "DT_INT32", -1, -1) for name in model.facts.head.inputs()}
   texts = {name: _tensor(name, "DT_STRING", -1) for name in _TEXTS[model.task]}
   if model.task == model_heads.CHOICE:
     texts["choices"] = _tensor("choices", "DT_STRING", -1, -1)
-  outputs = {name: _tensor(name, "DT_FLOAT", *shape) for name, shape in _output_shapes(model).items()}
+  outputs = {
+    name: _tensor(name, "DT_FLOAT", *shape) for name, shape in _output_shapes(model).items()
+  }
   method = "tensorflow/serving/predict"
   signatures = {
     "serving_default": {"inputs": ids, "outputs": outputs, "method_name": method},
