@@ -211,7 +211,7 @@ def read_ports(
     if settings.bert_as_service_port_out is not None:
       raise files.InputError("--bert_as_service_port_out needs --bert_as_service_port")
     return None
-  port_out = settings.bert_as_service_port_out or port + 1
+  port_out = settings.bert_as_service_port_out or min(port + 1, 65535)
   if len({settings.port, port, port_out}) < 3:
     raise files.InputError("--bert_as_service_port: give ports that differ from each other")
   if not any(loading.script_of(path) == loading.ENCODER_SCRIPT for path in models.values()):

@@ -132,14 +132,21 @@ class _Served:
       raise Refused(400, "the texts must be a list with one text or more")
     items = [self._read(text, f"text {number}") for number, text in enumerate(texts)]
     deadline = asyncio.get_running_loop().time() + self._models.limits.answer_seconds
-    while True:
-      try:
-        found = await self._models.run(self._model.embeddings, items)
-        return np.array([each.vector for each in found], np.float32)
-      except Refused as error:  # the client has no way to try again
-        if error.status != 429 or asyncio.get_running_loop().time() > deadline:
-          raise
-        await asyncio.sleep(_QUEUE_SECONDS)
+    while (found := await self._try(items, deadline)) is None:
+      await asyncio.sleep(_QUEUE_SECONDS)
+    return np.array([each.vector for each in found], np.float32)
+
+  async def _try(self, items, deadline):
+    """Returns the embeddings of items, or None for a full queue before the deadline.
+
+    The client has no way to try again.
+    """
+    try:
+      return await self._models.run(self._model.embeddings, items)
+    except Refused as error:
+      if error.status != 429 or asyncio.get_running_loop().time() > deadline:
+        raise
+    return None
 
   def _read(self, text, place):
     """Returns an item: a text; for a list of word pieces, their ids."""

@@ -117,7 +117,7 @@ class JsonResponse(Response):
 
 async def encode_list(values: Sequence[Any]) -> bytes:
   """Encodes a list as encode_json does, with pauses in which other requests are served."""
-  parts = []
+  parts: list[bytes] = []
   for first in range(0, len(values), _LARGE_ANSWER):
     if first:
       await asyncio.sleep(0)

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from toolkit.formats import model_heads
 from toolkit.serving.service import bodies
 from toolkit.serving.service.models import Models, is_gone
 from toolkit.serving.service.refusals import Refused
@@ -76,7 +77,7 @@ def _wanted(models, body):
   if not isinstance(name, str):
     raise Refused(400, "model must be the name of a model")
   model = models.find(name)
-  if not model.embeddings:
+  if model.task != model_heads.ENCODER:
     raise Refused(400, f"the model {name} gives no vectors of texts; its task is {model.task}")
   return model
 

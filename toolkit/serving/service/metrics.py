@@ -9,7 +9,7 @@ import collections
 import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -96,7 +96,7 @@ class Metrics:
       values, others = _read(path)
       _add(total, values)
       waiting += others
-    by_name = collections.defaultdict(dict)
+    by_name: dict[str, _Values] = collections.defaultdict(dict)
     for (name, *labels), value in sorted(total.items()):
       by_name[name][tuple(labels)] = value
     lines = [f"# HELP {_WAITING} Items that wait.", f"# TYPE {_WAITING} gauge"]
@@ -127,7 +127,7 @@ def _add(total, values):
     total[key] = [a + b for a, b in zip(found, value)]
 
 
-def _lines(name, metric, values: Mapping[tuple[str, ...], list[float]]) -> list[str]:
+def _lines(name, metric, values):
   """Returns the lines of a metric."""
   lines = [
     f"# HELP {name} {metric.help}",

@@ -5,6 +5,7 @@ from typing import Any, Callable, Optional
 
 from starlette.requests import Request
 
+from toolkit.formats import model_heads
 from toolkit.serving.service.metrics import Metrics
 from toolkit.serving.service.refusals import Limits, Refused
 from toolkit.serving.service.scheduling import Operation, Scheduler
@@ -34,7 +35,7 @@ class Models:
   def first_encoder(self) -> Model:
     """Returns the first encoder; Refused if there is none."""
     for model in self.all:
-      if model.embeddings:
+      if model.task == model_heads.ENCODER:
         return model
     raise Refused(404, "there is no model that gives vectors of texts", "model_not_found")
 

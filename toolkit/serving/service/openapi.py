@@ -30,7 +30,7 @@ def describe(models: Models) -> dict[str, Any]:
         "requestBody": _body(_instances(instance)),
       }
     }
-  if any(model.embeddings for model in models.all):
+  if any(model.task == model_heads.ENCODER for model in models.all):
     vectors = _object(input=_texts(), model=_STRING, encoding_format={"enum": ["float", "base64"]})
     paths["/v1/embeddings"] = {
       "post": {**_operation("Vectors, as OpenAI's API."), "requestBody": _body(vectors)}

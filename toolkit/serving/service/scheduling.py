@@ -11,9 +11,7 @@ alternates between the two lanes after each of its own batches; see Turns.
 import asyncio
 import collections
 import contextlib
-import contextvars
 import math
-import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -77,9 +75,7 @@ class Turns:
     self._lock = threading.Lock()
     self._waiting: collections.deque[threading.Lock] = collections.deque()
     self._is_taken = False
-    self._is_over: contextvars.ContextVar[Optional[Callable[[], bool]]] = contextvars.ContextVar(
-      "is_over", default=None
-    )
+    self._of_thread = threading.local()
 
   @contextlib.contextmanager
   def turn(self) -> Iterator[None]:
@@ -88,7 +84,7 @@ class Turns:
     Raises:
       Exception: the batch of this thread is not waited for any more; it ends the batch.
     """
-    is_over = self._is_over.get()
+    is_over = getattr(self._of_thread, "is_over", None)
     if is_over and is_over():
       raise _Cancelled
     mine = None
@@ -112,11 +108,11 @@ class Turns:
   @contextlib.contextmanager
   def until(self, is_over: Callable[[], bool]) -> Iterator[None]:
     """Sets the condition that ends the batch of this thread between two runs of the model."""
-    token = self._is_over.set(is_over)
+    self._of_thread.is_over = is_over
     try:
       yield
     finally:
-      self._is_over.reset(token)
+      self._of_thread.is_over = None
 
 
 class _Lane:
@@ -133,7 +129,8 @@ class _Lane:
     """Returns the operation whose turn it is, and (request, place of an item) pairs for a batch."""
     operation = next(iter(self.parts))
     parts = self.parts.pop(operation)
-    batch, tokens = [], 0
+    batch: list[tuple[_Request, int]] = []
+    tokens = 0
     while parts and len(batch) < ITEMS:
       part = parts[0]
       if part.request.is_over():
@@ -208,7 +205,7 @@ class Scheduler:
     request = _Request(items, asyncio.get_running_loop().create_future(), is_gone)
     places: tuple[list[int], list[int]] = ([], [])
     for place, item in enumerate(items):
-      places[operation.weigh(item) > LONG].append(place)
+      places[int(operation.weigh(item) > LONG)].append(place)
     for lane, own in zip(self._lanes, places):
       if own:
         lane.add(operation, _Part(request, own))
@@ -272,7 +269,7 @@ class Scheduler:
       if len(requests) == 1:
         return [error] * len(batch)
     # A request of the batch is at fault; the others get their results.
-    outcomes = {}
+    outcomes: dict[tuple[_Request, int], Any] = {}
     for request in requests:
       own = [pair for pair in batch if pair[0] is request]
       try:
@@ -301,8 +298,3 @@ def _deliver(request, place, outcome):
   request.missing -= 1
   if not request.missing:
     request.future.set_result(request.results)
-
-
-def threads_of_a_worker(workers: int) -> int:
-  """Returns the number of processors for each of several workers."""
-  return max(len(os.sched_getaffinity(0)) // workers, 1)

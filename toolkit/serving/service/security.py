@@ -64,8 +64,12 @@ def read_keys(path: str) -> tuple[list[str], list[str]]:
   Raises:
     files.InputError: it cannot be read, has no key, or a line that cannot be sent as a key.
   """
+  try:
+    lines = files.read_lines(path)
+  except files.InputError as error:
+    raise files.InputError(f"--api_key_file: {error}") from error
   keys, warnings = [], []
-  for number, line in files.read_lines(path):
+  for number, line in lines:
     if not line.strip():
       continue
     if not re.fullmatch(r"[!-~]+", line.strip()):
@@ -124,9 +128,9 @@ class OriginCheck:
     origin = headers.get("origin")
     if origin is not None and _origin_place(origin) != _split(_scheme(origin) + "//" + host):
       raise Refused(403, "requests from web pages of other origins are refused")
-    if origin is None and headers.get("sec-fetch-site") == "cross-site":
-      if headers.get("sec-fetch-mode") != "navigate":
-        raise Refused(403, "requests from web pages of other origins are refused")
+    is_cross_site = headers.get("sec-fetch-site") == "cross-site"
+    if is_cross_site and headers.get("sec-fetch-mode") != "navigate":
+      raise Refused(403, "requests from web pages of other origins are refused")
 
 
 def _scheme(origin):

@@ -30,7 +30,7 @@ class Ids(NamedTuple):
     padded_length: S, the length that the client sent.
   """
 
-  row: tuple[list[int], ...]
+  row: Any
   padded_length: int
 
 
@@ -45,7 +45,7 @@ class Model:
     max_seq_length: word pieces of an input.
     texts, ids: the operations over instances of text, and of ids.
     embeddings: the operation over texts, or lists of ids without special tokens, that gives
-      feature_extractor.Embedding; None for other models than encoders.
+      feature_extractor.Embedding; for encoders alone.
   """
 
   def __init__(self, name: str, predictor: Any, most_characters: int) -> None:
@@ -59,9 +59,7 @@ class Model:
     self._adapter = _ADAPTERS[self.task](self)
     self.texts = Operation(name, self._adapter.run, self._adapter.weigh)
     self.ids = Operation(name, self._run_ids, lambda ids: len(ids.row[0]))
-    self.embeddings: Optional[Operation] = None
-    if self.task == model_heads.ENCODER:
-      self.embeddings = Operation(name, self._embed, self._adapter.weigh)
+    self.embeddings = Operation(name, self._embed, self._adapter.weigh)
 
   def describe(self) -> dict[str, Any]:
     """Returns the model's entry in the list of models."""
@@ -88,7 +86,7 @@ class Model:
     Raises:
       files.InputError: they are not finite.
     """
-    row = ([0] * 3,) * (len(self.facts.head.inputs()) - 1)
+    row: Any = ([0] * 3,) * (len(self.facts.head.inputs()) - 1)
     for outputs in self.facts.predictor.run([row]):
       check_finite(outputs.values(), self.name)
 
@@ -173,7 +171,7 @@ class Model:
       segments = [0] * len(ids)
     kinds = self.facts.config.type_vocab_size
     segments = _integers(segments, f"{place}: segment_ids", len(ids), kinds, len(ids))
-    row = (ids[:length], segments[:length])
+    row: tuple[list[int], ...] = (ids[:length], segments[:length])
     if is_masked:
       row = (*row, _integers(rest[0], f"{place}: {positions[0]}", len(ids), length))
     return Ids(row, len(ids))

@@ -130,15 +130,16 @@ def _output_shapes(model: Model) -> dict[str, Sequence[int]]:
   """Returns the names and shapes of a graph's outputs; -1 is any size."""
   config, labels = model.facts.config, len(model.facts.labels or [0])
   if model.task == model_heads.CLASSIFIER:
-    shapes = {"logits": (-1, labels)}
+    shapes: dict[str, Sequence[int]] = {"logits": (-1, labels)}
     return {**shapes, "probabilities": (-1, labels)} if model.facts.labels else shapes
-  return {
+  others: dict[str, dict[str, Sequence[int]]] = {
     model_heads.SPAN: {"start_logits": (-1, -1), "end_logits": (-1, -1)},
     model_heads.TAGS: {"logits": (-1, -1, labels)},
     model_heads.CHOICE: {"scores": (-1,)},
     model_heads.MASKED_LM: {"masked_lm_logits": (-1, -1, config.vocab_size)},
     model_heads.ENCODER: {"sequence_output": (-1, -1, config.hidden_size)},
-  }[model.task]
+  }
+  return others[model.task]
 
 
 def _metadata(model):

@@ -104,9 +104,11 @@ class _Supervisor:
     try:
       while self._signal is None:
         self._start_missing()
-        pipes = {worker.pipe: worker for worker in self._workers.values()}
-        for pipe in connection.wait(list(pipes), _POLL_SECONDS):
-          self._listen(pipes[pipe])
+        workers = list(self._workers.values())
+        told = connection.wait([worker.pipe for worker in workers], _POLL_SECONDS)
+        for worker in workers:
+          if worker.pipe in told:
+            self._listen(worker)
     finally:
       self._stop_all()
     if self._signal == signal.SIGINT:
