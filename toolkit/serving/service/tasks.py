@@ -228,8 +228,10 @@ def kind_of(value: Any) -> str:
 
 def _integers(value, place, most, limit, length=None):
   """Returns a list of integers from 0 up to, but without, a limit."""
-  if not isinstance(value, list) or not value:
+  if not isinstance(value, list):
     raise Refused(400, f"{place} must be a list of integers, not {kind_of(value)}")
+  if not value:
+    raise Refused(400, f"{place} is empty")
   if length is not None and len(value) != length:
     raise Refused(400, f"{place} has {len(value)} numbers, and input_ids has {length}")
   if len(value) > most:
