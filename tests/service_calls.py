@@ -73,7 +73,9 @@ class Classifier(_Fake):
     shares = {"bad": 1 - share, "good": share}
     value = {"softmax": "good" if share > 0.5 else "bad", "sigmoid": ("good",), None: 2.5}
     found = value[self.facts.head.activation]
-    return Prediction(found, {} if found == 2.5 else shares, len(text.split()) > LENGTH - 2)
+    prediction = Prediction(found, {} if found == 2.5 else shares)
+    prediction.truncated = len(text.split()) > LENGTH - 2
+    return prediction
 
 
 class Answerer(_Fake):
@@ -89,13 +91,14 @@ class Answerer(_Fake):
     )
 
   def ask_all(self, pairs):
-    words = [context.split()[0] for _, context in pairs]
-    return [
-      BestAnswer("", 0.5, None, None, 2.0, 1)
-      if word == "none"
-      else BestAnswer(word, 0.75, 0, len(word), None, 3)
-      for word in words
-    ]
+    return [self._answer(context.split()[0]) for _, context in pairs]
+
+  def _answer(self, word):
+    if word == "none":
+      return BestAnswer("", 0.5, None, None, 2.0)
+    answer = BestAnswer(word, 0.75, 0, len(word), None)
+    answer.num_windows = 3
+    return answer
 
 
 class Tagger(_Fake):

@@ -55,7 +55,10 @@ def routes(models: Models) -> list[Route]:
 
 
 def _model(models, request):
-  model = models.find(request.path_params["name"])
+  name = request.path_params["name"]
+  if ":" in name:  # of a verb, with another method than its own
+    raise Refused(405, "this path takes another method: POST", headers={"Allow": "POST"})
+  model = models.find(name)
   if request.path_params.get("version", VERSION) != VERSION:
     raise Refused(404, f"the model has no such version; there is version {VERSION}")
   return model
