@@ -32,7 +32,12 @@ flags.DEFINE_multi_string(
   "model", None, "Name and directory of a model, NAME=DIR.", group="essential"
 )
 flags.DEFINE_integer(
-  "port", 8501, "Port of HTTP.", lower_bound=1, upper_bound=65535, group="essential"
+  "port",
+  8501,
+  "Port of HTTP; 0 for a free one, which is shown.",
+  lower_bound=0,
+  upper_bound=65535,
+  group="essential",
 )
 flags.DEFINE_string(
   "host",
@@ -132,7 +137,7 @@ def main(_: list[str]) -> None:
     bert_as_service_ports=ports,
   )
   host = f"[{settings.host}]" if ":" in settings.host else settings.host
-  where = f"http://{host}:{settings.port}/"
+  where = f"http://{host}:{listener.getsockname()[1]}/"
   workers.serve(
     service,
     listener,

@@ -11,6 +11,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HEADER_SECONDS = 10.0  # from the first byte, or the connection, to the end of the headers
 WRITE_SECONDS = 30.0  # without progress in reading an answer
+# In which the rest of a refused request is read, so that the client reads why it was refused.
+LINGER_SECONDS = 2.0
 # After SIGTERM, for a request that a client is just sending over an open connection.
 LAST_REQUEST_SECONDS = 0.5
 MOST_CONNECTIONS = 1000  # of a worker
@@ -28,6 +30,7 @@ class Connection(H11Protocol):
     super().__init__(*arguments, **options)
     self._timer: Optional[asyncio.TimerHandle] = None
     self._is_stopping = False
+    self._is_refused = False
     self.app_state = {
       **self.app_state,
       "is_gone": lambda: self.transport.is_closing(),
@@ -44,6 +47,8 @@ class Connection(H11Protocol):
 
   def data_received(self, data: bytes) -> None:
     """Takes bytes of a request."""
+    if self._is_refused:
+      return
     super().data_received(data)
     if not self._is_idle():
       self._stop_timer()
@@ -110,15 +115,19 @@ class Connection(H11Protocol):
     else:
       self.transport.abort()
 
-  def _refuse(self, status, message, header="Connection: close"):
-    """Answers with an error, outside of any request, and closes the connection."""
-    if not self.transport.is_closing():
-      body = json.dumps({"error": message})
-      head = f"HTTP/1.1 {status}\r\nConnection: close\r\n{header}\r\n"
-      kind = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-      self.transport.write(f"{head}{kind}{body}".encode("ascii"))
-      self.transport.close()
-    self._abort_later()
+  def _refuse(self, status, message, header="Cache-Control: no-store"):
+    """Answers with an error, outside of any request, and closes the connection soon."""
+    if self.transport.is_closing() or self._is_refused:
+      return
+    self._is_refused = True
+    self._stop_timer()
+    body = json.dumps({"error": message})
+    head = f"HTTP/1.1 {status}\r\nConnection: close\r\n{header}\r\n"
+    kind = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    self.transport.write(f"{head}{kind}{body}".encode("ascii"))
+    self.transport.write_eof()
+    self.flow.resume_reading()
+    self.loop.call_later(LINGER_SECONDS, self.transport.abort)
 
   def _abort_later(self):
     """Frees the connection even if the client does not read what was sent."""
