@@ -10,7 +10,7 @@ import tokenization
 from toolkit.formats.model_heads import CHOICE, Head
 from toolkit.formats.trained_model import Trained
 from toolkit.serving import engines
-from toolkit.serving.predictor import Arrays, Row, check_finite
+from toolkit.serving.predictor import Arrays, Facts, Row, check_finite
 from toolkit.support import files
 from toolkit.tasks import multiple_choice
 
@@ -65,6 +65,7 @@ class Chooser:
     self._max_seq_length = min(max_seq_length, config.max_position_embeddings)
     self._predictor = engines.load_predictor(Head(CHOICE), checkpoint, config, engine)
     self.engine = self._predictor.engine
+    self.facts = Facts(self._predictor, Head(CHOICE), config, self._max_seq_length)
 
   @classmethod
   def from_directory(cls, output_dir: str, engine: str = engines.AUTO) -> "Chooser":

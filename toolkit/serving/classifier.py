@@ -10,7 +10,7 @@ import tokenization
 from toolkit.formats.model_heads import CLASSIFIER, Head
 from toolkit.formats.trained_model import Trained
 from toolkit.serving import engines
-from toolkit.serving.predictor import Arrays, Row, check_finite
+from toolkit.serving.predictor import Arrays, Facts, Row, check_finite
 from toolkit.support import files
 from toolkit.tasks import classification
 
@@ -76,6 +76,7 @@ class Classifier:
     head = _head(kind, labels)
     self._predictor = engines.load_predictor(head, checkpoint, config, engine)
     self.engine = self._predictor.engine
+    self.facts = Facts(self._predictor, head, config, self._max_seq_length, self._labels or None)
 
   @classmethod
   def from_directory(cls, output_dir: str, engine: str = engines.AUTO) -> "Classifier":

@@ -12,7 +12,7 @@ from toolkit.formats.model_heads import ENCODER, Head
 from toolkit.formats.trained_model import Trained
 from toolkit.records.tf_records import SORT_WINDOW
 from toolkit.serving import engines
-from toolkit.serving.predictor import Arrays, Row
+from toolkit.serving.predictor import Arrays, Facts, Row
 from toolkit.support import files
 from toolkit.tasks import vectors
 
@@ -40,6 +40,7 @@ class FeatureExtractor:
 
   Attributes:
     tokenizer: of the model's vocabulary.
+    pooling: member of vectors.POOLINGS.
     width: W, the numbers in a pooled vector; see vectors_head.create_model.
   """
 
@@ -111,7 +112,9 @@ class FeatureExtractor:
         pool_special_tokens=include_special_tokens,
       )
     self.engine = self._predictor.engine
-    self._pooling = pooling
+    head = Head(ENCODER, layers=tuple(layers))
+    self.facts = Facts(self._predictor, head, config, max_seq_length)
+    self.pooling = pooling
     self._normalize = normalize
     self._max_seq_length = max_seq_length
     num_values = len(layers) * config.hidden_size  # of a word piece
@@ -160,11 +163,31 @@ class FeatureExtractor:
     """Returns the vectors of `encode` with what is known of each text; see there for errors."""
     if isinstance(texts, str):
       raise TypeError("encode takes a list of texts, not one str")
-    if self._pooling == "none":
+    if self.pooling == "none":
       raise files.InputError("encode gives one vector per text: choose another pooling than none")
     pairs = ((text, None) if isinstance(text, str) else text for text in texts)
     examples = (vectors.InputExample(number, *pair) for number, pair in enumerate(pairs))
-    features = (vectors.convert_example(e, self._max_seq_length, self.tokenizer) for e in examples)
+    return self._embed(
+      vectors.convert_example(e, self._max_seq_length, self.tokenizer) for e in examples
+    )
+
+  def embed_ids(self, texts: Iterable[Sequence[int]]) -> list[Embedding]:
+    """Returns the vectors of texts that are ids of word pieces, without [CLS] and [SEP].
+
+    Args:
+      texts: each of at most max_seq_length - 2 ids.
+
+    Raises:
+      files.InputError: see encode.
+    """
+    first, last = self.tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
+    rows = ([first, *ids, last] for ids in texts)
+    return self._embed(
+      vectors.InputFeatures(number, [""] * len(row), row, [1] * len(row), [0] * len(row))
+      for number, row in enumerate(rows)
+    )
+
+  def _embed(self, features):
     found = []
     for feature, vector in self.run(features):
       if self._normalize:
@@ -208,12 +231,12 @@ class FeatureExtractor:
   def _pooled(self, inputs, outputs):
     """Returns what vectors_head.create_model gives, of the outputs of a batch."""
     layers = [outputs.get(f"layer_{layer}", outputs["sequence_output"]) for layer in self._layers]
-    if self._pooling == "none":
+    if self.pooling == "none":
       return {f"layer_output_{place}": layer for place, layer in enumerate(layers)}
     mask = inputs["input_mask"]
     if not self._special_tokens:
       mask = vectors.text_mask(mask, inputs["segment_ids"])
-    return {"pooled": np.concatenate([vectors.pool(x, mask, self._pooling) for x in layers], -1)}
+    return {"pooled": np.concatenate([vectors.pool(x, mask, self.pooling) for x in layers], -1)}
 
 
 def _load_model(

@@ -9,7 +9,7 @@ import tokenization
 from toolkit.formats.model_heads import MASKED_LM, Head
 from toolkit.formats.trained_model import Trained
 from toolkit.serving import engines
-from toolkit.serving.predictor import Arrays, MaskedRow
+from toolkit.serving.predictor import Arrays, Facts, MaskedRow
 from toolkit.support import files
 
 MASK = "[MASK]"
@@ -115,6 +115,7 @@ class MaskFiller:
     self._top_k = min(top_k, len(self._words))
     self._predictor = engines.load_predictor(Head(MASKED_LM), checkpoint, config, engine)
     self.engine = self._predictor.engine
+    self.facts = Facts(self._predictor, Head(MASKED_LM), config, max_seq_length)
 
   @classmethod
   def from_directory(

@@ -3,13 +3,14 @@
 It runs on one of the engines: tensorflow_engine.py or onnx_engine.py.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
-from typing import Optional, Protocol, Union
+from typing import Any, NamedTuple, Optional, Protocol, Union
 
 import numpy as np
 
-from toolkit.formats.model_heads import POSITIONS
+from toolkit.formats.model_heads import POSITIONS, Head
 from toolkit.records.tf_records import INPUTS
 from toolkit.support import files
 
@@ -17,6 +18,7 @@ Ids = Union[Sequence[int], np.ndarray]
 Row = tuple[Ids, Ids]  # input_ids and segment_ids of one input
 MaskedRow = tuple[Ids, Ids, Ids]  # the same, and the places to predict, of a masked language model
 Arrays = dict[str, np.ndarray]
+Turn = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 class Engine(Protocol):
@@ -52,6 +54,7 @@ class Predictor:
     self._engine = engine
     self._batch_size = batch_size
     self._process = os.getpid()
+    self._turn: Turn = contextlib.nullcontext
 
   @property
   def engine(self) -> str:
@@ -91,7 +94,8 @@ class Predictor:
     for first in range(0, len(order), self._batch_size):
       places = order[first : first + self._batch_size]
       inputs = _padded([rows[place] for place in places])
-      values = self._engine.run(inputs)
+      with self._turn():
+        values = self._engine.run(inputs)
       if finish:
         values = finish(inputs, values)
       for number, place in enumerate(places):
@@ -100,9 +104,35 @@ class Predictor:
         on_batch(len(places))
     return results
 
+  def take_turns(self, turn: Turn) -> None:
+    """Makes each batch of `run` wait for its turn.
+
+    Args:
+      turn: makes a context, within which a batch runs.
+    """
+    self._turn = turn
+
   def close(self) -> None:
     """Frees the memory of the weights."""
     self._engine.close()
+
+
+class Facts(NamedTuple):
+  """What is known of a loaded model, whatever its task.
+
+  Attributes:
+    predictor: runs it.
+    head: of the graph.
+    config: the model's configuration, such as a modeling.BertConfig.
+    max_seq_length: word pieces of an input, with [CLS] and [SEP].
+    labels: in the order of their ids; None for a head without labels.
+  """
+
+  predictor: Predictor
+  head: Head
+  config: Any
+  max_seq_length: int
+  labels: Optional[list[str]] = None
 
 
 def _padded(rows):

@@ -8,7 +8,7 @@ import tokenization
 from toolkit.formats.model_heads import SPAN, Head
 from toolkit.formats.trained_model import Trained
 from toolkit.serving import engines
-from toolkit.serving.predictor import Arrays, Row
+from toolkit.serving.predictor import Arrays, Facts, Row
 from toolkit.support import files
 from toolkit.tasks import squad, squad_answers
 
@@ -50,6 +50,7 @@ class QuestionAnswerer:
       self._tokenizer = tokenization.FullTokenizer(settings.vocab_file, settings.do_lower_case)
     self._predictor = engines.load_predictor(Head(SPAN), checkpoint, config, engine)
     self.engine = self._predictor.engine
+    self.facts = Facts(self._predictor, Head(SPAN), config, settings.max_seq_length)
 
   @classmethod
   def from_directory(cls, output_dir: str, engine: str = engines.AUTO) -> "QuestionAnswerer":

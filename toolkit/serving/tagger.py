@@ -1,5 +1,6 @@
 """Tagging of raw text with a trained model, from Python and from the command line."""
 
+import collections
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import tokenization
 from toolkit.formats.model_heads import TAGS, Head
 from toolkit.formats.trained_model import Trained
 from toolkit.serving import engines
-from toolkit.serving.predictor import Arrays, Row, check_finite
+from toolkit.serving.predictor import Arrays, Facts, Row, check_finite
 from toolkit.support import files
 from toolkit.tasks import tagging
 
@@ -59,6 +60,7 @@ class Tagger:
     head = Head(TAGS, len(labels))
     self._predictor = engines.load_predictor(head, checkpoint, config, engine)
     self.engine = self._predictor.engine
+    self.facts = Facts(self._predictor, head, config, self._max_seq_length, list(labels))
 
   @classmethod
   def from_directory(cls, output_dir: str, engine: str = engines.AUTO) -> "Tagger":
@@ -89,6 +91,10 @@ class Tagger:
 
   def tag_all(self, texts: Sequence[str]) -> list[dict[str, Any]]:
     """Returns the results of `tag` for each text, faster than one by one."""
+    return [record for record, _ in self.tag_windows(texts)]
+
+  def tag_windows(self, texts: Sequence[str]) -> list[tuple[dict[str, Any], int]]:
+    """Returns the results of `tag` with the number of windows that each text took."""
     sentences = [tagging.split_text(text) for text in texts]
     arguments = (self._tokenizer, self._max_seq_length, self._kind)
     windows = tagging.make_windows(sentences, *arguments)
@@ -97,7 +103,11 @@ class Tagger:
     check_finite((row["highest"] for row in rows), self._directory)
     label_ids = [row["label_ids"] for row in rows]
     tags = tagging.join_tags(sentences, windows, label_ids, self._labels, self._kind)
-    return [tagging.prediction_record(*each, self._kind) for each in zip(sentences, tags)]
+    numbers = collections.Counter(window.sentence for window in windows)
+    return [
+      (tagging.prediction_record(sentence, found, self._kind), numbers[place])
+      for place, (sentence, found) in enumerate(zip(sentences, tags))
+    ]
 
   def run_ids(self, rows: Sequence[Row]) -> list[Arrays]:
     """Runs the model on word pieces' ids; see predictor.Predictor.run."""
