@@ -316,6 +316,21 @@ def test_sentences_are_compared(page, service):
   length = (sum(x * x for x in a) * sum(x * x for x in b)) ** 0.5
   cosine = sum(x * y for x, y in zip(a, b)) / length
   assert table[1] == ["1", "1.00", f"{cosine:.2f}", "1.00", table[4][1]]
+  assert not page.texts(".note")
+
+
+@slow
+def test_cut_sentences_are_named(page, service):
+  vectors = [[1.0, 0.0], [-1.0, 0.0], [0.0, 0.0]]
+  reply = {"predictions": vectors, "truncated": [0, 2]}
+  service.replies[PREDICT.format("vectors")] = [Reply(body=reply)]
+  show(page, service, "vectors")
+  page.write("[name=sentences]", "a\nb\nc")
+  page.click(SEND)
+  assert done(page) == "Most alike: 1 and 2 (\u22121.00)"
+  (note,) = page.texts(".note")
+  assert "128 word pieces" in note and "Sentences 1, 3 are" in note
+  assert page.texts("tr:nth-child(3) td")[2] == "?"  # a vector of zeros
 
 
 @slow
