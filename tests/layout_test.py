@@ -14,6 +14,7 @@ SCRIPTS = {
   "convert_checkpoint",
   "create_pretraining_data",
   "download_checkpoint",
+  "export_model",
   "extract_features",
   "learn_vocab",
   "run_classifier",
@@ -22,6 +23,7 @@ SCRIPTS = {
   "run_ner",
   "run_pretraining",
   "run_squad",
+  "serve",
   "squad_from_table",
   "squad_metrics",
 }

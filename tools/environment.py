@@ -41,10 +41,28 @@ STEPS = {
     ["run"],
     "tokenizers for learn_vocab.py, 3 MB, seconds",
   ),
+  "export": (
+    "requirements-export.txt",
+    [],
+    ["run"],
+    "ONNX and ONNX Runtime, 40 MB, seconds",
+  ),
+  "serving": (
+    "requirements-serving.txt",
+    [],
+    [],
+    "ONNX Runtime and packages of the service, 60 MB, seconds",
+  ),
+  "clients": (
+    "requirements-clients.txt",
+    [],
+    ["test"],
+    "clients of the service, for its tests, 20 MB, seconds",
+  ),
   "test": (
     "requirements-test.txt",
     [],
-    ["run", "plots", "vocab"],
+    ["run", "plots", "vocab", "export", "serving"],
     "pytest, ruff and other tools of the tests, 20 MB, seconds",
   ),
   "notebooks": (
