@@ -72,7 +72,7 @@ class Classifier:
     self._labels = list(labels)
     self._max_seq_length = min(max_seq_length, config.max_position_embeddings)
     self._kind = kind
-    self._threshold = threshold
+    self.threshold = threshold
     head = _head(kind, labels)
     self._predictor = engines.load_predictor(head, checkpoint, config, engine)
     self.engine = self._predictor.engine
@@ -116,7 +116,7 @@ class Classifier:
     if not outputs:
       return []
     check_finite(outputs, self._directory)
-    values: list[Any] = self._kind.decide(np.stack(outputs), self._labels, self._threshold)
+    values: list[Any] = self._kind.decide(np.stack(outputs), self._labels, self.threshold)
     if self._kind is classification.NUMBER:
       values = [float(value) for value in values]
     shares = [dict(zip(self._labels, map(float, row))) for row in outputs]

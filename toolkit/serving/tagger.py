@@ -96,6 +96,19 @@ class Tagger:
   def tag_windows(self, texts: Sequence[str]) -> list[tuple[dict[str, Any], int]]:
     """Returns the results of `tag` with the number of windows that each text took."""
     sentences = [tagging.split_text(text) for text in texts]
+    tags, windows = self._tag(sentences)
+    numbers = collections.Counter(window.sentence for window in windows)
+    return [
+      (tagging.prediction_record(sentence, found, self._kind), numbers[place])
+      for place, (sentence, found) in enumerate(zip(sentences, tags))
+    ]
+
+  def tag_sentences(self, sentences: Sequence[tagging.Sentence]) -> list[list[str]]:
+    """Returns a tag for each word of each sentence; see tagging.join_tags."""
+    return self._tag(sentences)[0]
+
+  def _tag(self, sentences):
+    """Returns the tags of sentences, and their windows."""
     arguments = (self._tokenizer, self._max_seq_length, self._kind)
     windows = tagging.make_windows(sentences, *arguments)
     inputs = [(w.input_ids, [0] * len(w.input_ids)) for w in windows]
@@ -103,11 +116,7 @@ class Tagger:
     check_finite((row["highest"] for row in rows), self._directory)
     label_ids = [row["label_ids"] for row in rows]
     tags = tagging.join_tags(sentences, windows, label_ids, self._labels, self._kind)
-    numbers = collections.Counter(window.sentence for window in windows)
-    return [
-      (tagging.prediction_record(sentence, found, self._kind), numbers[place])
-      for place, (sentence, found) in enumerate(zip(sentences, tags))
-    ]
+    return tags, windows
 
   def run_ids(self, rows: Sequence[Row]) -> list[Arrays]:
     """Runs the model on word pieces' ids; see predictor.Predictor.run."""
