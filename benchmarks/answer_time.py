@@ -1,4 +1,4 @@
-"""Time per call of a loaded model: this toolkit against PyTorch and ONNX Runtime.
+"""Time per call of a loaded model: this toolkit's engines against PyTorch and ONNX Runtime.
 
   python benchmarks/answer_time.py --bert_config_file=quickstart/bert/bert_config.json \\
     --peer_python=.peers/bin/python --picture=answer_time.png
@@ -6,11 +6,18 @@
 Each side has a model of that shape (default: BERT-base) with random weights, in a process of its
 own, and answers calls of each of --sizes (inputs x tokens) in turns of --calls. Printed are
 milliseconds per call from lists of ids to the last layer's vectors as an array, or with --pooled to
-the one vector per input that a classifier reads: the median of each turn's median, and the lowest
-and highest. "transformers" is PyTorch by default, "onnxruntime" the same model exported to ONNX;
-both in float32 and with their default threads. Both need the packages of
-benchmarks/requirements-peers.txt in --peer_python. --amp is for the toolkit: mixed precision, where
-that is faster.
+what a classifier makes of the one vector per input: the median of each turn's median, and the
+lowest and highest.
+
+  toolkit       the predictor on TensorFlow
+  exported      the predictor on ONNX Runtime
+  int8          the same, exported with --quantize=int8
+  bare          ONNX Runtime alone with the same exported file and its default options
+  transformers  PyTorch
+  onnxruntime   the model of transformers exported to ONNX by PyTorch
+
+All but int8 are in float32. The last two need the packages of benchmarks/requirements-peers.txt in
+--peer_python. --amp is for the first: mixed precision, where that is faster.
 """
 
 import argparse
@@ -27,9 +34,20 @@ import time
 import turns
 
 BATCH_TOKENS = 128
+BASE = {
+  "vocab_size": 30522,
+  "type_vocab_size": 2,
+  "hidden_size": 768,
+  "num_hidden_layers": 12,
+  "num_attention_heads": 12,
+  "intermediate_size": 3072,
+}
 SIZES = [(1, 20), (1, 64), (1, 128), (1, 256), (2, 128), (4, 128), (8, 128)]
 PACKAGES = {
   "toolkit": [],
+  "exported": [],
+  "int8": [],
+  "bare": [],
   "transformers": ["torch", "transformers"],
   "onnxruntime": ["torch", "transformers", "onnx", "onnxscript", "onnxruntime"],
 }
@@ -66,6 +84,57 @@ def toolkit_model(config, pooled, amp=False):
 
   def answer(ids):
     return [result["vectors"] for result in loaded.run([(row, [0] * len(row)) for row in ids])]
+
+  return answer
+
+
+def exported_bytes(config, pooled, quantize=False):
+  """Returns the contents of an ONNX file of this toolkit, with random weights."""
+  sys.path.insert(0, turns.ROOT)
+  import numpy as np
+
+  from toolkit.formats import onnx_graph, onnx_quantization
+  from toolkit.formats.model_heads import Head
+
+  random = np.random.default_rng(0)
+  head = Head("classifier", 2, "softmax") if pooled else Head("encoder")
+  usual = {"hidden_act": "gelu", "max_position_embeddings": 512}
+  config = {**BASE, **usual, **config}
+  weights = {
+    name: (0.02 * random.standard_normal(shape)).astype(np.float32)
+    for name, shape in onnx_graph.needed(config, head)
+  }
+  model = onnx_graph.build(weights, config, head)
+  return (onnx_quantization.quantize(model) if quantize else model).SerializeToString()
+
+
+def exported_model(config, pooled, quantize=False):
+  """Returns the same function as toolkit_model's by the predictor on ONNX Runtime."""
+  model = exported_bytes(config, pooled, quantize)
+  from toolkit.serving import onnx_engine, predictor
+
+  loaded = predictor.Predictor(onnx_engine.OnnxEngine(model, "the model"))
+  name = "logits" if pooled else "sequence_output"
+
+  def answer(ids):
+    return [result[name] for result in loaded.run([(row, [0] * len(row)) for row in ids])]
+
+  return answer
+
+
+def bare_model(config, pooled):
+  """Returns the same function as toolkit_model's by ONNX Runtime alone."""
+  model = exported_bytes(config, pooled)
+  import numpy as np
+  import onnxruntime
+
+  session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+  names = ["input_ids", "input_mask", "segment_ids"]
+
+  def answer(ids):
+    ids = np.array(ids, np.int32)
+    inputs = (ids, np.ones_like(ids), np.zeros_like(ids))
+    return session.run(None, dict(zip(names, inputs)))[0]
 
   return answer
 
@@ -133,6 +202,9 @@ def onnxruntime_model(config, pooled):
 
 MODELS = {
   "toolkit": toolkit_model,
+  "exported": exported_model,
+  "int8": functools.partial(exported_model, quantize=True),
+  "bare": bare_model,
   "transformers": transformers_model,
   "onnxruntime": onnxruntime_model,
 }
@@ -239,11 +311,14 @@ def draw(results):
 
 
 def print_ratios(results):
-  """Prints the ratios of the toolkit's speed to the others', for each size."""
+  """Prints the ratios of the toolkit's speeds to each other and to the others', for each size."""
   for size, taken in results.items():
     speeds = {f"{name} {name_of(size)}": [1 / ms for ms in taken[name]] for name in taken}
     toolkit, *others = speeds
-    turns.print_ratios(speeds, [(toolkit, other) for other in others])
+    peers = [name for name in others if name.split()[0] not in ("exported", "int8", "bare")]
+    exported, int8, bare = (f"{name} {name_of(size)}" for name in ("exported", "int8", "bare"))
+    pairs = [(exported, bare), (exported, toolkit), (int8, toolkit)]
+    turns.print_ratios(speeds, [*pairs, *((toolkit, peer) for peer in peers)])
 
 
 def main():
@@ -261,7 +336,7 @@ def main():
   parser.add_argument("--side", choices=MODELS, help="run one side only, see serve")
   args = parser.parse_args()
   if args.side:
-    config = {"vocab_size": 30522, "type_vocab_size": 2}
+    config = BASE
     if args.bert_config_file:
       with open(args.bert_config_file, encoding="utf-8") as f:
         config = json.load(f)
