@@ -14,6 +14,7 @@ SCRIPTS = {
   "convert_checkpoint",
   "create_pretraining_data",
   "download_checkpoint",
+  "export_model",
   "extract_features",
   "learn_vocab",
   "run_classifier",
