@@ -1,12 +1,19 @@
 """The page of the service: its file, and (slow) what it does in a browser."""
 
+import asyncio
 import re
+import threading
+import time
 import urllib.parse
 
 import browser as browsers
 import page_service
 import pytest
+import service_calls
+import uvicorn
 from page_service import MODELS, Reply
+
+from toolkit.serving.service import app, refusals, security, server
 
 PAGE = page_service.PAGE.read_text("utf-8")
 NAMES = [model["id"] for model in MODELS]
@@ -79,14 +86,14 @@ def _service():
 def _page(chromium, service):
   """The browser; in the end nothing may have come from another host, run, or been refused."""
   chromium.emulate(1000, 800)
+  chromium.open("about:blank")
+  chromium.console(), chromium.requested()
   yield chromium
   assert chromium.run("return window.hacked") is None
   messages = [line for line in chromium.console() if "Failed to load resource" not in line]
   assert not messages
   hosts = {urllib.parse.urlsplit(url).netloc for url in chromium.requested()}
   assert hosts - {""} == {urllib.parse.urlsplit(service.url).netloc}
-  chromium.open("about:blank")
-  chromium.console(), chromium.requested()
 
 
 def show(page, service, name):
@@ -345,6 +352,61 @@ def test_a_sample_can_be_tried_at_once(page, service, name):
   assert not page.run("return document.querySelector('.sample').hidden")
 
 
+class Served:
+  """The service itself, over made-up models. It is a context manager."""
+
+  def __init__(self, key):
+    listener = server.bind("127.0.0.1", 0)
+    access = app.Access(security.Keys([key]))
+    service = service_calls.Service(access=access, limits=refusals.Limits())
+    config = uvicorn.Config(service.app, lifespan="off", log_config=None)
+    self._server = uvicorn.Server(config)
+    self._thread = threading.Thread(target=lambda: asyncio.run(self._server.serve([listener])))
+    self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+
+  def __enter__(self):
+    self._thread.start()
+    while not self._server.started:
+      assert self._thread.is_alive()
+      time.sleep(0.02)
+    return self
+
+  def __exit__(self, *_):
+    self._server.should_exit = True
+    self._thread.join()
+
+
+@slow
+def test_the_service_itself_answers_its_page(chromium):
+  names = list(service_calls.all_predictors())
+  with Served("key-of-the-service") as served:
+    show(chromium, served, "")
+    chromium.type("key-of-the-service")
+    chromium.press("Enter")
+    chromium.wait("document.querySelector('#view h2')")
+    assert chromium.texts("nav bdi") == names
+    found = {}
+    for name in names:
+      show(chromium, served, name)
+      chromium.click(SAMPLE)
+      found[name] = done(chromium).replace("\u00a0", " ")
+    assert found == {
+      "reviews": "bad (75.0 %)",
+      "squad": "3 of 3 questions have an answer.",
+      "ner": "No entities.",
+      "choice": "He bought a ticket to the moon. (40.3 %)",
+      "masks": "dog, dog",
+      "encoder": "Most alike: 1 and 3 (1.00)",
+    }
+    show(chromium, served, "squad")
+    chromium.run("document.querySelector('[name=context]').value = 'x'.repeat(100001)")
+    chromium.write("[name=questions]", "Who?")
+    chromium.click(SEND)
+    assert "(413)" in failed(chromium) and "the limit is 100000" in failed(chromium)
+    messages = [line for line in chromium.console() if "Failed to load resource" not in line]
+    assert not messages
+
+
 # ---- Texts that are no text ---------------------------------------------------------------------
 
 
@@ -454,8 +516,8 @@ def test_very_many_entities_are_marked_bit_by_bit(page, service):
     (Reply(400, {"error": "instances[0]: the text is empty"}), "(400). instances[0]: the text is"),
     (Reply(404, {"error": {"message": "there is no model x"}}), "(404). there is no model x"),
     (Reply(413, {"error": "at most 1 MB"}), "did not accept the request (413). at most 1 MB"),
-    (Reply(500, {"error": "out of memory"}), "The service failed (500). out of memory"),
-    (Reply(502, "<html>Bad gateway</html>"), "The service failed (502)."),
+    (Reply(500, {"error": "out of memory"}), "The service could not answer (500). out of memory"),
+    (Reply(502, "<html>Bad gateway</html>"), "The service could not answer (502)."),
     (Reply(429, {"error": "the queue is full"}), "is busy. Try again in a moment. the queue is"),
     (Reply(200, "<html>"), "not JSON"),
     (Reply(200, {"predictions": []}), "unknown form"),
