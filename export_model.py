@@ -13,8 +13,10 @@ alone is exported.
                segment_ids, int32 [B, S] for any B and S
   hub          a SavedModel of the encoder with the interface of TensorFlow Hub's text encoders,
                which hub.KerasLayer(trainable=True) trains further
+  onnx         model.onnx, model.json and vocab.txt, for serve.py and the loaded models (Classifier
+               and others) without TensorFlow, and for ONNX Runtime; inputs as of saved_model
 
-The outputs of saved_model, float32:
+The outputs of saved_model and onnx, float32:
 
   run_classifier       logits [B, L], and probabilities [B, L] unless the model gives a number
   run_multiple_choice  scores [B], one per choice
@@ -35,9 +37,21 @@ from toolkit.support import quiet_start  # noqa: F401, first of all  # isort: sk
 import contextlib
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
-from toolkit.serving import export_check, export_source, hub_encoder, saved_model
+from absl import logging
+
+from toolkit.serving import (
+  dev_metric,
+  engines,
+  export_check,
+  export_source,
+  hub_encoder,
+  loading,
+  onnx_directory,
+  saved_model,
+)
+from toolkit.serving.dev_metric import DevMetric
 from toolkit.serving.export_check import Comparison, Run
 from toolkit.serving.export_source import Original
 from toolkit.support import command_line, directories, files, processes
@@ -64,10 +78,13 @@ FORMATS = {
     lambda original: original, saved_model.export, saved_model.loaded, is_versioned=True
   ),
   "hub": Format(hub_encoder.select, hub_encoder.export, hub_encoder.loaded),
+  "onnx": Format(lambda original: original, onnx_directory.export, onnx_directory.loaded),
 }
 FIRST_VERSION = "1"
 # What an export consists of, which --overwrite replaces.
-WRITTEN = (FIRST_VERSION, *saved_model.WRITTEN)
+WRITTEN = (FIRST_VERSION, *saved_model.WRITTEN, *onnx_directory.WRITTEN)
+# A loss of the metric by weights of 8 bits, in points of 100, above which there is a warning.
+USUAL_LOSS = 0.5
 
 flags = command_line.ScriptFlags()
 FLAGS = flags.FLAGS
@@ -95,6 +112,26 @@ flags.DEFINE_string(
   f"--export_dir/{FIRST_VERSION}, unless the name ends in a number, which is the version.",
   group="essential",
 )
+flags.DEFINE_enum(
+  "quantize",
+  None,
+  ["int8"],
+  "Weights of 8 bits, a quarter of the size, and products of 8 bits; for --format=onnx.",
+  group="essential",
+)
+flags.DEFINE_string(
+  "data_dir",
+  None,
+  "With --quantize: directory of the task's data, as in training. The metric of its dev set is "
+  "shown for the checkpoint and for the export.",
+  group="essential",
+)
+flags.DEFINE_string(
+  "predict_file",
+  None,
+  "The same for run_squad.py: a file of questions with answers.",
+  group="essential",
+)
 flags.DEFINE_bool("overwrite", False, "Replace an export in --export_dir.", group="essential")
 
 
@@ -104,14 +141,49 @@ def main(_: list[str]) -> None:
   settings = flags.settings()
   settings.require(["format", "export_dir"], "an export")
   directories.check_new(settings.export_dir, "export_dir", settings.overwrite, WRITTEN)
+  metric = read_metric(settings)
+  if settings.format == "onnx":
+    engines.choose(engines.ONNXRUNTIME)  # refuses packages that are not installed
   chosen = FORMATS[settings.format]
-  original = chosen.select(read_original(settings))
+  original = chosen.select(read_original(settings)).quantized(settings.quantize)
   path = settings.export_dir
   version = version_of(path) if chosen.is_versioned else ""
   with directories.new_directory(path) as made:
     found = export(original, chosen, os.path.join(made, version))
+    scores = metric and compare(metric, settings.output_dir, made)
   path = os.path.join(path, version) if version else path
-  print(f"{path}: {settings.format} of {original.checkpoint}; {found.line()}")
+  line = found.line(is_quantized=settings.quantize is not None)
+  print(f"{path}: {settings.format} of {original.checkpoint}; {line}")
+  if scores:
+    print(scores)
+
+
+def read_metric(settings: command_line.Settings) -> Optional[DevMetric]:
+  """Reads the dev set to compare a quantized model by, if it is given.
+
+  Raises:
+    files.InputError: it cannot be used, or flags do not go together.
+  """
+  if settings.quantize and settings.format != "onnx":
+    raise files.InputError(f"--quantize is for --format=onnx, not for {settings.format}")
+  given = [name for name in ("data_dir", "predict_file") if settings[name]]
+  if not given:
+    return None
+  if not settings.quantize or not settings.output_dir:
+    raise files.InputError(f"--{given[0]} is for --quantize with --output_dir; leave it out")
+  return dev_metric.read(settings.output_dir, settings.data_dir, settings.predict_file)
+
+
+def compare(metric: DevMetric, output_dir: str, export_dir: str) -> str:
+  """Returns a line with the metric of a model and of its export; warns of a loss."""
+  values = [
+    metric.score(loading.load(*each)) for each in ((output_dir, engines.TENSORFLOW), (export_dir,))
+  ]
+  lost = (values[0] - values[1]) * (1 if metric.is_percent else 100)
+  if lost > USUAL_LOSS:
+    logging.warning("The export loses %.2f points of %s on the dev set", lost, metric.name)
+  shown = " -> ".join(f"{value:.4g}" for value in values)
+  return f"{metric.name} of {metric.size} examples of the dev set: {shown}"
 
 
 def read_original(settings: command_line.Settings) -> Original:
@@ -146,7 +218,8 @@ def export(original: Original, chosen: Format, directory: str) -> Comparison:
   chosen.export(original, directory)
   with chosen.loaded(directory) as run:
     found = export_check.compare(original, expected, run)
-  export_check.check(found)
+  if original.description.quantization is None:
+    export_check.check(found)
   return found
 
 

@@ -17,14 +17,15 @@ class DevMetric(NamedTuple):
 
   Attributes:
     name: of the metric, such as "accuracy".
-    score: function of a loaded model to its value, 0 to 1 (-1 to 1 for correlations, 0 to 100 for
-      f1 of answers).
+    score: function of a loaded model to its value, 0 to 1, or -1 to 1 for correlations.
     size: number of examples.
+    is_percent: True for values of 0 to 100, such as f1 of answers.
   """
 
   name: str
   score: Callable[[Any], float]
   size: int
+  is_percent: bool = False
 
 
 def read(output_dir: str, data_dir: Optional[str], predict_file: Optional[str]) -> DevMetric:
@@ -86,7 +87,7 @@ def _tagging(settings, labels):
   corpora, scheme = tagging.read_sets(settings, labels)
   corpus = corpora["dev"]
   kind = tagging.kind_of(tagging.scheme_of(labels, scheme))
-  gold = [sentence.tags for sentence in corpus.sentences]
+  gold = [sentence.tags or [] for sentence in corpus.sentences]
 
   def score(model):
     return kind.score(gold, model.tag_sentences(corpus.sentences))[name]
@@ -108,7 +109,7 @@ def _squad(settings, labels):
     predictions = {example.qas_id: text for example, text in zip(examples, found)}
     return squad_scores.evaluate(dataset, predictions)["f1"]
 
-  return DevMetric("f1", score, len(examples))
+  return DevMetric("f1", score, len(examples), is_percent=True)
 
 
 _READERS = {

@@ -230,17 +230,8 @@ def _make_export(directory, source):
   from toolkit.formats import checkpoints, onnx_export
 
   found = _load_trained(directory, source)
-  head, flags = source.describe(found)
   prefix = checkpoints.resolve_checkpoint(directory, "output_dir")
-  description = Description(
-    source.script,
-    {**flags, "do_lower_case": found.do_lower_case()},
-    found.labels,
-    found.config.to_dict(),
-    head,
-    None,
-    os.path.basename(prefix),
-  )
+  description = description_of(found, source, prefix)
   name = _export_name(directory, source)
   parent, path = _new_directory(directory, name)
   logs.notice("Making %s for ONNX Runtime, once.", os.path.join(parent, name))
@@ -250,6 +241,26 @@ def _make_export(directory, source):
   except BaseException:
     shutil.rmtree(path, ignore_errors=True)
     raise
+
+
+def description_of(found: Trained, source: Source, checkpoint: str) -> Description:
+  """Returns what an export of a trained model needs beside its graph.
+
+  Args:
+    found: the model.
+    source: what it was found by.
+    checkpoint: prefix of its checkpoint.
+  """
+  head, flags = source.describe(found)
+  return Description(
+    source.script,
+    {**flags, "do_lower_case": found.do_lower_case()},
+    found.labels,
+    found.config.to_dict(),
+    head,
+    None,
+    os.path.basename(checkpoint),
+  )
 
 
 def _new_directory(directory, name):

@@ -34,12 +34,12 @@ class Comparison(NamedTuple):
   difference: float
   lengths: list[int]
 
-  def line(self) -> str:
-    """Formats the comparison for a user."""
+  def line(self, is_quantized: bool = False) -> str:
+    """Formats the comparison for a user; weights of 8 bits have no tolerance."""
+    allowed = "" if is_quantized else f" ({TOLERANCE:.0e} is allowed)"
     return (
-      f"outputs differ from the checkpoint's by at most {self.difference:.1e} ({TOLERANCE:.0e} is "
-      f"allowed), for {len(self.lengths)} inputs of {min(self.lengths)} to {max(self.lengths)} "
-      "word pieces"
+      f"outputs differ from the checkpoint's by at most {self.difference:.1e}{allowed}, for "
+      f"{len(self.lengths)} inputs of {min(self.lengths)} to {max(self.lengths)} word pieces"
     )
 
 

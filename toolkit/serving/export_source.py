@@ -1,7 +1,6 @@
 """The models that exports are made of: those of trained directories, and encoders."""
 
-import os
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import modeling
 from toolkit.formats import checkpoints, model_directory
@@ -63,6 +62,10 @@ class Original(NamedTuple):
     )
     return self._replace(description=description)
 
+  def quantized(self, quantization: Optional[str]) -> "Original":
+    """Returns the same model for an export with such a quantization; None for float32."""
+    return self._replace(description=self.description._replace(quantization=quantization))
+
 
 def read_trained(output_dir: str) -> Original:
   """Reads the model of a finished output directory.
@@ -92,7 +95,6 @@ def _read(directory, flag, source):
   """Reads the model of an engines.Source; `flag` is that of the directory."""
   load = source.load or model_directory.load_trained
   found = load(directory, source.script)
-  head, flags = source.describe(found)
   checkpoint = checkpoints.resolve_checkpoint(directory, flag)
   problem = model_directory.vocab_problem(found.make_tokenizer().vocab, found.config.vocab_size)
   if problem:
@@ -100,13 +102,5 @@ def _read(directory, flag, source):
       f"{found.vocab_file}: has {problem[0]}, where the model has {found.config.vocab_size}; "
       f"{problem[1]}"
     )
-  description = Description(
-    source.script,
-    {**flags, "do_lower_case": found.do_lower_case()},
-    found.labels,
-    found.config.to_dict(),
-    head,
-    None,
-    os.path.basename(checkpoint),
-  )
+  description = engines.description_of(found, source, checkpoint)
   return Original(flag, description, found.config, found.vocab_file, checkpoint)

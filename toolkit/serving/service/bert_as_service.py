@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import zmq
-import zmq.asyncio
+from zmq import asyncio as zmq_asyncio
 
 from toolkit.serving.service import app, bodies
 from toolkit.serving.service.models import Models
@@ -53,7 +53,7 @@ def check_ports(port: int, port_out: int) -> None:
 @contextlib.asynccontextmanager
 async def serve(models: Models, port: int, port_out: int) -> AsyncIterator[None]:
   """Serves the first encoder on two ports of loopback; at the end it answers what is under way."""
-  with zmq.asyncio.Context() as context:
+  with zmq_asyncio.Context() as context:
     requests, results = context.socket(zmq.PULL), context.socket(zmq.XPUB)
     requests.setsockopt(zmq.MAXMSGSIZE, models.limits.body_bytes)
     requests.setsockopt(zmq.RCVHWM, _MOST_UNREAD)
