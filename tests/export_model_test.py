@@ -1,5 +1,6 @@
 """Exports of models of each task: their outputs, files and refusals."""
 
+import importlib.util
 import json
 import pathlib
 import shutil
@@ -7,6 +8,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import tensorflow as tf2
 import tensorflow.compat.v1 as tf
@@ -14,8 +16,9 @@ from tiny_heads import LABELS, MODELS, VOCAB, outputs_of, save_trained, save_wei
 from tiny_runs import config_of, save_model, snapshot
 
 import export_model
-from toolkit.formats import checkpoints
-from toolkit.serving import export_check, hub_encoder
+import run_classifier
+from toolkit.formats import checkpoints, exported_model
+from toolkit.serving import export_check, hub_encoder, loading, onnx_engine
 from toolkit.serving.classifier import Classifier
 from toolkit.support import command_line, files
 
@@ -415,3 +418,98 @@ def test_a_vocabulary_of_another_model(trained, tmp_path):
     files.InputError, match=r"vocab.txt: has 16 word pieces, where the model has 15"
   ):
     export(output_dir=trained, format="saved_model", export_dir=tmp_path / "out")
+
+
+# ---- onnx ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_an_onnx_export_of_each_task(name, tmp_path, capsys):
+  trained, exported = tmp_path / "trained", tmp_path / "onnx"
+  trained.mkdir()
+  save_trained(trained, name)
+  export(output_dir=trained, format="onnx", export_dir=exported)
+  printed = capsys.readouterr().out
+  assert printed.startswith(f"{exported}: onnx of {trained}/model.ckpt-5; outputs differ")
+  assert "(1e-04 is allowed)" in printed
+  assert sorted(path.name for path in exported.iterdir()) == [
+    "model.json",
+    "model.onnx",
+    "vocab.txt",
+  ]
+  path, head = exported_model.check_model(str(exported))
+  inputs = {"input_ids": IDS, "input_mask": MASK, "segment_ids": SEGMENTS}
+  if name == "masked_lm":
+    inputs["masked_lm_positions"] = np.array([[1, 3], [1, 3]], np.int32)
+  found = onnx_engine.OnnxEngine(path, path).run(inputs)
+  wanted = outputs_of(trained, name, [IDS, MASK, SEGMENTS])
+  assert found.keys() == wanted.keys() and head.inputs() == tuple(inputs)
+  for output, values in wanted.items():
+    np.testing.assert_allclose(found[output], values, atol=1e-5)
+
+
+def test_the_same_model_gives_the_same_bytes(trained, tmp_path):
+  for name in ("a", "b"):
+    export(output_dir=trained, format="onnx", export_dir=tmp_path / name)
+  assert snapshot(tmp_path / "a").keys() != snapshot(tmp_path / "b").keys()
+  assert list(snapshot(tmp_path / "a").values()) == list(snapshot(tmp_path / "b").values())
+
+
+def dev_set(directory):
+  directory.mkdir()
+  rows = ["sentence\tlabel", *(f"the old hat\t{label}" for label in LABELS)]
+  (directory / "dev.tsv").write_text("\n".join(rows) + "\n")
+  return directory
+
+
+def test_weights_of_8_bits_with_the_metric_of_a_dev_set(tmp_path, capsys):
+  trained = tmp_path / "trained"
+  trained.mkdir()
+  save_trained(trained, "one_label")
+  run = json.loads((trained / "run.json").read_text())
+  run["flags"] = {**settings_of_a_training(), **run["flags"], "task_name": "tsv"}
+  (trained / "run.json").write_text(json.dumps(run))
+  export(output_dir=trained, format="onnx", export_dir=tmp_path / "whole")
+  flags = {"output_dir": trained, "format": "onnx", "quantize": "int8"}
+  export(**flags, data_dir=dev_set(tmp_path / "data"), export_dir=tmp_path / "int8")
+  printed = capsys.readouterr().out
+  assert f"accuracy of {len(LABELS)} examples of the dev set: " in printed
+  description = json.loads((tmp_path / "int8" / "model.json").read_text())
+  assert description["quantization"] == "int8"
+  model = onnx.load(str(tmp_path / "int8" / "model.onnx"))
+  large = [t for t in model.graph.initializer if np.prod(t.dims) >= 16 * 16]
+  assert large and {t.data_type for t in large} == {onnx.TensorProto.INT8}
+  found = loading.load(str(tmp_path / "int8")).classify(["the old hat"])[0]
+  whole = loading.load(str(tmp_path / "whole")).classify(["the old hat"])[0]
+  for label in LABELS:
+    assert abs(found.probabilities[label] - whole.probabilities[label]) < 0.1
+
+
+def settings_of_a_training():
+  """Dict of the flags that a training of run_classifier.py remembers."""
+  command_line.parse(run_classifier.flags, [])
+  return run_classifier.flags.settings().as_dict()
+
+
+@pytest.mark.parametrize(
+  ("changes", "message"),
+  [
+    ({"format": "saved_model", "quantize": "int8"}, "--quantize is for --format=onnx"),
+    ({"data_dir": "data"}, "--data_dir is for --quantize with --output_dir"),
+    ({"quantize": "int8", "predict_file": "x"}, "--data_dir: give the dev set of run_classifier"),
+  ],
+)
+def test_flags_that_do_not_go_together(changes, message, trained, tmp_path):
+  flags = {"output_dir": trained, "format": "onnx", "export_dir": tmp_path / "out", **changes}
+  with pytest.raises(files.InputError, match=message):
+    export(**flags)
+  assert not (tmp_path / "out").exists()
+
+
+def test_onnx_that_is_not_installed(trained, tmp_path, monkeypatch):
+  find = importlib.util.find_spec
+  monkeypatch.setattr(
+    importlib.util, "find_spec", lambda name: None if name == "onnx" else find(name)
+  )
+  with pytest.raises(files.InputError, match="the package onnx is not installed: python -m pip"):
+    export(output_dir=trained, format="onnx", export_dir=tmp_path / "out")
