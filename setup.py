@@ -46,5 +46,6 @@ inner = [f"{PACKAGE}.{name}" for name in find_packages(str(ROOT), include=["tool
 setup(
   packages=[PACKAGE, *inner],
   package_dir={PACKAGE: "."},
+  package_data={f"{PACKAGE}.toolkit.serving.service": ["page.html"]},
   cmdclass={"build_py": BuildPackage},
 )
