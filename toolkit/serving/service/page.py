@@ -36,7 +36,7 @@ def policy(text: str) -> str:
     hashes = " ".join(f"'sha256-{_hash(part)}'" for part in parts)
     rules.append(f"{kind}-src {hashes or chr(39) + 'none' + chr(39)}")
   rules += ["base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"]
-  rules.append("require-trusted-types-for 'script'")
+  rules.append("require-trusted-types-for 'script'")  # no text becomes HTML or code
   return "; ".join(rules)
 
 
