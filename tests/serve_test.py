@@ -1,7 +1,5 @@
 """serve.py as a program: what it serves, signals, workers that die, and mistakes in its flags."""
 
-import contextlib
-import http.client
 import json
 import os
 import pathlib
@@ -16,13 +14,13 @@ import time
 
 import pytest
 import tiny_exports
+from service_program import ROOT, command_of, running, until
 
 import serve
 from toolkit.serving import loading
 from toolkit.serving.service import server
 from toolkit.support import command_line, files
 
-ROOT = pathlib.Path(serve.__file__).parent
 TEXTS = ["a good film", "it was bad", "the film was very good and it was not bad .", "films"]
 
 
@@ -33,85 +31,6 @@ def models(tmp_path_factory):
     "reviews": tiny_exports.save(directory / "reviews", tiny_exports.CLASSIFIER),
     "encoder": tiny_exports.save(directory / "encoder", tiny_exports.ENCODER),
   }
-
-
-class Program:
-  """serve.py in a process of its own, ready to answer; its lines of standard error by `end`."""
-
-  def __init__(self, models, *flags):
-    command = [sys.executable, str(ROOT / "serve.py"), "--port=0"]
-    command += [f"--model={name}={path}" for name, path in models.items()]
-    self.process = subprocess.Popen(
-      [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/"
-    )
-    self.lines = []
-    self._is_ready = threading.Event()
-    self._reader = threading.Thread(target=self._read)
-    self._reader.start()
-    assert self._is_ready.wait(300)
-    found = re.search(r" at http://127\.0\.0\.1:(\d+)/", "".join(self.lines))
-    assert found, self.lines
-    self.port = int(found[1])
-
-  def _read(self):
-    for line in self.process.stderr:
-      self.lines.append(line)
-      if line.startswith("Serving "):
-        self._is_ready.set()
-    self._is_ready.set()
-
-  def connect(self):
-    return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-
-  def call(self, method, path, body=None, headers=None, connection=None):
-    """Returns the status and the JSON of an answer."""
-    connection = connection or self.connect()
-    content = None if body is None else json.dumps(body)
-    connection.request(method, path, content, headers or {})
-    answer = connection.getresponse()
-    return answer.status, json.loads(answer.read())
-
-  def end(self, kind=signal.SIGTERM):
-    """Sends a signal; returns the exit status."""
-    self.process.send_signal(kind)
-    return self.wait()
-
-  def wait(self):
-    status = self.process.wait(120)
-    self._reader.join(60)
-    return status
-
-  def children(self):
-    """Lists the ids of the worker processes."""
-    path = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-    found = [int(pid) for pid in path.read_text().split()]
-    return [pid for pid in found if b"resource_tracker" not in _command_of(pid)]
-
-  def close(self):
-    if self.process.poll() is None:
-      self.process.kill()
-    self.wait()
-    self.process.stdout.close()
-    self.process.stderr.close()
-
-
-def _command_of(pid):
-  with contextlib.suppress(OSError):
-    return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()
-  return b""
-
-
-@contextlib.contextmanager
-def running(models, *flags):
-  with contextlib.closing(Program(models, *flags)) as program:
-    yield program
-
-
-def until(condition, seconds=120):
-  deadline = time.monotonic() + seconds
-  while not condition():
-    assert time.monotonic() < deadline
-    time.sleep(0.02)
 
 
 # ---- Answers and signals ------------------------------------------------------------------------
@@ -237,7 +156,7 @@ def test_workers_end_with_their_parent(models):
     until(lambda: len(program.children()) == 2)
     workers = program.children()
     program.process.kill()
-    until(lambda: not any(b"spawn_main" in _command_of(worker) for worker in workers))
+    until(lambda: not any(b"spawn_main" in command_of(worker) for worker in workers))
 
 
 def test_a_model_that_cannot_be_loaded_ends_all_workers(models, tmp_path):

@@ -118,7 +118,7 @@ class Predictor:
 
 
 class Facts(NamedTuple):
-  """What is known of a loaded model, whatever its task.
+  """Description of a loaded model, whatever its task.
 
   Attributes:
     predictor: runs it.

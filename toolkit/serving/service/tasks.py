@@ -1,4 +1,4 @@
-"""What each kind of model takes and gives over HTTP: JSON instances to calls of its predictor.
+"""Requests and answers of each kind of model: JSON instances to calls of its predictor.
 
 An instance that cannot be used is refused before it is put into a batch with those of others.
 """
