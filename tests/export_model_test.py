@@ -370,7 +370,7 @@ def test_a_directory_of_an_awkward_name(name, tmp_path):
   trained.mkdir(parents=True)
   save_trained(trained, "one_label")
   export(output_dir=trained, format=name, export_dir=place / "out")
-  assert list((place / "out").rglob("saved_model.pb"))
+  assert [path for path in (place / "out").rglob("*") if path.suffix in (".pb", ".onnx")]
 
 
 REFUSALS = {
@@ -477,8 +477,9 @@ def test_weights_of_8_bits_with_the_metric_of_a_dev_set(tmp_path, capsys):
   description = json.loads((tmp_path / "int8" / "model.json").read_text())
   assert description["quantization"] == "int8"
   model = onnx.load(str(tmp_path / "int8" / "model.onnx"))
-  large = [t for t in model.graph.initializer if np.prod(t.dims) >= 16 * 16]
-  assert large and {t.data_type for t in large} == {onnx.TensorProto.INT8}
+  large = [t for t in model.graph.initializer if "kernel" in t.name or "word_emb" in t.name]
+  types = {t.data_type for t in large if np.prod(t.dims) >= 16 * 16}
+  assert len(large) > 12 and types == {onnx.TensorProto.INT8}
   found = loading.load(str(tmp_path / "int8")).classify(["the old hat"])[0]
   whole = loading.load(str(tmp_path / "whole")).classify(["the old hat"])[0]
   for label in LABELS:
