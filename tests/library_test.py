@@ -354,6 +354,8 @@ def test_the_package_has_all_modules_and_nothing_else(installed, tmp_path):
   paths = {path.relative_to(installed / "bert") for path in (installed / "bert").rglob("*.py")}
   inner = {path.relative_to(ROOT) for path in (ROOT / "toolkit").rglob("*.py")}
   assert inner < paths
+  page = "toolkit/serving/service/page.html"
+  assert (installed / "bert" / page).read_bytes() == (ROOT / page).read_bytes()
 
 
 def test_scripts_of_the_package_run_with_their_worker_processes(installed, tmp_path):
