@@ -165,7 +165,7 @@ test-docs: model
 	$(INSTALL) test
 	DOCS_MODEL="$(MODEL)" $(PYTEST) -m slow tests/docs_test.py
 
-## test-serving            slow tests of exports and of the service: real clients, a browser, load
+## test-serving            slow tests of exports and the service; a browser too, if chromium is there
 test-serving: model
 	$(INSTALL) test clients
 	$(PYTEST) -m slow tests/export_model_test.py tests/serve_test.py tests/serving
