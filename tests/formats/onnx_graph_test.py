@@ -96,11 +96,11 @@ def random_inputs(rng, num_rows=4, longest=14):
   return dict(zip(INPUTS, (ids, mask, segments)))
 
 
-def random_weights(rng, config, head):
-  """Weights large enough for each of them to matter, by name."""
+def random_weights(rng, config, head, spread=0.3):
+  """Weights by name; with this spread each of them matters."""
   variables = onnx_graph.needed(config, head) + onnx_graph.optional(config, head)
   return {
-    name: rng.normal(1.0 if name.endswith("gamma") else 0.0, 0.3, shape).astype(np.float32)
+    name: rng.normal(1.0 if name.endswith("gamma") else 0.0, spread, shape).astype(np.float32)
     for name, shape in variables
   }
 
