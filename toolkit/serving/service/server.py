@@ -9,7 +9,7 @@ from typing import NamedTuple, Optional
 
 import uvicorn
 
-from toolkit.serving import engines, loading
+from toolkit.serving import engines, loading, onnx_engine
 from toolkit.serving.service import app, connections
 from toolkit.serving.service.metrics import Metrics
 from toolkit.serving.service.models import Models
@@ -55,6 +55,7 @@ def load_models(settings: Settings) -> list[Model]:
   Raises:
     files.InputError: a directory cannot be used.
   """
+  onnx_engine.share_processors()
   models = []
   for name, directory in settings.models:
     predictor = loading.load(directory, settings.engine)
