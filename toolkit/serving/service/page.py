@@ -35,7 +35,12 @@ def policy(text: str) -> str:
     parts = re.findall(rf"<{kind}\b[^>]*>(.*?)</{kind}>", text, re.S)
     hashes = " ".join(f"'sha256-{_hash(part)}'" for part in parts)
     rules.append(f"{kind}-src {hashes or chr(39) + 'none' + chr(39)}")
-  rules += ["require-trusted-types-for 'script'", "base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'"]
+  rules += [
+    "require-trusted-types-for 'script'",
+    "base-uri 'none'",
+    "form-action 'none'",
+    "frame-ancestors 'none'",
+  ]
   rules.append("require-trusted-types-for 'script'")  # no text becomes HTML or code
   return "; ".join(rules)
 
