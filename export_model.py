@@ -1,6 +1,7 @@
 """Exports a trained model, or an encoder without a head, for use outside of these scripts.
 
-  python export_model.py --output_dir=/tmp/reviews --format=saved_model --export_dir=/tmp/export
+  python export_model.py --output_dir=/tmp/reviews --format=onnx \\
+    --export_dir=/tmp/export
   python export_model.py --model_dir=$BERT --format=hub --export_dir=/tmp/encoder
 
 --output_dir is a finished directory of run_classifier.py, run_multiple_choice.py, run_squad.py,

@@ -69,7 +69,7 @@ flags.DEFINE_integer(
   1,
   "Number of processes. Each loads all models, and gets its share of the processors.",
   lower_bound=1,
-  group="speed and memory",
+  group="essential",
 )
 flags.DEFINE_integer(
   "max_queue",
@@ -104,6 +104,7 @@ flags.DEFINE_integer(
   "Port for clients of bert-as-service, on loopback alone; 5555 is their default.",
   lower_bound=1,
   upper_bound=65535,
+  group="essential",
 )
 flags.DEFINE_integer(
   "bert_as_service_port_out",
