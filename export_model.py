@@ -2,7 +2,7 @@
 
   python export_model.py --output_dir=/tmp/reviews --format=onnx \\
     --export_dir=/tmp/export
-  python export_model.py --model_dir=$BERT --format=hub --export_dir=/tmp/encoder
+  python export_model.py --model_dir=$BERT --format=hub --export_dir=/tmp/hub
 
 --output_dir is a finished directory of run_classifier.py, run_multiple_choice.py, run_squad.py,
 run_ner.py or run_pretraining.py. --model_dir is any directory of a model, of which the encoder
