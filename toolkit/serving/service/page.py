@@ -41,7 +41,6 @@ def policy(text: str) -> str:
     "form-action 'none'",
     "frame-ancestors 'none'",
   ]
-  rules.append("require-trusted-types-for 'script'")  # no text becomes HTML or code
   return "; ".join(rules)
 
 
