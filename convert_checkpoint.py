@@ -1,4 +1,4 @@
-"""Converts models between HuggingFace directories and TensorFlow checkpoints, and strips them.
+"""Converts models of HuggingFace and TensorFlow Hub to TensorFlow checkpoints, and back.
 
   python convert_checkpoint.py --mode=from_huggingface \\
     --input=bert-base-uncased --output=/tmp/converted
@@ -10,10 +10,12 @@
                                               label_list.txt where there are labels
   to_huggingface      TensorFlow checkpoint   model.safetensors, config.json, vocab.txt,
                                               tokenizer_config.json where the casing is known
+  from_hub            module of TensorFlow    bert_model.ckpt, bert_config.json, vocab.txt
+                      Hub, or its .tar.gz
   strip               training checkpoint     bert_model.ckpt without optimizer slots, averages and
                                               step, and the descriptions beside the checkpoint
 
-What is converted, both ways: the encoder, and these heads.
+What is converted, with HuggingFace both ways: the encoder, and these heads.
 
   HuggingFace                                           script that uses it
   BertForPreTraining, BertForMaskedLM                   run_pretraining.py
@@ -27,6 +29,9 @@ What is converted, both ways: the encoder, and these heads.
 DistilBERT becomes a BERT whose token types are all zeros, and returns to DistilBERT as long as they
 are. For a directory that a script has trained, --input needs only its name: its checkpoint is the
 best one, in best/, if that is kept, or the last.
+
+TensorFlow Hub: modules of its first version (saved_model.pb, tfhub_module.pb) and encoders of
+TensorFlow 2, with the head of the masked language model if they have it. Nothing in them is run.
 
 A scope that all names of the encoder are in, such as module/ or module., is taken off.
 
@@ -60,6 +65,7 @@ from absl import logging
 import tokenization
 from toolkit.formats import (
   checkpoints,
+  hub_modules,
   huggingface_config,
   huggingface_names,
   model_directory,
@@ -82,16 +88,18 @@ FLAGS = flags.FLAGS
 flags.DEFINE_enum(
   "mode",
   None,
-  ["from_huggingface", "to_huggingface", "strip"],
+  ["from_huggingface", "to_huggingface", "from_hub", "strip"],
   "Conversion. from_huggingface: HuggingFace directory to TensorFlow checkpoint. to_huggingface: "
-  "the other direction. strip: remove optimizer slots and global_step from a checkpoint.",
+  "the other direction. from_hub: module of TensorFlow Hub to TensorFlow checkpoint. strip: remove "
+  "optimizer slots and global_step from a checkpoint.",
   group="essential",
 )
 flags.DEFINE_string(
   "input",
   None,
-  "HuggingFace directory, or a checkpoint: its prefix (bert_model.ckpt) or its directory. Of an "
-  "--output_dir of training with best/, it is the best checkpoint.",
+  "HuggingFace directory; directory or .tar.gz archive of a module of TensorFlow Hub; or a "
+  "checkpoint: its prefix (bert_model.ckpt) or its directory. Of an --output_dir of training with "
+  "best/, it is the best checkpoint.",
   group="essential",
 )
 flags.DEFINE_string(
@@ -125,11 +133,12 @@ flags.DEFINE_bool("overwrite", False, "Replace a model in --output.", group="ess
 MODE_FLAGS = {
   "from_huggingface": ("vocab_file", "do_lower_case", "allow_unplaced"),
   "to_huggingface": ("bert_config_file", "vocab_file", "do_lower_case", "allow_unplaced"),
+  "from_hub": ("vocab_file", "do_lower_case", "allow_unplaced"),
   "strip": ("bert_config_file", "vocab_file"),
 }
 
 
-# ---- The three conversions ----------------------------------------------------------------------
+# ---- The conversions ----------------------------------------------------------------------------
 
 
 # The source of a tensor, its shape, the target and its shape; None for a tensor that is left out.
@@ -243,6 +252,36 @@ def to_huggingface(
     "config.json": _json_text(description),
   }
   return Conversion(SAFETENSORS, converted, texts, rows, ignored)
+
+
+def from_hub(
+  path: str,
+  vocab_file: Optional[str] = None,
+  do_lower_case: Optional[bool] = None,
+  allow_unplaced: bool = False,
+) -> Conversion:
+  """Converts a module of TensorFlow Hub to a checkpoint with float32 arrays.
+
+  Args:
+    path: the module's directory or .tar.gz archive; see hub_modules.opened.
+    vocab_file: the vocabulary if it is not among the module's assets.
+    do_lower_case: the casing if the module does not tell, or has it wrong.
+    allow_unplaced: see from_huggingface.
+
+  Raises:
+    files.InputError: the module is damaged or no BERT, or see from_huggingface.
+  """
+  with hub_modules.opened(path, "input") as module:
+    config, tensors = module.config, module.tensors
+    vocab = _read_vocab(module.required_vocab(vocab_file), config.vocab_size)
+  casing = module.do_lower_case if do_lower_case is None else do_lower_case
+  hub_modules.keep_casing(config, casing)
+  plan = _plan_to_huggingface(tensors, config)
+  routes = [route._replace(target=route.source, transposed=False) for route in plan.routes]
+  converted, rows = convert_tensors(tensors, plan._replace(routes=routes), path, allow_unplaced)
+  rows = [(*module.sources[source], target, shape) for source, _, target, shape in rows]
+  texts = {VOCAB_FILE: vocab, CONFIG_FILE: config.to_json_string()}
+  return Conversion(CHECKPOINT, converted, texts, rows, module.num_ignored)
 
 
 def strip(
@@ -713,12 +752,13 @@ def main(_: list[str]) -> None:
 def _convert(settings):
   mode = settings.mode
   options = MODE_FLAGS[mode]
-  for name in MODE_FLAGS["to_huggingface"]:  # which has them all
+  for name in MODE_FLAGS["to_huggingface"]:  # which has all of them
     if name not in options and settings.is_given(name):
       raise files.InputError(f"--{name} has no effect with --mode={mode}")
   convert: dict[str, Callable[..., Conversion]] = {
     "from_huggingface": from_huggingface,
     "to_huggingface": to_huggingface,
+    "from_hub": from_hub,
     "strip": strip,
   }
   return convert[mode](settings.input, **{name: settings[name] for name in options})

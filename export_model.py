@@ -149,7 +149,7 @@ def main(_: list[str]) -> None:
   original = chosen.select(read_original(settings)).quantized(settings.quantize)
   path = settings.export_dir
   version = version_of(path) if chosen.is_versioned else ""
-  with directories.new_directory(path) as made:
+  with directories.new_directory(path, "export_dir") as made:
     found = export(original, chosen, os.path.join(made, version))
     scores = metric and compare(metric, settings.output_dir, made)
   path = os.path.join(path, version) if version else path

@@ -331,17 +331,12 @@ def evaluate(job: Job, set_name: str, suffix: str = "") -> None:
   run, batch_size = job.run, job.run.settings.eval_batch_size
   metrics, losses = measure(job, set_name, f"eval{suffix}.tf_record")
   step = steps.trained_step(run)
-  # `loss` is the mean over batches in the order of the input, of which the last may be smaller.
-  batches = np.split(losses, range(batch_size, len(losses), batch_size))
-  mean_loss, batch_loss = losses.mean(), np.mean([batch.mean() for batch in batches])
-  results: dict[str, Any] = {"eval_loss": mean_loss, "global_step": step, "loss": batch_loss}
-  if "accuracy" in metrics:
-    results["eval_accuracy"] = np.float32(metrics["accuracy"])
   judged = {f"eval_{name}": metrics[name] for name in job.task.metrics}
+  results = classification.eval_results(metrics, losses, batch_size, step)
   steps.log_results({**judged, **results})
-  scalars = {**judged, "loss": mean_loss}
-  details = {"loss": float(mean_loss), "global_step": step, "set": set_name}
-  steps.write_results(run, results, {**metrics, **details}, scalars, suffix)
+  mean_loss = float(losses.mean())
+  details = {**metrics, "loss": mean_loss, "global_step": step, "set": set_name}
+  steps.write_results(run, results, details, {**judged, "loss": mean_loss}, suffix)
   if run.settings.label_threshold == AUTO and job.task.kind is LABELS:
     found = {name: metrics[name] for name in ("threshold", "micro_f1")}
     files.write_json(run.path(classification.THRESHOLD_FILE), found)

@@ -18,6 +18,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 import modeling
 from toolkit.formats import checkpoint_files, checkpoints
 from toolkit.formats.exported_model import DESCRIPTION_FILE
+from toolkit.formats.hub_modules import ASSETS, EXTRA, SAVED_MODEL
 from toolkit.formats.model_files import CONFIG_FILE, VOCAB_FILE
 from toolkit.formats.model_heads import ENCODER
 from toolkit.formats.trained_model import LABEL_FILE
@@ -26,10 +27,8 @@ from toolkit.serving.export_source import Original
 from toolkit.serving.tensorflow_engine import builder
 from toolkit.support import files
 
-SAVED_MODEL = "saved_model.pb"
-EXTRA = "assets.extra"  # files that are not part of the graph
 # The names in a directory of a SavedModel.
-WRITTEN = (SAVED_MODEL, "fingerprint.pb", "variables", "assets", EXTRA)
+WRITTEN = (SAVED_MODEL, "fingerprint.pb", "variables", ASSETS, EXTRA)
 SIGNATURE = tf.saved_model.signature_constants.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 _TAGS = [tf.saved_model.tag_constants.SERVING]
 

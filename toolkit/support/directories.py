@@ -38,14 +38,18 @@ def check_new(path: str, flag: str, overwrite: bool, replaced: Collection[str]) 
 
 
 @contextlib.contextmanager
-def new_directory(path: str) -> Iterator[str]:
+def new_directory(path: str, flag: str) -> Iterator[str]:
   """Gives an empty local directory to write in, whose content becomes that of `path` at the end.
 
-  with new_directory("/tmp/export") as made:
+  with new_directory("/tmp/export", "export_dir") as made:
     files.write_text(os.path.join(made, "a.txt"), "a")
 
   A directory at `path` is replaced. After an exception it is as before. Remote files are copied one
   by one, those of the top level last.
+
+  Args:
+    path: the directory.
+    flag: the flag that gave it, for messages.
 
   Raises:
     files.InputError: the directory cannot be written.
@@ -53,15 +57,15 @@ def new_directory(path: str) -> Iterator[str]:
   if files.is_remote(path):
     with tempfile.TemporaryDirectory() as made:
       yield made
-      _upload(made, path)
+      _upload(made, path, flag)
     return
   path = os.path.realpath(path)
   made = f"{path}.tmp{os.getpid()}"
   try:
-    with files.converted_write_errors(path):
+    with files.converted_write_errors(f"--{flag}: {path}"):
       os.makedirs(made)
     yield made
-    with files.converted_write_errors(path):
+    with files.converted_write_errors(f"--{flag}: {path}"):
       _move(made, path)
   except BaseException:
     shutil.rmtree(made, ignore_errors=True)
@@ -84,13 +88,14 @@ def _move(made, path):
     shutil.rmtree(old)
 
 
-def _upload(made, path):
+def _upload(made, path, flag):
   """Copies the files of a local directory to a remote one, in place of its content."""
   if files.exists(path):
     files.remove_tree(path)
   for directory, _, names in os.walk(made, topdown=False):
     inner = os.path.relpath(directory, made)
     target = path if inner == os.curdir else os.path.join(path, inner)
+    files.make_directory(target, flag)
     for name in names:
       copied = os.path.join(target, name)
       with open(os.path.join(directory, name), "rb") as source, files.new_file(copied) as f:

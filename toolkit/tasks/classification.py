@@ -1361,7 +1361,7 @@ def read_sets(task: Task, settings: command_line.Settings) -> dict[str, list[Inp
     else task.get_examples(name, settings.data_dir)
     for name in wanted
   }
-  if settings.do_train and settings.unlabeled_file:
+  if settings.do_train and settings.as_dict().get("unlabeled_file"):
     examples["unlabeled"] = task.get_predict_examples(settings.unlabeled_file)
     for example in examples["unlabeled"]:
       example.label = None  # in place of what stands for a label in some test sets
@@ -1406,6 +1406,26 @@ def known_threshold(output_dir: str, trained: Threshold, is_kept: bool = True) -
       f"--label_threshold={AUTO}: {output_dir} has no threshold yet; find one by --do_eval"
     )
   return trained
+
+
+def eval_results(
+  metrics: dict[str, Any], losses: np.ndarray, batch_size: int, step: int
+) -> dict[str, Any]:
+  """Returns the lines of eval_results.txt, name -> number.
+
+  Args:
+    metrics: of the set; see OneLabel.score.
+    losses: float32 [N], in the order of the input.
+    batch_size: of the evaluation.
+    step: of the checkpoint.
+  """
+  # `loss` is the mean over batches in the order of the input, of which the last may be smaller.
+  batches = np.split(losses, range(batch_size, len(losses), batch_size))
+  batch_loss = np.mean([batch.mean() for batch in batches])
+  results = {"eval_loss": losses.mean(), "global_step": step, "loss": batch_loss}
+  if "accuracy" in metrics:
+    results["eval_accuracy"] = np.float32(metrics["accuracy"])
+  return results
 
 
 def prediction_files(
