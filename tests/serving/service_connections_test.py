@@ -251,6 +251,18 @@ def test_too_many_connections(running, monkeypatch):
     client.close()
 
 
+def test_one_connection_too_many_ends_one_without_a_request(running, monkeypatch):
+  monkeypatch.setattr(connections, "MOST_CONNECTIONS", 1)
+  first = running.connect()
+  first.sendall(REQUEST)
+  assert read_one(first).startswith(b"HTTP/1.1 200")
+  second = running.connect()
+  second.sendall(REQUEST)
+  assert read_one(second).startswith(b"HTTP/1.1 200")
+  assert read_all(first) == b""
+  second.close()
+
+
 def test_a_stop_answers_what_is_under_way():
   release, started = threading.Event(), threading.Event()
 

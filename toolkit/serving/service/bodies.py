@@ -101,12 +101,13 @@ def _is_unicode(value):
 
 
 def encode_json(value: Any) -> bytes:
-  """Encodes a value as compact JSON in UTF-8."""
-  return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+  """Encodes a value as compact JSON in UTF-8; ValueError for NaN and infinite numbers."""
+  text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+  return text.encode("utf-8")
 
 
 class JsonResponse(Response):
-  """A JSON value; NaN in it is an error."""
+  """A JSON value; see encode_json."""
 
   media_type = "application/json"
 

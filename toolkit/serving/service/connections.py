@@ -5,6 +5,7 @@ uvicorn waits without limit for a request's headers, and for a client that does 
 
 import asyncio
 import json
+from collections.abc import Iterable
 from typing import Any, Optional
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -15,7 +16,8 @@ WRITE_SECONDS = 30.0  # without progress in reading an answer
 LINGER_SECONDS = 2.0
 # After SIGTERM, for a request that a client is just sending over an open connection.
 LAST_REQUEST_SECONDS = 0.5
-MOST_CONNECTIONS = 1000  # of a worker
+KEEP_ALIVE_SECONDS = 65  # without a request; longer than the usual 60 seconds of a proxy
+MOST_CONNECTIONS = 900  # of a worker; the usual limit of open files is 1024
 
 
 class Connection(H11Protocol):
@@ -38,19 +40,24 @@ class Connection(H11Protocol):
     }
 
   def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-    """Begins to wait for a request; refuses one connection too many."""
+    """Begins to wait for a request. One connection too many ends one without a request."""
     super().connection_made(transport)
-    if len(self.connections) > MOST_CONNECTIONS:
-      self._refuse("503 Service Unavailable", "there are too many connections", "Retry-After: 1")
+    self._start_timer(HEADER_SECONDS)
+    if len(self.connections) <= MOST_CONNECTIONS:
+      return
+    others: Iterable[Any] = self.connections
+    idle = next((each for each in others if each.cycle and each.is_idle()), None)
+    if idle is not None:
+      idle.transport.close()
     else:
-      self._start_timer(HEADER_SECONDS)
+      self._refuse("503 Service Unavailable", "there are too many connections", "Retry-After: 1")
 
   def data_received(self, data: bytes) -> None:
     """Takes bytes of a request."""
     if self._is_refused:
       return
     super().data_received(data)
-    if not self._is_idle():
+    if not self.is_idle():
       self._stop_timer()
       if self._is_stopping:
         self.cycle.keep_alive = False
@@ -84,17 +91,18 @@ class Connection(H11Protocol):
   def shutdown(self) -> None:
     """Closes the connection after the request under way, or after one that is just arriving."""
     self._is_stopping = True
-    if self._is_idle():
+    if self.is_idle():
       self.loop.call_later(LAST_REQUEST_SECONDS, self._shut_down_idle)
     else:
       super().shutdown()
 
   def _shut_down_idle(self):
-    if self._is_idle() and not self.transport.is_closing():
+    if self.is_idle() and not self.transport.is_closing():
       self.transport.close()
       self._abort_later()
 
-  def _is_idle(self):
+  def is_idle(self) -> bool:
+    """Returns whether no request is under way."""
     return self.cycle is None or self.cycle.response_complete
 
   def _start_timer(self, seconds):
@@ -108,7 +116,7 @@ class Connection(H11Protocol):
 
   def _is_late(self):
     self._timer = None
-    if self._is_idle() and not self.flow.write_paused:
+    if self.is_idle() and not self.flow.write_paused:
       self._refuse(
         "408 Request Timeout", f"the headers did not arrive within {HEADER_SECONDS:g} seconds"
       )

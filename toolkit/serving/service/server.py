@@ -107,6 +107,7 @@ def serve(
     server_header=False,
     proxy_headers=False,
     backlog=accepts,
+    timeout_keep_alive=connections.KEEP_ALIVE_SECONDS,
     timeout_graceful_shutdown=int(settings.limits.answer_seconds) + STOP_SECONDS,
   )
   # uvicorn raises the signal again when it has stopped; this one has done its work then.
