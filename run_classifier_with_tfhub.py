@@ -1,7 +1,8 @@
 """Fine-tunes a module of TensorFlow Hub to classify sentences or sentence pairs.
 
-  python run_classifier_with_tfhub.py --bert_hub_module_handle=bert_uncased.tar.gz \\
-    --task_name=cola --data_dir=glue/CoLA --do_train --do_eval --output_dir=/tmp/cola
+  python run_classifier_with_tfhub.py --bert_hub_module_handle=bert.tar.gz \\
+    --task_name=cola --data_dir=glue/CoLA --output_dir=/tmp/cola \\
+    --do_train --do_eval
 
 The module is a directory, or a .tar.gz archive as it was downloaded. It is converted to a
 checkpoint at the start, as by convert_checkpoint.py --mode=from_hub. The casing is the module's.
