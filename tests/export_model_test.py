@@ -477,9 +477,10 @@ def test_weights_of_8_bits_with_the_metric_of_a_dev_set(tmp_path, capsys):
   description = json.loads((tmp_path / "int8" / "model.json").read_text())
   assert description["quantization"] == "int8"
   model = onnx.load(str(tmp_path / "int8" / "model.onnx"))
-  large = [t for t in model.graph.initializer if "kernel" in t.name or "word_emb" in t.name]
-  types = {t.data_type for t in large if np.prod(t.dims) >= 16 * 16}
-  assert len(large) > 12 and types == {onnx.TensorProto.INT8}
+  types = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+  kernels = [name for name in types if "encoder" in name and "kernel" in name]
+  integers = [name for name in kernels if types[name] == onnx.TensorProto.INT8]
+  assert len(integers) == 12  # six of each layer
   found = loading.load(str(tmp_path / "int8")).classify(["the old hat"])[0]
   whole = loading.load(str(tmp_path / "whole")).classify(["the old hat"])[0]
   for label in LABELS:

@@ -22,7 +22,7 @@ import extract_features
 import modeling
 import tokenization
 from extract_features import InputExample
-from toolkit.serving import feature_extractor
+from toolkit.serving import feature_extractor, tensorflow_engine
 from toolkit.support import command_line, files
 
 WORDS = ["old", "mill", "river", "lamp", "keeper", "storm", "un", "##easy", "."]
@@ -367,10 +367,17 @@ def test_a_damaged_checkpoint(model, tmp_path):
 
 
 def test_memory_errors_name_flags(model, tmp_path, monkeypatch):
-  def fail(*_):
-    raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+  load = tensorflow_engine.TensorFlowEngine.__init__
 
-  monkeypatch.setattr(feature_extractor.Predictor, "run", fail)
+  def load_and_fail(engine, *args, **options):
+    load(engine, *args, **options)
+    engine._session = engine._short_session = FullSession()
+
+  class FullSession:
+    def run(self, *_):
+      raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+
+  monkeypatch.setattr(tensorflow_engine.TensorFlowEngine, "__init__", load_and_fail)
   with pytest.raises(files.InputError, match="out of memory; lower --batch_size or"):
     run(model, tmp_path)
 
