@@ -151,12 +151,14 @@ def test_numbers_of_all_workers_are_added_up(models):
     assert program.end() == 0
 
 
-def test_workers_end_with_their_parent(models):
+def test_workers_end_with_their_parent(models, tmp_path, monkeypatch):
+  monkeypatch.setenv("TMPDIR", str(tmp_path))
   with running({"reviews": models["reviews"]}, "--workers=2") as program:
     until(lambda: len(program.children()) == 2)
     workers = program.children()
     program.process.kill()
     until(lambda: not any(b"spawn_main" in command_of(worker) for worker in workers))
+    assert not list(tmp_path.glob("bert_metrics_*"))
 
 
 def test_a_model_that_cannot_be_loaded_ends_all_workers(models, tmp_path):

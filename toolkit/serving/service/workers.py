@@ -166,6 +166,7 @@ def _how(status):
 
 def _work(settings, listener, place, number, pipe):
   """Runs one worker: the main function of its process."""
+  parent = os.getppid()
   _use_own_processors(place, number)
   threading.Thread(target=_stop_with_parent, args=(pipe,), daemon=True).start()
   try:
@@ -174,6 +175,8 @@ def _work(settings, listener, place, number, pipe):
     sys.exit(f"error: {error}")
   except KeyboardInterrupt:
     pass  # the parent got Ctrl-C as well
+  if os.getppid() != parent:  # it was killed, and could not do this
+    shutil.rmtree(settings.metrics_directory, ignore_errors=True)
 
 
 def _use_own_processors(place, number):
