@@ -14,6 +14,11 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
+def _take_interrupts():
+  """Undoes that a shell has started the tests in the background, where SIGINT is ignored."""
+  signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Program:
   """serve.py in a process of its own, ready to answer; its lines of standard error by `end`."""
 
@@ -21,7 +26,12 @@ class Program:
     command = [sys.executable, str(ROOT / "serve.py"), "--port=0"]
     command += [f"--model={name}={path}" for name, path in models.items()]
     self.process = subprocess.Popen(
-      [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/"
+      [*command, *flags],
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+      cwd="/",
+      preexec_fn=_take_interrupts,
     )
     self.lines = []
     self._is_ready = threading.Event()
