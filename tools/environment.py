@@ -62,7 +62,7 @@ STEPS = {
   "test": (
     "requirements-test.txt",
     [],
-    ["run", "plots", "vocab", "export", "serving"],
+    ["run", "plots", "vocab"],
     "pytest, ruff and other tools of the tests, 20 MB, seconds",
   ),
   "notebooks": (
